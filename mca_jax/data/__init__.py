@@ -1,0 +1,23 @@
+"""Reading images: folders, files and arrays of pixels, on the host only."""
+
+from mca_jax.data.decode import decode_image
+from mca_jax.data.files import DecodeError, FileIdentity
+from mca_jax.data.folder import ImageFolder, find_images
+from mca_jax.data.labels import folder_labels
+from mca_jax.data.loader import Batch, LoadedImage, load_batches, load_image
+from mca_jax.data.sources import ImageSource, open_source
+
+__all__ = [
+    "Batch",
+    "DecodeError",
+    "FileIdentity",
+    "ImageFolder",
+    "ImageSource",
+    "LoadedImage",
+    "decode_image",
+    "find_images",
+    "folder_labels",
+    "load_batches",
+    "load_image",
+    "open_source",
+]

@@ -1,0 +1,328 @@
+"""CLIP, SigLIP and SigLIP 2 from any Hugging Face checkpoint."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, UInt8
+from PIL import Image
+
+from mca_jax.checks import InputError, check_one_of
+from mca_jax.encoders import naflex
+from mca_jax.encoders.checkpoint_files import (
+    find_checkpoint,
+    find_weights,
+    read_json,
+    read_weights,
+)
+from mca_jax.encoders.clip_config import ClipConfig, parse_clip_config
+from mca_jax.encoders.clip_towers import ImageTower, TextTower, find_ends
+from mca_jax.encoders.clip_weights import convert_tensors
+from mca_jax.encoders.encoder import Encoder
+from mca_jax.encoders.image_processing import (
+    ImageProcessing,
+    load_image_processing,
+    process_image,
+)
+from mca_jax.encoders.prompts import PHOTO, build_prompts, check_templates
+from mca_jax.encoders.tokenizers import TextTokenizer, load_tokenizer
+from mca_jax.numerics import l2_normalize
+
+__all__ = ["build_clip"]
+
+# Part of each fingerprint: to be changed when the same files give new embeddings.
+_VERSION = "clip-1"
+_TOKENIZER_FILES = (
+    "merges.txt",
+    "special_tokens_map.json",
+    "spiece.model",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.json",
+)
+# Lengths in tokens that CLIP's text tower is compiled for, beside the longest.
+_LENGTHS = (8, 10, 12, 14, 16, 24, 48)
+# Names of licences on model cards that are SPDX's but for case.
+_SPDX = {
+    "apache-2.0": "Apache-2.0",
+    "bsd-3-clause": "BSD-3-Clause",
+    "cc-by-4.0": "CC-BY-4.0",
+    "cc-by-nc-4.0": "CC-BY-NC-4.0",
+    "cc-by-nc-sa-4.0": "CC-BY-NC-SA-4.0",
+    "mit": "MIT",
+}
+
+
+def build_clip(
+    checkpoint: str,
+    *,
+    dtype: str = "float32",
+    prompts: Sequence[str] = PHOTO,
+    fix_articles: bool = False,
+    glosses: Mapping[str, str] | None = None,
+    revision: str | None = None,
+    cache_dir: str | None = None,
+) -> Encoder:
+    """Load a CLIP, SigLIP or SigLIP 2 checkpoint as an encoder.
+
+    Everything else comes from the checkpoint's files: sizes, activation, pooling,
+    tokenizer and preprocessing. In float32 the embeddings are those of the
+    reference's PyTorch model to 1e-5. Weights stay on the host.
+
+    NaFlex checkpoints of SigLIP 2 keep the aspect ratio of an image; what
+    ``preprocess`` returns for them is a table of patches (see ``naflex``), and not
+    a picture.
+
+    Args:
+      checkpoint: An id on the hub, such as ``"openai/clip-vit-base-patch32"``, or a
+        local folder.
+      dtype: ``"float32"`` or ``"bfloat16"``, the type of weights and activations.
+        Embeddings are float32 either way.
+      prompts: Templates with one ``{}`` for the noun. With several, a noun's
+        embedding is the mean of theirs, renormalised.
+      fix_articles: Whether "a" before a noun becomes "an" where it sounds so.
+      glosses: Synset id -> gloss that goes behind the noun's prompt, to tell its
+        senses apart.
+      revision: Branch, tag or commit on the hub.
+      cache_dir: Where the hub's files are cached; None is its usual place.
+
+    Returns:
+      The encoder.
+
+    Raises:
+      InputError: The checkpoint can't be had, is no CLIP or SigLIP, is damaged or
+        incomplete, or a setting is invalid; one line says which.
+
+    Example:
+      >>> encoder = build_clip("openai/clip-vit-base-patch32")  # doctest: +SKIP
+      >>> encoder.image_size, encoder.width  # doctest: +SKIP
+      ((224, 224), 512)
+    """
+    check_one_of("dtype", dtype, ("float32", "bfloat16"))
+    templates = check_templates(prompts)
+    folder = find_checkpoint(checkpoint, revision=revision, cache_dir=cache_dir)
+    path = folder / "config.json"
+    config = parse_clip_config(read_json(path), source=str(path))
+    processing = load_image_processing(
+        folder,
+        family=config.family,
+        image_size=config.image_size,
+        patch_size=config.patch_size,
+    )
+    tokenizer = load_tokenizer(
+        folder, family=config.family, max_length=config.text_length
+    )
+    files = find_weights(folder, source=checkpoint)
+    params = convert_tensors(
+        read_weights(files), config, dtype=dtype, source=str(files[0])
+    )
+    settings = (_VERSION, config, processing, dtype, templates, fix_articles)
+    glossed = sorted((glosses or {}).items())
+    hashed = (*files, *(folder / name for name in _TOKENIZER_FILES))
+
+    def tokenize(names: Sequence[str], synset_ids: Sequence[str]) -> np.ndarray:
+        """Return token ids ``[m, prompts, t]``."""
+        texts = build_prompts(
+            names,
+            synset_ids,
+            templates=templates,
+            fix_articles=fix_articles,
+            glosses=glosses,
+        )
+        return _encode_prompts(texts, tokenizer, config, checkpoint)
+
+    return Encoder(
+        name=checkpoint,
+        fingerprint=_fingerprint((*settings, glossed), hashed),
+        licence=_read_licence(folder),
+        domain="pairs of images and texts from the web",
+        width=config.embed_width,
+        image_size=_canvas_size(config, processing),
+        params=params,
+        preprocess=_build_preprocess(config, processing),
+        encode_images=_build_encode_images(config, processing, dtype),
+        tokenize=tokenize,
+        encode_texts=_build_encode_texts(config, dtype),
+    )
+
+
+def _canvas_size(config: ClipConfig, processing: ImageProcessing) -> tuple[int, int]:
+    """Height and width of what ``preprocess`` returns."""
+    if config.family != "siglip2":
+        return config.image_size
+    return processing.max_patches + 1, config.patch_size[0] * config.patch_size[1]
+
+
+def _build_preprocess(
+    config: ClipConfig, processing: ImageProcessing
+) -> Callable[[Image.Image], np.ndarray]:
+    """Return the host function from image to uint8 pixels."""
+
+    def preprocess(image: Image.Image) -> np.ndarray:
+        if config.family != "siglip2":
+            return process_image(processing, image)
+        return naflex.pack_patches(
+            image,
+            patch_size=config.patch_size,
+            max_patches=processing.max_patches,
+            resample=processing.resample,
+        )
+
+    return preprocess
+
+
+def _precise(dtype: str) -> contextlib.AbstractContextManager[Any]:
+    """Make float32 mean float32: accelerators multiply in TF32 or bfloat16."""
+    if dtype == "float32":
+        return jax.default_matmul_precision("highest")
+    return contextlib.nullcontext()
+
+
+def _build_encode_images(
+    config: ClipConfig, processing: ImageProcessing, dtype: str
+) -> Callable[[Any, jax.Array], jax.Array]:
+    """Return the pure function from weights and pixels to unit vectors."""
+    tower = ImageTower(config, jnp.dtype(dtype))
+    size = (*_canvas_size(config, processing), 3)
+    scale = np.asarray(processing.scale / np.asarray(processing.std), np.float32)
+    shift = np.asarray(np.divide(processing.mean, processing.std), np.float32)
+
+    def encode_images(
+        params: Any, pixels: UInt8[Array, "b h w 3"]
+    ) -> Float[Array, "b d"]:
+        if pixels.ndim != 4 or pixels.shape[1:] != size:
+            raise InputError(
+                f"Expected pixels of shape [b, {size[0]}, {size[1]}, 3] for this "
+                f"encoder, found {list(pixels.shape)}"
+            )
+        if config.family == "siglip2":
+            patches, grid, mask = naflex.unpack_patches(pixels)
+            weights = naflex.position_weights(
+                grid, num_patches=patches.shape[1], side=math.isqrt(config.num_patches)
+            )
+        else:
+            patches, weights, mask = _cut_patches(pixels, config.patch_size), None, None
+        # Along a flattened patch the channels take turns.
+        turns = patches.shape[-1] // 3
+        normal = patches * np.tile(scale, (1, 1, turns)) - np.tile(shift, (1, 1, turns))
+        with _precise(dtype):
+            x = tower.apply(params["image"], normal, weights, mask)
+        return l2_normalize(jnp.asarray(x, jnp.float32))
+
+    return encode_images
+
+
+def _cut_patches(
+    pixels: UInt8[Array, "b h w 3"], patch_size: tuple[int, int]
+) -> UInt8[Array, "b t p"]:
+    """Cut images into flattened patches; what doesn't fill a patch is dropped."""
+    batch, height, width, channels = pixels.shape
+    tall, wide = patch_size
+    rows, columns = height // tall, width // wide
+    pixels = pixels[:, : rows * tall, : columns * wide]
+    patches = pixels.reshape(batch, rows, tall, columns, wide, channels)
+    patches = patches.swapaxes(2, 3)
+    return patches.reshape(batch, rows * columns, tall * wide * channels)
+
+
+def _build_encode_texts(
+    config: ClipConfig, dtype: str
+) -> Callable[[Any, jax.Array], jax.Array]:
+    """Return the pure function from weights and token ids to unit vectors."""
+    tower = TextTower(config, jnp.dtype(dtype))
+
+    def encode_texts(params: Any, tokens: Int[Array, "m p t"]) -> Float[Array, "m d"]:
+        if tokens.ndim != 3 or tokens.shape[2] > config.text_length:
+            raise InputError(
+                f"Expected tokens of shape [nouns, prompts, at most "
+                f"{config.text_length}], found {list(tokens.shape)}"
+            )
+        nouns, prompts, length = tokens.shape
+        with _precise(dtype):
+            x = _run_text_tower(
+                tower, params["text"], tokens.reshape(nouns * prompts, length)
+            )
+        each = l2_normalize(jnp.asarray(x, jnp.float32))
+        return l2_normalize(jnp.mean(each.reshape(nouns, prompts, -1), axis=1))
+
+    return encode_texts
+
+
+def _run_text_tower(
+    tower: TextTower, params: Any, ids: Int[Array, "b t"]
+) -> Float[Array, "b d"]:
+    """Run a text tower on as few places as the longest text of a batch takes.
+
+    Nouns are short and the longest of WordNet is three times the mean: CLIP's
+    tower is compiled for a few lengths, of which a batch runs one. Places behind
+    the end of a text change nothing. Accelerators embed all nouns in less time
+    than compiling takes.
+    """
+    if tower.config.family != "clip" or jax.default_backend() != "cpu":
+        return jnp.asarray(tower.apply(params, ids))
+    lengths = [*(each for each in _LENGTHS if each < ids.shape[1]), ids.shape[1]]
+
+    def build_branch(length: int) -> Callable[[Any, jax.Array], jax.Array]:
+        return lambda params, ids: jnp.asarray(tower.apply(params, ids[:, :length]))
+
+    used = 1 + jnp.max(find_ends(tower.config, ids))
+    which = jnp.searchsorted(jnp.asarray(lengths), used)
+    return jax.lax.switch(which, list(map(build_branch, lengths)), params, ids)
+
+
+def _encode_prompts(
+    texts: Sequence[Sequence[str]],
+    tokenizer: TextTokenizer,
+    config: ClipConfig,
+    checkpoint: str,
+) -> np.ndarray:
+    """Tokenize the prompts of all nouns and check that the tower knows the ids."""
+    flat = [text for prompts in texts for text in prompts]
+    tokens = tokenizer.encode(flat)
+    if tokens.size and tokens.max() >= config.vocab_size:
+        raise InputError(
+            f"The tokenizer of {checkpoint} gives id {tokens.max()}, but config.json "
+            f"has vocab_size {config.vocab_size}; they belong to different models"
+        )
+    ends = config.eos_id is None or (tokens == config.eos_id).any(axis=1).all()
+    if config.family == "clip" and not ends:
+        raise InputError(
+            f"The tokenizer of {checkpoint} does not end a text with the eos_token_id "
+            f"{config.eos_id} of config.json; they belong to different models"
+        )
+    return tokens.reshape(len(texts), -1, tokens.shape[1])
+
+
+def _fingerprint(settings: object, files: Iterable[Path]) -> str:
+    """Hash settings and content of files; those that are absent don't count."""
+    digest = hashlib.sha256(repr(settings).encode())
+    for file in files:
+        if file.is_file():
+            with file.open("rb") as stream:
+                part = hashlib.file_digest(stream, "sha256")
+            digest.update(f"{file.name} {part.hexdigest()}".encode())
+    return digest.hexdigest()
+
+
+def _read_licence(folder: Path) -> str:
+    """Return the licence in the front matter of the model card, if there is one."""
+    card = folder / "README.md"
+    if not card.is_file():
+        return "unknown"
+    text = card.read_text(encoding="utf-8", errors="replace")
+    front = re.match(r"---\s*\n(.*?)\n---", text, re.DOTALL)
+    found = (
+        re.search(r"^license:\s*['\"]?([\w.+-]+)", front[1], re.M) if front else None
+    )
+    if found is None:
+        return "unknown"
+    return _SPDX.get(found[1].lower(), found[1])

@@ -1,0 +1,90 @@
+"""The three networks as one component of pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple, cast
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from mca_jax.heads.attention import Attended, NounAttention
+from mca_jax.heads.linear import ClusterHead
+from mca_jax.types import Params, PRNGKey
+
+__all__ = ["Heads", "build_heads"]
+
+
+class Heads(NamedTuple):
+    """Image, text and attention network over one pytree of weights.
+
+    Attributes:
+      init: ``(key, centers)`` to weights; centres are ``[k, d]`` unit vectors.
+      image_logits: ``(params, embeddings [b, d])`` to ``[b, k]``.
+      text_logits: ``(params, embeddings [..., d])`` to ``[..., k]``.
+      attend: ``(params, images [b, d], nouns [b, r, d], similarities [b, r])``
+        to :class:`Attended`.
+    """
+
+    init: Callable[[PRNGKey, Float[Array, "k d"]], Params]
+    image_logits: Callable[[Params, Array], Array]
+    text_logits: Callable[[Params, Array], Array]
+    attend: Callable[[Params, Array, Array, Array], Attended]
+
+
+def build_heads(
+    *,
+    num_clusters: int,
+    initial_scale: float = 20.0,
+    attention_width: int = 64,
+    attention_temperature: float = 0.05,
+    null_similarity: float = 0.5,
+) -> Heads:
+    """Build the three networks.
+
+    Args:
+      num_clusters: ``k``, at least 2.
+      initial_scale: Starting inverse temperature of the assignments, > 0.
+      attention_width: Width of the attention's queries and keys, at least 1.
+      attention_temperature: ``tau_a`` > 0.
+      null_similarity: Cosine of the null noun, in [-1, 1].
+
+    Returns:
+      Pure functions; nothing is computed yet.
+    """
+    head = ClusterHead(num_clusters=num_clusters, initial_scale=initial_scale)
+    attention = NounAttention(
+        width=attention_width,
+        temperature=attention_temperature,
+        null_similarity=null_similarity,
+    )
+
+    def init(key: PRNGKey, centers: Float[Array, "k d"]) -> Params:
+        image_key, text_key, attention_key = jax.random.split(key, 3)
+        one = jnp.zeros((1, centers.shape[1]))
+        return {
+            "image": head.init(image_key, one, centers)["params"],
+            "text": head.init(text_key, one, centers)["params"],
+            "attention": attention.init(
+                attention_key, one, one[:, None, :], jnp.zeros((1, 1))
+            )["params"],
+        }
+
+    def image_logits(params: Params, embeddings: Array) -> Array:
+        weights = params["image"]
+        logits = head.apply({"params": weights}, embeddings, weights["weight"])
+        return cast(Array, logits)
+
+    def text_logits(params: Params, embeddings: Array) -> Array:
+        weights = params["text"]
+        logits = head.apply({"params": weights}, embeddings, weights["weight"])
+        return cast(Array, logits)
+
+    def attend(
+        params: Params, images: Array, nouns: Array, similarities: Array
+    ) -> Attended:
+        weights = {"params": params["attention"]}
+        return cast(Attended, attention.apply(weights, images, nouns, similarities))
+
+    return Heads(init, image_logits, text_logits, attend)

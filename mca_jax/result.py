@@ -1,0 +1,114 @@
+"""What a clustering run returns: everything that the files of a run hold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+__all__ = ["Cluster", "ClusterResult", "ScoredNoun", "SkippedImage"]
+
+
+@dataclass(frozen=True)
+class ScoredNoun:
+    """A noun that speaks for a cluster.
+
+    Attributes:
+      name: The noun, with spaces.
+      synset: WordNet 3.0 id such as ``"n02084071"``, or empty.
+      score: Share of the cluster's text evidence, in [0, 1].
+      gloss: Its definition, or empty.
+    """
+
+    name: str
+    synset: str
+    score: float
+    gloss: str
+
+
+@dataclass(frozen=True)
+class SkippedImage:
+    """A file that could not be read.
+
+    Attributes:
+      path: Path relative to the folder of images.
+      reason: One line that says why.
+    """
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """One group of images.
+
+    Attributes:
+      index: Number of the cluster, from 0.
+      size: Number of its images; 0 for a dead cluster.
+      name: Its printable name, distinct from the other clusters' names.
+      confidence: Mean assignment probability of its images, in [0, 1].
+      nouns: The nouns behind the name, best first.
+      exemplars: Rows of the images nearest to its centre, nearest first.
+    """
+
+    index: int
+    size: int
+    name: str
+    confidence: float
+    nouns: tuple[ScoredNoun, ...]
+    exemplars: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class ClusterResult:
+    """Clusters of a set of images, with all that the report shows.
+
+    Attributes:
+      paths: One a row: the path relative to ``root``, or ``"row-000012"`` for
+        arrays.
+      root: Folder of the images, or empty for arrays.
+      assignments: Cluster of each image, int32 ``[n]``.
+      probabilities: Assignment probabilities, float32 ``[n, k]``.
+      clusters: One entry a cluster, in order of the index.
+      metrics: Label-free quantities under ``"label_free"``; with labels, scores
+        by method under ``"scores"`` (each ``acc``, ``nmi``, ``ari`` in [0, 1])
+        and the contingency table under ``"contingency"``.
+      history: One dict an epoch: ``epoch``, ``loss`` and its parts, gradient
+        norm, share of images that changed cluster.
+      status: How training ended: ``converged``, ``step_limit``, ``diverged``
+        or ``non_finite``.
+      skipped: Files that could not be read.
+      audit: Count of nouns that each filter of the semantic space took, in the
+        order of the filters, ending in ``kept``.
+      warnings: Sentences for the reader, such as that the vocabulary doesn't
+        fit the images.
+      seconds: Wall time of each stage.
+      config: The settings as plain JSON.
+      provenance: Encoder, vocabulary and library versions, as plain JSON.
+      embeddings: Image embeddings, float32 ``[n, d]``.
+      params: Trained weights of the three networks.
+    """
+
+    paths: tuple[str, ...]
+    root: str
+    assignments: np.ndarray
+    probabilities: np.ndarray
+    clusters: tuple[Cluster, ...]
+    metrics: dict[str, Any]
+    history: tuple[dict[str, float], ...]
+    status: str
+    skipped: tuple[SkippedImage, ...]
+    audit: dict[str, int]
+    warnings: tuple[str, ...]
+    seconds: dict[str, float]
+    config: dict[str, Any]
+    provenance: dict[str, Any]
+    embeddings: np.ndarray = field(repr=False)
+    params: Any = field(repr=False)
+
+    @property
+    def confidences(self) -> np.ndarray:
+        """Probability of each image's own cluster, float32 ``[n]``."""
+        return self.probabilities[np.arange(len(self.paths)), self.assignments]

@@ -1,0 +1,20 @@
+"""Nearest neighbours and k-means by cosine, exact, in bounded memory."""
+
+from mca_jax.retrieval.kmeans import KMeansResult, spherical_kmeans
+from mca_jax.retrieval.neighbors import (
+    NeighborTable,
+    image_neighbors,
+    noun_neighbors,
+    sample_neighbors,
+)
+from mca_jax.retrieval.topk import blocked_topk
+
+__all__ = [
+    "KMeansResult",
+    "NeighborTable",
+    "blocked_topk",
+    "image_neighbors",
+    "noun_neighbors",
+    "sample_neighbors",
+    "spherical_kmeans",
+]

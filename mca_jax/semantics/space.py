@@ -1,0 +1,195 @@
+"""Builds the semantic space: the few nouns of the table that fit the images."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mca_jax.checks import InputError, check_in_range
+from mca_jax.semantics.audit import Filter, SpaceAudit
+from mca_jax.semantics.categories import concrete_mask, people_mask
+from mca_jax.semantics.graph import longest_path
+from mca_jax.semantics.hierarchy import ancestor_mask, depth_mask
+from mca_jax.semantics.nouns import (
+    USER_CATEGORY,
+    NounTable,
+    hypernym_edges,
+)
+from mca_jax.semantics.relevance import relevance
+from mca_jax.semantics.uniqueness import uniqueness_mask
+
+__all__ = ["SemanticSpace", "build_semantic_space"]
+
+_REMEDY = {
+    Filter.UNRELATED: "set concrete_only to false",
+    Filter.PEOPLE: "set allow_people to true",
+    Filter.OFFENSIVE: "use other nouns",
+    Filter.TOO_GENERAL: "lower min_depth",
+    Filter.NOT_UNIQUE: "lower min_uniqueness",
+    Filter.NOT_RELEVANT: "raise nouns_per_center",
+    Filter.ANCESTOR: "set drop_ancestors to false",
+}
+
+
+class SemanticSpace(NamedTuple):
+    """The nouns that are kept, and the audit of all.
+
+    Attributes:
+      rows: Rows of the kept nouns in the table, ascending, int32 ``[m]``.
+      embeddings: Their unit vectors, float32 ``[m, d]``.
+      audit: Why each noun of the table stayed or went.
+    """
+
+    rows: np.ndarray
+    embeddings: jax.Array
+    audit: SpaceAudit
+
+
+def build_semantic_space(
+    table: NounTable,
+    noun_embeddings: Any,
+    centers: Any,
+    *,
+    nouns_per_center: int = 500,
+    min_uniqueness: float = 0.05,
+    min_depth: int = 4,
+    drop_ancestors: bool = True,
+    concrete_only: bool = True,
+    allow_people: bool = False,
+    allow_offensive: bool = False,
+) -> SemanticSpace:
+    r"""Keep the nouns that are concrete, decent, specific and near the images.
+
+    The filters that look at a noun alone run before relevance, so that every
+    centre gets ``nouns_per_center`` nouns that are of use. The ancestor filter
+    runs last, since it asks what else is kept.
+
+    Args:
+      table: ``M`` nouns.
+      noun_embeddings: Unit vectors of all the nouns, float ``[M, d]``. A float32
+        device array is used as it is, without a copy.
+      centers: Unit vectors of the images' centres, float ``[k, d]``.
+      nouns_per_center: Nearest nouns to keep of each centre, at least 1.
+      min_uniqueness: Smallest ``1 - cosine`` with the mean noun, in [0, 2].
+      min_depth: Fewest steps below WordNet's root "entity", at least 0. A
+        user's own nouns are not held to it.
+      drop_ancestors: Drop a noun that is above another kept noun.
+      concrete_only: Keep only things that a photograph can show.
+      allow_people: Let nouns for people pass, and those for apes and monkeys.
+      allow_offensive: Let nouns pass that are on the block list.
+
+    Returns:
+      The space, with at least one noun.
+
+    Raises:
+      InputError: Shapes don't agree, a setting is out of range, or no noun is
+        left; the message names the filter and the setting to relax.
+
+    Example:
+      >>> from mca_jax.semantics.vocabulary import parse_vocabulary
+      >>> table = parse_vocabulary("femur,bone\nliver")
+      >>> nouns = np.eye(3, dtype=np.float32)
+      >>> space = build_semantic_space(table, nouns, nouns[:1])
+      >>> [table.names[row] for row in space.rows]
+      ['femur', 'liver']
+      >>> space.audit.counts()["ancestor"]
+      1
+    """
+    nouns, centers = _place(noun_embeddings), _place(centers)
+    _check_shapes(table, nouns, centers)
+    check_in_range("nouns_per_center", nouns_per_center, low=1)
+    check_in_range("min_uniqueness", min_uniqueness, low=0, high=2)
+    check_in_range("min_depth", min_depth, low=0)
+    people = people_mask(table)
+    everything = np.ones(len(table.names), bool)
+    children, parents = hypernym_edges(table)
+    passes = np.stack(
+        [
+            concrete_mask(table) | people if concrete_only else everything,
+            everything if allow_people else ~people,
+            everything if allow_offensive else ~table.offensive,
+        ]
+    )
+    codes, center, cosine = _filter_nouns(
+        nouns,
+        centers,
+        passes,
+        np.where(table.category == USER_CATEGORY, np.iinfo(np.int16).max, table.depth),
+        children,
+        parents,
+        min_depth,
+        min_uniqueness,
+        nouns_per_center=int(nouns_per_center),
+        steps=longest_path(children, parents, len(table.names))
+        if drop_ancestors
+        else 0,
+    )
+    audit = SpaceAudit(np.asarray(codes), np.asarray(center), np.asarray(cosine))
+    rows = np.flatnonzero(audit.codes == Filter.KEPT).astype(np.int32)
+    if rows.size == 0:
+        raise InputError(_nothing_left(audit.codes))
+    return SemanticSpace(rows, nouns[rows].astype(jnp.float32), audit)
+
+
+@partial(jax.jit, static_argnames=("nouns_per_center", "steps"))
+def _filter_nouns(
+    nouns: jax.Array,
+    centers: jax.Array,
+    passes: jax.Array,
+    depth: jax.Array,
+    children: jax.Array,
+    parents: jax.Array,
+    min_depth: jax.Array,
+    min_uniqueness: jax.Array,
+    *,
+    nouns_per_center: int,
+    steps: int,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    masks = [
+        passes[0],
+        passes[1],
+        passes[2],
+        depth_mask(depth, min_depth),
+        uniqueness_mask(nouns, min_uniqueness=min_uniqueness),
+    ]
+    codes = jnp.zeros(nouns.shape[0], jnp.int8)
+    for filter_, passed in zip(list(Filter)[1:], masks, strict=False):
+        codes = jnp.where((codes == 0) & ~passed, jnp.int8(filter_), codes)
+    near = relevance(nouns, centers, codes == 0, nouns_per_center=nouns_per_center)
+    irrelevant = (codes == 0) & ~near.mask
+    codes = jnp.where(irrelevant, jnp.int8(Filter.NOT_RELEVANT), codes)
+    above = ancestor_mask(codes == 0, children, parents, longest_path=steps)
+    codes = jnp.where((codes == 0) & above, jnp.int8(Filter.ANCESTOR), codes)
+    return codes, near.center, near.cosine
+
+
+def _place(values: Any) -> jax.Array:
+    if isinstance(values, jax.Array):
+        return values
+    # jnp.asarray would copy twice, which matters at 420 MB.
+    return jax.device_put(np.asarray(values, np.float32))
+
+
+def _check_shapes(table: NounTable, nouns: jax.Array, centers: jax.Array) -> None:
+    if nouns.ndim != 2 or nouns.shape[0] != len(table.names):
+        raise InputError(
+            f"Expected noun embeddings of shape [{len(table.names)}, d], one row a "
+            f"noun, found {list(nouns.shape)}"
+        )
+    if centers.ndim != 2 or centers.shape[0] < 1 or centers.shape[1] != nouns.shape[1]:
+        raise InputError(
+            f"Expected centres of shape [k, {nouns.shape[1]}], as wide as the nouns, "
+            f"found {list(centers.shape)}"
+        )
+
+
+def _nothing_left(codes: np.ndarray) -> str:
+    last = Filter(int(codes.max()))
+    return (
+        f"Expected at least one noun in the semantic space, found none: the filter "
+        f"{last.name.lower()} took the last of {codes.size}; {_REMEDY[last]}"
+    )

@@ -1,0 +1,27 @@
+"""Training of the three networks: pure steps, epochs on device, a status."""
+
+from mca_jax.training.convergence import Status, fit_rate_exponent, has_converged
+from mca_jax.training.data import TrainingData, epoch_order, gather_batch
+from mca_jax.training.loop import FitResult, Trainer, build_trainer, fit
+from mca_jax.training.optimizer import build_optimizer
+from mca_jax.training.state import TrainState, init_state
+from mca_jax.training.step import StepInfo, build_epoch, build_step
+
+__all__ = [
+    "FitResult",
+    "Status",
+    "StepInfo",
+    "TrainState",
+    "Trainer",
+    "TrainingData",
+    "build_epoch",
+    "build_optimizer",
+    "build_step",
+    "build_trainer",
+    "epoch_order",
+    "fit",
+    "fit_rate_exponent",
+    "gather_batch",
+    "has_converged",
+    "init_state",
+]

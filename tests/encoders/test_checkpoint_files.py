@@ -1,0 +1,367 @@
+"""Where weights come from, and what is wrong with those that don't load."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import huggingface_hub
+import ml_dtypes
+import numpy as np
+import pytest
+from clip_goldens import ROOT, copy_golden, edit_json
+from huggingface_hub import errors
+from safetensors.numpy import load_file, save_file
+
+from mca_jax.checks import InputError
+from mca_jax.encoders import checkpoint_files
+from mca_jax.encoders.checkpoint_files import (
+    find_checkpoint,
+    find_weights,
+    read_weights,
+)
+from mca_jax.encoders.clip import build_clip
+
+REPOSITORY = "somebody/some-clip"
+
+
+def fails(folder, message):
+    """Check that a folder is refused in one line."""
+    with pytest.raises(InputError, match=message) as error:
+        build_clip(str(folder))
+    assert "\n" not in str(error.value)
+
+
+def rewrite(folder, change):
+    """Apply a function to the tensors of a golden checkpoint."""
+    path = folder / "model.safetensors"
+    tensors = load_file(path)
+    change(tensors)
+    save_file(tensors, path)
+
+
+def test_safetensors_are_mapped_and_exact():
+    path = ROOT / "openai" / "model.safetensors"
+    found = read_weights([path])
+    expected = load_file(path)
+    assert found.keys() == expected.keys()
+    for name, array in expected.items():
+        np.testing.assert_array_equal(found[name], array)
+        assert found[name].dtype == array.dtype
+        assert not found[name].flags.owndata
+        assert not found[name].flags.writeable
+
+
+def test_shards_and_msgpack_hold_the_same_kind_of_tensors():
+    single = read_weights(find_weights(ROOT / "openai", source="x"))
+    shards = read_weights(find_weights(ROOT / "laion", source="x"))
+    flax = read_weights(find_weights(ROOT / "rectangular", source="x"))
+    assert len(find_weights(ROOT / "laion", source="x")) > 1
+    shapes = {k: v.shape for k, v in single.items() if not k.endswith("position_ids")}
+    assert {k: v.shape for k, v in shards.items()} == shapes
+    shapes["vision_model.embeddings.position_embedding.weight"] = (37, 32)
+    assert {k: v.shape for k, v in flax.items()} == shapes
+
+
+def test_half_precision_is_read(tmp_path):
+    values = np.array([1.5, -2.0, 0.25], np.float32)
+    header = {
+        "a": {"dtype": "BF16", "shape": [3], "data_offsets": [0, 6]},
+        "b": {"dtype": "F16", "shape": [3, 1], "data_offsets": [6, 12]},
+    }
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    content = values.astype(ml_dtypes.bfloat16).tobytes()
+    content += values.astype(np.float16).tobytes()
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(len(text).to_bytes(8, "little") + text + content)
+    found = read_weights([path])
+    np.testing.assert_array_equal(found["a"].astype(np.float32), values)
+    np.testing.assert_array_equal(found["b"].astype(np.float32), values[:, None])
+
+
+def test_quantised_weights_are_refused(tmp_path):
+    header = {"a": {"dtype": "F8_E4M3", "shape": [8], "data_offsets": [0, 8]}}
+    text = json.dumps(header).encode()
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(len(text).to_bytes(8, "little") + text + bytes(8))
+    with pytest.raises(InputError, match="Tensor a .*unsupported type F8_E4M3"):
+        read_weights([path])
+
+
+@pytest.mark.parametrize("kept", [0, 4, 100, 5000, -1])
+@pytest.mark.parametrize("name", ["openai", "rectangular"])
+def test_truncated_weights_are_named(tmp_path, name, kept):
+    folder = copy_golden(name, tmp_path)
+    (path,) = find_weights(folder, source="x")
+    path.write_bytes(path.read_bytes()[:kept])
+    fails(folder, f"{path.name} is truncated or damaged .*download it again")
+
+
+def test_garbage_is_no_weights(tmp_path):
+    folder = copy_golden("rectangular", tmp_path)
+    (folder / "flax_model.msgpack").write_bytes(b"\xc1 no msgpack")
+    fails(folder, "flax_model.msgpack is truncated or damaged")
+    (folder / "flax_model.msgpack").write_bytes(b"\x07")
+    fails(folder, "flax_model.msgpack is truncated or damaged")
+
+
+def test_pointers_of_git_lfs_are_recognised(tmp_path):
+    folder = copy_golden("siglip", tmp_path)
+    pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
+    (folder / "model.safetensors").write_bytes(pointer)
+    fails(folder, "pointer of git-lfs")
+
+
+def test_missing_tensors_are_named(tmp_path):
+    folder = copy_golden("siglip", tmp_path)
+    rewrite(folder, lambda t: t.pop("vision_model.head.probe"))
+    fails(folder, "Missing tensors in .*model.safetensors: vision_model.head.probe;")
+    edit_json(
+        folder / "config.json",
+        lambda c: c["text_config"].update(num_hidden_layers=4),
+    )
+    fails(folder, r"text_model.encoder.layers.2.* and \d+ more")
+
+
+def test_extra_tensors_are_named_but_for_position_ids(tmp_path):
+    folder = copy_golden("openai", tmp_path)
+    rewrite(folder, lambda t: t.update({"head.weight": np.zeros(3, np.float32)}))
+    fails(folder, "Unknown tensors in .*model.safetensors: head.weight;")
+    assert any(
+        name.endswith(".position_ids")
+        for name in read_weights([ROOT / "openai" / "model.safetensors"])
+    )
+
+
+def test_a_shallower_config_is_noticed(tmp_path):
+    folder = copy_golden("openai", tmp_path)
+    edit_json(
+        folder / "config.json",
+        lambda c: c["vision_config"].update(num_hidden_layers=2),
+    )
+    fails(folder, "Unknown tensors .*vision_model.encoder.layers.2.layer_norm1.bias")
+
+
+def test_a_wrong_image_size_is_named(tmp_path):
+    folder = copy_golden("openai", tmp_path)
+
+    def grow(config):
+        config["vision_config"]["image_size"] = 40
+
+    edit_json(folder / "config.json", grow)
+    fails(folder, "images of 40x40 .* found .*32, 32")
+    for key in ("size", "crop_size"):
+        edit_json(
+            folder / "preprocessor_config.json", lambda c, key=key: c.update({key: 40})
+        )
+    fails(folder, r"shape \[26, 32\] .* found \[17, 32\]; image_size or patch_size")
+
+
+def test_a_wrong_shape_is_named(tmp_path):
+    folder = copy_golden("openai", tmp_path)
+    edit_json(folder / "config.json", lambda c: c.update(projection_dim=24))
+    fails(folder, r"visual_projection.weight .* \[24, 32\] .* found \[20, 32\]$")
+
+
+def test_logit_scales_of_either_shape(tmp_path):
+    folder = copy_golden("siglip", tmp_path)
+    rewrite(folder, lambda t: t.update(logit_scale=t["logit_scale"].reshape(())))
+    assert build_clip(str(folder)).params["logit_scale"].shape == ()
+    rewrite(folder, lambda t: t.update(logit_scale=np.zeros(2, np.float32)))
+    fails(folder, r"logit_scale .* \[1\] .* found \[2\]")
+
+
+def test_only_pickles(tmp_path):
+    folder = copy_golden("openai", tmp_path)
+    (folder / "model.safetensors").unlink()
+    fails(folder, "No model.safetensors and no flax_model.msgpack in")
+    (folder / "pytorch_model.bin").write_bytes(b"never read")
+    fails(folder, r"only as a pickle \(pytorch_model.bin\), which runs code")
+
+
+@pytest.mark.parametrize(
+    ("index", "message"),
+    [
+        ("{", "index.json is no JSON"),
+        ("[]", "No weight_map in"),
+        ('{"weight_map": {}}', "No weight_map in"),
+        ('{"weight_map": {"a": "absent.safetensors"}}', "No file absent.safetensors"),
+        ('{"weight_map": {"a": "../openai/x"}}', "No file ../openai/x beside"),
+    ],
+)
+def test_damaged_indices(tmp_path, index, message):
+    folder = copy_golden("laion", tmp_path)
+    (folder / "model.safetensors.index.json").write_text(index)
+    fails(folder, message)
+
+
+def test_a_missing_shard_and_one_too_many(tmp_path):
+    folder = copy_golden("laion", tmp_path)
+    shards = find_weights(folder, source="x")
+    copied = shards[0].with_name("copy.safetensors")
+    copied.write_bytes(shards[0].read_bytes())
+    edit_json(
+        folder / "model.safetensors.index.json",
+        lambda c: c["weight_map"].update(again=copied.name),
+    )
+    fails(folder, "in another file")
+    shards[0].unlink()
+    fails(folder, f"No file {shards[0].name} beside")
+
+
+def test_folders_that_are_no_checkpoint(tmp_path):
+    fails(tmp_path, "No config.json in")
+    (tmp_path / "config.json").write_text('{"model_type": "resnet"}')
+    fails(tmp_path, "model_type clip, siglip or siglip2, found 'resnet'")
+    (tmp_path / "config.json").write_text("not json")
+    fails(tmp_path, "config.json is no JSON")
+    fails(tmp_path / "config.json", "found a file; name the folder")
+    fails(tmp_path / "absent", "No folder .*absent")
+
+
+def test_an_unknown_activation(tmp_path):
+    folder = copy_golden("laion", tmp_path)
+    edit_json(
+        folder / "config.json", lambda c: c["vision_config"].update(hidden_act="gelu2")
+    )
+    fails(folder, "Unknown hidden_act in vision_config.*'gelu2'; did you mean 'gelu'")
+
+
+class Response:
+    """What the hub's errors want to know about their cause."""
+
+    headers: dict = {}
+    request = None
+    status_code = 404
+    text = ""
+
+
+def hub_error(kind):
+    try:
+        return kind("no\nway", response=Response())
+    except TypeError:
+        return kind("no\nway")
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (errors.LocalEntryNotFoundError("x"), "the hub can't be reached; pass a local"),
+        (hub_error(errors.RepositoryNotFoundError), "No checkpoint .* on the hub"),
+        (hub_error(errors.RevisionNotFoundError), "No checkpoint .* on the hub"),
+        (hub_error(errors.GatedRepoError), "terms accepted"),
+        (errors.HFValidationError("x"), "neither a local folder nor an id"),
+        (OSError(28, "No space left on device"), "No space left on device"),
+        (TimeoutError(), "TimeoutError; pass a local"),
+    ],
+)
+def test_what_the_hub_answers_is_one_line(monkeypatch, error, message):
+    def refuse(*args, **kwargs):
+        raise error
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
+    with pytest.raises(InputError, match=message) as caught:
+        find_checkpoint(REPOSITORY)
+    told = str(caught.value)
+    assert REPOSITORY in told
+    assert "local folder" in told
+    assert "lite" in told
+    assert "\n" not in told
+
+
+def serve(monkeypatch, source, folder):
+    """Let a folder stand for the hub; return the patterns that were asked for."""
+    import fnmatch
+
+    asked = []
+
+    def download(repo_id, *, allow_patterns, **kwargs):
+        asked.append(allow_patterns)
+        folder.mkdir(exist_ok=True)
+        for file in source.iterdir():
+            if any(fnmatch.fnmatch(file.name, p) for p in allow_patterns):
+                (folder / file.name).write_bytes(file.read_bytes())
+        return str(folder)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    return asked
+
+
+@pytest.mark.parametrize(("name", "calls"), [("laion", 1), ("rectangular", 2)])
+def test_one_form_of_the_weights_is_downloaded(monkeypatch, tmp_path, name, calls):
+    source = copy_golden(name, tmp_path / "hub")
+    for extra in ("pytorch_model.bin", "tf_model.h5", "open_clip_model.safetensors"):
+        (source / extra).write_bytes(b"large")
+    if name == "laion":
+        (source / "flax_model.msgpack").write_bytes(b"large")
+    asked = serve(monkeypatch, source, tmp_path / "cache")
+    encoder = build_clip(REPOSITORY)
+    assert encoder.name == REPOSITORY
+    assert len(asked) == calls
+    found = {file.name for file in (tmp_path / "cache").iterdir()}
+    wanted = {file.name for file in (ROOT / name).iterdir()} - {
+        "golden.json",
+        "golden.npz",
+    }
+    assert found == wanted
+
+
+def test_a_repository_of_pickles(monkeypatch, tmp_path):
+    source = copy_golden("openai", tmp_path / "hub")
+    (source / "model.safetensors").unlink()
+    serve(monkeypatch, source, tmp_path / "cache")
+    monkeypatch.setattr(
+        huggingface_hub.HfApi,
+        "list_repo_files",
+        lambda self, repo_id: ["README.md", "pytorch_model.bin"],
+    )
+    fails(REPOSITORY, r"some-clip has its weights only as a pickle \(pytorch_model")
+
+    def refuse(self, repo_id):
+        raise OSError
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "list_repo_files", refuse)
+    fails(REPOSITORY, "No model.safetensors and no flax_model.msgpack in somebody")
+
+
+def test_offline_the_hubs_cache_is_used_and_nothing_else(tmp_path):
+    # The real client in a process of its own, for it reads its settings once.
+    cache = tmp_path / "hub"
+    snapshot = cache / "models--somebody--some-clip" / "snapshots" / ("0" * 40)
+    snapshot.mkdir(parents=True)
+    (cache / "models--somebody--some-clip" / "refs").mkdir()
+    (cache / "models--somebody--some-clip" / "refs" / "main").write_text("0" * 40)
+    for file in (ROOT / "openai").iterdir():
+        (snapshot / file.name).write_bytes(file.read_bytes())
+    code = f"""
+from mca_jax.checks import InputError
+from mca_jax.encoders.checkpoint_files import find_checkpoint
+print(find_checkpoint({REPOSITORY!r}))
+try:
+    find_checkpoint("somebody/absent")
+except InputError as error:
+    print(error)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(cache)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found, told = done.stdout.splitlines()
+    assert Path(found) == snapshot
+    assert told == (
+        "Checkpoint somebody/absent is not in the local cache and the hub can't be "
+        "reached; pass a local folder that holds the checkpoint, or use the embedded "
+        "encoder lite"
+    )
+
+
+def test_no_pickle_is_ever_opened():
+    text = Path(checkpoint_files.__file__).read_text()
+    assert "import pickle" not in text
+    assert "torch.load" not in text
+    assert "allow_pickle" not in text

@@ -1,0 +1,95 @@
+import numpy as np
+import pytest
+from sample_results import build_result
+
+from mca_jax.report.cards import choose_rows, make_cards, make_picture
+
+
+@pytest.mark.parametrize(
+    ("clusters", "images", "exemplars", "borderline", "uncertain"),
+    [
+        (2, 200, 12, 4, 10),
+        (100, 4000, 12, 4, 32),
+        (300, 6000, 8, 2, 32),
+        (1000, 9000, 3, 0, 32),
+    ],
+)
+def test_fewer_pictures_a_cluster_where_clusters_are_many(
+    clusters, images, exemplars, borderline, uncertain
+):
+    rows = choose_rows(build_result(None, num_clusters=clusters, num_images=images))
+    assert {len(group) for group in rows.exemplars} == {exemplars}
+    assert {len(group) for group in rows.borderline} == {borderline}
+    assert len(rows.uncertain) == uncertain
+    assert len(rows.all) <= 3232
+
+
+def test_rows_are_the_right_ones():
+    result = build_result(None, num_clusters=3, num_images=90)
+    rows = choose_rows(result)
+    confidences = result.confidences
+    for index, cluster in enumerate(result.clusters):
+        shown, doubtful = rows.exemplars[index], rows.borderline[index]
+        assert shown == cluster.exemplars[:12]
+        assert not set(shown) & set(doubtful)
+        own = np.flatnonzero(result.assignments == index)
+        rest = sorted(set(own.tolist()) - set(shown), key=lambda row: confidences[row])
+        assert list(doubtful) == rest[:4]
+    lowest = np.sort(confidences)[: len(rows.uncertain)]
+    np.testing.assert_array_equal(confidences[list(rows.uncertain)], lowest)
+    shown = {*sum(rows.exemplars, ()), *sum(rows.borderline, ()), *rows.uncertain}
+    assert rows.all == sorted(shown)
+
+
+def test_clusters_of_one_image_and_of_none():
+    result = build_result(
+        None, assignments=np.array([0, 0, 0, 1]), names=["many", "one", "none"]
+    )
+    rows = choose_rows(result)
+    assert rows.exemplars[1] == (3,)
+    assert rows.borderline[1:] == ((), ())
+    assert rows.exemplars[2] == ()
+    cards = make_cards(result, rows, {})
+    assert [card.size for card in cards] == [3, 1, 0]
+    # An empty cluster is near nothing, and nothing is near it.
+    assert [card.nearest for card in cards] == ["one", "many", ""]
+
+
+def test_a_picture_names_the_runner_up():
+    result = build_result(None, num_clusters=3, num_images=9)
+    result.probabilities[4] = [0.3, 0.6, 0.1]
+    picture = make_picture(result, 4, {4: "data:x"})
+    assert (picture.cluster, picture.target) == ("noun 1", "cluster-1")
+    assert picture.confidence == pytest.approx(0.6)
+    assert (picture.other, picture.uri) == ("noun 0", "data:x")
+    assert picture.other_confidence == pytest.approx(0.3)
+    assert make_picture(result, 3, {}).uri == ""
+
+
+def test_the_nearest_cluster_is_the_nearest_by_brute_force():
+    result = build_result(None, num_clusters=5, num_images=60)
+    cards = make_cards(result, choose_rows(result), {})
+    means = [
+        result.embeddings[result.assignments == index].mean(axis=0)
+        for index in range(5)
+    ]
+    for index, card in enumerate(cards):
+        cosines = [
+            -2.0 if other == index else mean @ means[index] / np.linalg.norm(mean)
+            for other, mean in enumerate(means)
+        ]
+        assert card.nearest_target == f"cluster-{int(np.argmax(cosines))}"
+        assert card.share == pytest.approx(0.2)
+
+
+def test_labels_and_search():
+    result = build_result(None, num_clusters=2, num_images=10, names=["Big Dog", "Cat"])
+    rows = choose_rows(result)
+    counts = np.array([[1, 0], [4, 0], [0, 0]])
+    first, second = make_cards(
+        result, rows, {}, classes=["pug", "DACHSHUND", "cat"], counts=counts
+    )
+    assert (first.label, first.label_share) == ("DACHSHUND", 0.8)
+    assert (second.label, second.label_share) == ("", 0.0)
+    for word in ("big dog", "dachshund", "dahlia", "0"):
+        assert word in first.search
