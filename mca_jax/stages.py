@@ -13,9 +13,10 @@ from jaxtyping import Array, Float, Int
 from mca_jax.config import Config
 from mca_jax.heads import Heads, build_heads
 from mca_jax.losses import LossWeights, build_objective, uniform_prior
-from mca_jax.numerics import l2_normalize
 from mca_jax.retrieval import (
     KMeansResult,
+    apply_projection,
+    fit_projection,
     image_neighbors,
     noun_neighbors,
     spherical_kmeans,
@@ -31,11 +32,12 @@ from mca_jax.training import (
 from mca_jax.types import PRNGKey
 
 __all__ = [
+    "EpochHook",
     "Prepared",
     "RunKeys",
     "TrainedHeads",
-    "center_embeddings",
     "prepare",
+    "project",
     "split_key",
     "train_heads",
 ]
@@ -98,23 +100,29 @@ def split_key(seed: int) -> RunKeys:
     return RunKeys(*jax.random.split(jax.random.key(seed), 2))
 
 
-def center_embeddings(
-    embeddings: Float[Array, "n d"], mean: Float[Array, " d"]
-) -> Float[Array, "n d"]:
-    """Move a set's mean to the origin and scale back to unit norm.
-
-    What all images of a set share says nothing of their differences, yet it
-    dominates their cosines; the same holds for nouns, and for the gap between
-    the two.
+def project(
+    images: Float[Array, "n d"], nouns: Float[Array, "m d"], config: Config
+) -> tuple[Float[Array, "n c"], Float[Array, "m c"]]:
+    """Move images and nouns to the principal axes of the images.
 
     Args:
-      embeddings: Unit vectors.
-      mean: Usually their mean; for new images that of the training set.
+      images: Embeddings of the set.
+      nouns: Embeddings of all nouns.
+      config: Number of axes and whitening.
 
     Returns:
-      Unit vectors.
+      Unit vectors of the images and of the nouns.
     """
-    return l2_normalize(embeddings - mean[None, :])
+    settings = config.encoder
+    projection = fit_projection(
+        images,
+        components=max(settings.components, config.num_clusters),
+        whitening=settings.whitening,
+    )
+    return (
+        apply_projection(projection, images),
+        apply_projection(projection, nouns, jnp.mean(nouns, axis=0)),
+    )
 
 
 def prepare(

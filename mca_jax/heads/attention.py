@@ -64,9 +64,7 @@ class NounAttention(nn.Module):
           Weights of the nouns and the trust in them.
         """
         width = images.shape[-1]
-        query = self.param(
-            "query", nn.initializers.lecun_normal(), (width, self.width)
-        )
+        query = self.param("query", nn.initializers.lecun_normal(), (width, self.width))
         key = self.param("key", nn.initializers.zeros, (width, self.width))
         # <W_q u, W_k t> = <W_k^T W_q u, t>: moving the keys' map to the queries
         # costs one row an image instead of one a noun, d_a times less.

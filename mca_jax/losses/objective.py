@@ -119,7 +119,13 @@ Objective: TypeAlias = Callable[
 
 
 class _TextSide(NamedTuple):
-    """What the nouns say of a batch of images."""
+    """What the nouns say of a batch of images.
+
+    Attributes:
+      assignments: ``q_hat``, attention-weighted assignment of the nouns.
+      views: ``s_hat``, attention-weighted mean noun, unit vectors.
+      trust: ``1 - a_null``.
+    """
 
     assignments: Float[Array, "b k"]
     views: Float[Array, "b d"]
@@ -178,6 +184,36 @@ def _running(
     return l2_normalize(momentum * old + (1.0 - momentum) * l2_normalize(batch_sum))
 
 
+def _carry_prototypes(
+    prototypes: Prototypes,
+    p: Float[Array, "b k"],
+    images: Float[Array, "b d"],
+    text: _TextSide,
+    *,
+    momentum: float,
+    confident_share: float,
+) -> Prototypes:
+    """Move the running prototypes towards those of the batch."""
+    confident = semantic_prototypes(
+        text.assignments, text.views, confident_share=confident_share
+    )
+    return Prototypes(
+        image=_running(prototypes.image, p.T @ images, momentum),
+        text=_running(prototypes.text, text.assignments.T @ text.views, momentum),
+        semantic=_running(prototypes.semantic, confident, momentum),
+    )
+
+
+def _weighted_sum(parts: LossParts, weights: LossWeights) -> Float[Array, ""]:
+    return (
+        parts.consistency
+        + weights.instance * parts.instance
+        + weights.prototype * parts.prototype
+        + weights.semantic * parts.semantic
+        + weights.balance * parts.balance
+    )
+
+
 def build_objective(
     heads: Heads,
     *,
@@ -225,18 +261,13 @@ def build_objective(
         # null noun would simply win everywhere.
         trust = jax.lax.stop_gradient(text.trust)
 
-        carried = Prototypes(
-            image=_running(prototypes.image, p.T @ batch.images, prototype_momentum),
-            text=_running(
-                prototypes.text, text.assignments.T @ text.views, prototype_momentum
-            ),
-            semantic=_running(
-                prototypes.semantic,
-                semantic_prototypes(
-                    text.assignments, text.views, confident_share=confident_share
-                ),
-                prototype_momentum,
-            ),
+        carried = _carry_prototypes(
+            prototypes,
+            p,
+            batch.images,
+            text,
+            momentum=prototype_momentum,
+            confident_share=confident_share,
         )
         if prototype_reading == "assignments":
             prototype = assignment_prototype_loss(
@@ -257,29 +288,19 @@ def build_objective(
             temperature=label_temperature,
             min_confidence=min_confidence,
         )
-        consistency = consistency_loss(p, p_near)
-        balance = balance_loss(jnp.mean(p, axis=0), prior) + balance_loss(
-            jnp.mean(text.assignments, axis=0), prior
-        )
-        instance = instance_loss(p, text.assignments, trust)
-        semantic = semantic_loss(logits, labels, labelled * trust)
-        total = (
-            consistency
-            + weights.instance * instance
-            + weights.prototype * prototype
-            + weights.semantic * semantic
-            + weights.balance * balance
-        )
         parts = LossParts(
-            total=total,
-            consistency=consistency,
-            balance=balance,
-            instance=instance,
+            total=jnp.zeros(()),
+            consistency=consistency_loss(p, p_near),
+            balance=balance_loss(jnp.mean(p, axis=0), prior)
+            + balance_loss(jnp.mean(text.assignments, axis=0), prior),
+            instance=instance_loss(p, text.assignments, trust),
             prototype=prototype,
-            semantic=semantic,
+            semantic=semantic_loss(logits, labels, labelled * trust),
             trust=jnp.mean(text.trust),
             labelled=jnp.mean(labelled),
         )
-        return total, (parts, jax.lax.stop_gradient(carried))
+        total = _weighted_sum(parts, weights)
+        carried = jax.lax.stop_gradient(carried)
+        return total, (parts._replace(total=total), carried)
 
     return objective

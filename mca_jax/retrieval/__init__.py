@@ -7,12 +7,20 @@ from mca_jax.retrieval.neighbors import (
     noun_neighbors,
     sample_neighbors,
 )
+from mca_jax.retrieval.projection import (
+    Projection,
+    apply_projection,
+    fit_projection,
+)
 from mca_jax.retrieval.topk import blocked_topk
 
 __all__ = [
     "KMeansResult",
     "NeighborTable",
+    "Projection",
+    "apply_projection",
     "blocked_topk",
+    "fit_projection",
     "image_neighbors",
     "noun_neighbors",
     "sample_neighbors",

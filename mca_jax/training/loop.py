@@ -22,7 +22,7 @@ from mca_jax.training.state import TrainState, init_state
 from mca_jax.training.step import Epoch, StepInfo, build_epoch, build_step
 from mca_jax.types import Params, PRNGKey
 
-__all__ = ["FitResult", "Trainer", "build_trainer", "fit"]
+__all__ = ["EpochHook", "FitResult", "Trainer", "build_trainer", "fit"]
 
 EpochHook = Callable[[dict[str, float]], None]
 
