@@ -348,7 +348,7 @@ def _describe(
         )
         exemplars = tuple(int(row) for row in rows[order[:_NUM_EXEMPLARS]])
         clusters.append(
-            Cluster(index, len(rows), name.name, float(confidence), nouns, exemplars)
+            Cluster(index, len(rows), name.name, confidence, nouns, exemplars)
         )
     return tuple(clusters)
 

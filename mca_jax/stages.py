@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -238,7 +239,7 @@ def train_heads(
     trainer = build_trainer(heads, objective, optimizer, batch_size=batch_size)
 
     def run(name: str, weights: LossWeights) -> FitResult:
-        hook = None if on_epoch is None else lambda row: on_epoch(name, row)
+        hook = None if on_epoch is None else partial(on_epoch, name)
         return fit(
             key,
             trainer,

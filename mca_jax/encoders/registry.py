@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 from mca_jax.checks import check_one_of
 from mca_jax.encoders.encoder import Encoder
@@ -21,7 +22,9 @@ def build_encoder(name: str) -> Encoder:
     """Load an encoder by name.
 
     Args:
-      name: One of the keys of ``ENCODERS``.
+      name: One of the keys of ``ENCODERS``, a hub id such as
+        ``"openai/clip-vit-base-patch32"``, or a folder with a CLIP or SigLIP
+        checkpoint.
 
     Returns:
       The encoder, its weights on the host.
@@ -33,4 +36,9 @@ def build_encoder(name: str) -> Encoder:
       >>> build_encoder("lite").image_size
       (224, 224)
     """
+    if "/" in name or Path(name).expanduser().is_dir():
+        # Imported here: runs with the embedded encoder need neither Flax nor the hub.
+        from mca_jax.encoders.clip import build_clip
+
+        return build_clip(name)
     return ENCODERS[check_one_of("encoder", name, ENCODERS)]()

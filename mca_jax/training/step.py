@@ -68,7 +68,7 @@ def build_step(objective: Objective, optimizer: optax.GradientTransformation) ->
             opt_state=opt_state,
             prototypes=prototypes,
         )
-        return new_state, StepInfo(parts, optax.global_norm(grads))
+        return new_state, StepInfo(parts, optax.tree.norm(grads))
 
     return step
 

@@ -1,0 +1,22 @@
+"""The default settings, to copy and change.
+
+Command: python -m experiments.cluster --config=experiments/configs/default.py
+  --images=DIR --num_clusters=K --workdir=OUT
+Hardware: any; two CPU cores are enough for some ten thousand images.
+Expected: benchmarks/RESULTS.md.
+"""
+
+from __future__ import annotations
+
+from mca_jax.config import Config
+
+__all__ = ["get_config"]
+
+
+def get_config() -> Config:
+    """Return the settings.
+
+    Returns:
+      Settings of a run; flags and ``--set`` stand above them.
+    """
+    return Config()
