@@ -87,10 +87,10 @@ class ClusterResult:
       seconds: Wall time of each stage.
       config: The settings as plain JSON.
       provenance: Encoder, vocabulary and library versions, as plain JSON.
-      baselines: Assignments of simpler methods on the same embeddings, by name;
-        made without labels.
       embeddings: Image embeddings, float32 ``[n, d]``.
       params: Trained weights of the three networks.
+      baselines: Assignments of simpler methods on the same embeddings, by name;
+        made without labels.
     """
 
     paths: tuple[str, ...]
@@ -107,9 +107,9 @@ class ClusterResult:
     seconds: dict[str, float]
     config: dict[str, Any]
     provenance: dict[str, Any]
-    baselines: dict[str, np.ndarray] = field(repr=False)
     embeddings: np.ndarray = field(repr=False)
     params: Any = field(repr=False)
+    baselines: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
 
     @property
     def confidences(self) -> np.ndarray:

@@ -1,0 +1,144 @@
+"""Training: no labels, one trace, same key same run, a status at the end."""
+
+import inspect
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mca_jax import stages, training
+from mca_jax.checks import InputError
+from mca_jax.clustering import cluster
+from mca_jax.heads import build_heads
+from mca_jax.losses import LossWeights, build_objective, uniform_prior
+from mca_jax.numerics import l2_normalize
+from mca_jax.retrieval import image_neighbors, noun_neighbors, spherical_kmeans
+from mca_jax.training.convergence import fit_rate_exponent, has_converged
+
+
+@pytest.fixture
+def blobs(key):
+    """Four groups on four axes of sixteen, a noun near each, and noise nouns."""
+    noise, text, more = jax.random.split(key, 3)
+    axes = jnp.eye(16)[:4]
+    images = l2_normalize(
+        jnp.repeat(axes, 30, axis=0) + 0.15 * jax.random.normal(noise, (120, 16))
+    )
+    nouns = jnp.concatenate(
+        [
+            axes + 0.05 * jax.random.normal(text, (4, 16)),
+            jax.random.normal(more, (20, 16)),
+        ]
+    )
+    nouns = l2_normalize(nouns)
+    near, texts = image_neighbors(images), noun_neighbors(images, nouns)
+    return training.TrainingData(
+        images, nouns, near.indices, texts.indices, texts.similarities
+    )
+
+
+def run(key, data, *, epochs=6, learning_rate=1e-2, **options):
+    heads = build_heads(num_clusters=4)
+    optimizer = training.build_optimizer(
+        learning_rate=learning_rate, total_steps=3 * epochs
+    )
+    trainer = training.build_trainer(
+        heads, build_objective(heads), optimizer, batch_size=40
+    )
+    centers = spherical_kmeans(key, data.images, num_clusters=4).centers
+    options = {"weights": LossWeights(), "num_epochs": epochs, **options}
+    prior = uniform_prior(4)
+    return training.fit(key, trainer, data, centers, prior=prior, **options), trainer
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        training.fit,
+        training.build_trainer,
+        training.build_step,
+        training.build_epoch,
+        stages.prepare,
+        stages.train_heads,
+        stages.project,
+        cluster,
+    ],
+)
+def test_nothing_that_trains_takes_labels(function):
+    for name in inspect.signature(function).parameters:
+        assert "label" not in name
+        assert "target" not in name
+
+
+def test_training_data_holds_no_labels():
+    assert training.TrainingData._fields == (
+        "images",
+        "nouns",
+        "image_neighbors",
+        "noun_neighbors",
+        "noun_similarities",
+    )
+
+
+def test_the_groups_are_found(key, blobs):
+    result, _ = run(key, blobs)
+    groups = np.asarray(result.logits).argmax(axis=1).reshape(4, 30)
+    assert all(len(set(group)) == 1 for group in groups)
+    assert len(set(groups[:, 0])) == 4
+    assert result.status in (training.Status.CONVERGED, training.Status.STEP_LIMIT)
+
+
+def test_the_same_key_gives_the_same_run(key, blobs):
+    first, second = run(key, blobs)[0], run(key, blobs)[0]
+    np.testing.assert_array_equal(first.logits, second.logits)
+    assert first.history == second.history
+
+
+def test_a_pass_is_compiled_once_whatever_the_weights(key, blobs):
+    result, trainer = run(key, blobs)
+    centers = blobs.images[:4]
+    training.fit(
+        key,
+        trainer,
+        blobs,
+        centers,
+        weights=LossWeights(0.0, 0.0, 0.0, 1.0),
+        prior=uniform_prior(4),
+        num_epochs=2,
+    )
+    assert trainer.epoch._cache_size() == 1
+    assert len(result.history) >= 2
+
+
+def test_a_run_that_blows_up_keeps_the_weights_before(key, blobs):
+    bad = blobs._replace(noun_similarities=blobs.noun_similarities.at[0].set(jnp.nan))
+    result, _ = run(key, bad)
+    assert result.status is training.Status.NON_FINITE
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(result.params))
+
+
+def test_no_epochs_are_refused(key, blobs):
+    with pytest.raises(InputError, match=r"train\.epochs at least 1, found 0"):
+        run(key, blobs, num_epochs=0)
+
+
+def test_every_image_is_in_a_pass_at_most_once(key):
+    order = training.epoch_order(key, num_images=10, batch_size=3)
+    assert order.shape == (3, 3)
+    assert len(set(np.asarray(order).ravel().tolist())) == 9
+
+
+def test_rest_needs_loss_and_assignments():
+    assert has_converged([3.0, 1.0, 1.0, 1.0, 1.0], [0.5, 0.0, 0.0, 0.0, 0.0])
+    assert not has_converged([3.0, 1.0, 1.0, 1.0, 1.0], [0.5, 0.0, 0.2, 0.0, 0.0])
+    assert not has_converged([3.0, 1.0, 2.0, 1.0, 1.0], [0.0] * 5)
+    assert not has_converged([1.0], [0.0])
+
+
+def test_the_rate_of_a_known_curve_is_found():
+    steps = np.arange(1, 2001.0)
+    means = steps**-0.5
+    norms = np.diff(np.concatenate([[0.0], means * steps]))
+    assert fit_rate_exponent(norms.tolist()) == pytest.approx(-0.5, abs=1e-6)
+    assert np.isnan(fit_rate_exponent([1.0]))
