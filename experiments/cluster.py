@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import shlex
 import sys
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -103,6 +104,8 @@ def _run(values: flags.FlagValues) -> None:
             terminal.close()
         if values.labels:
             result = _score(result)
+        # The folder of images is part of what the workdir belongs to.
+        result = replace(result, config=settings)
         files = write_outputs(result, values.workdir, command=_command(values))
         log.write("end", status=result.status, metrics=result.metrics)
     for warning in result.warnings:

@@ -37,8 +37,8 @@ class EncoderConfig:
       batch_size: Images embedded at once, at least 1.
       threads: Decoding threads; 0 chooses by the number of cores.
       components: Principal axes of the images that are kept, at least 1; raised
-        to the number of clusters where that is larger. Equal to or above the
-        embedding's width it keeps all.
+        to the number of clusters where that is larger, cut to one for every
+        eight images of a small set.
       whitening: How far the kept axes are made equally strong, in [0, 0.5].
     """
 

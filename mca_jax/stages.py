@@ -43,6 +43,8 @@ __all__ = [
     "train_heads",
 ]
 
+_IMAGES_PER_AXIS = 8
+
 EpochHook = Callable[[str, dict[str, float]], None]
 
 
@@ -114,10 +116,13 @@ def project(
     Returns:
       Unit vectors of the images and of the nouns.
     """
-    settings = config.encoder
+    settings, clusters = config.encoder, config.num_clusters
+    # Whitened in as many directions as there are images, all would be equally
+    # far from each other: an axis needs some images to be estimated from.
+    supported = max(clusters, images.shape[0] // _IMAGES_PER_AXIS)
     projection = fit_projection(
         images,
-        components=max(settings.components, config.num_clusters),
+        components=min(max(settings.components, clusters), supported),
         whitening=settings.whitening,
     )
     return (
