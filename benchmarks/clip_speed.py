@@ -44,7 +44,7 @@ def _parse() -> argparse.Namespace:
 
 def _build_models(folder: Path) -> tuple[Any, Any]:
     """Return our encoder and the reference's model with the same weights."""
-    import torch
+    import torch  # pyright: ignore[reportMissingImports]
     import transformers
 
     torch.manual_seed(0)
@@ -100,7 +100,7 @@ def _race(
 
 def _measure(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Measure both towers."""
-    import torch
+    import torch  # pyright: ignore[reportMissingImports]
 
     torch.set_num_threads(options.threads)
     encoder, model = _build_models(folder)

@@ -13,6 +13,11 @@ class InputError(ValueError):
 
     The message is one line that names the culprit and says what to do. The
     launchers print it without a traceback and exit with status 2.
+
+    Example:
+      >>> check_in_range("num_clusters", 1, low=2)
+      Traceback (most recent call last):
+      mca_jax.checks.InputError: Expected num_clusters at least 2, found 1
     """
 
 

@@ -27,6 +27,7 @@ from mca_jax.result import Cluster, ClusterResult, ScoredNoun
 from mca_jax.semantics import NounTable, load_nouns
 from mca_jax.semantics.vocabulary import parse_vocabulary
 from mca_jax.stages import Prepared, prepare, project, split_key, train_heads
+from mca_jax.training import FitResult
 
 __all__ = ["Listener", "cluster", "score_result"]
 
@@ -38,13 +39,27 @@ class Listener(Protocol):
     """Told what a run is doing, for progress and logs."""
 
     def start(self, stage: str, total: int | None) -> None:
-        """A stage begins; ``total`` is its number of parts, if known."""
+        """Note that a stage begins.
+
+        Args:
+          stage: Its name, such as ``"Embedding"``.
+          total: Number of its parts, or None if nobody knows.
+        """
 
     def advance(self, count: int) -> None:
-        """So many parts more are done."""
+        """Count parts that are done.
+
+        Args:
+          count: How many since the last call.
+        """
 
     def log(self, event: str, values: dict[str, Any]) -> None:
-        """Something worth a line in the log."""
+        """Take a line for the log.
+
+        Args:
+          event: What happened.
+          values: What belongs to it.
+        """
 
 
 class _Silent:
@@ -171,6 +186,16 @@ def score_result(
 
     Returns:
       The same result with ``scores`` and ``contingency`` among its metrics.
+
+    Example:
+      >>> import numpy as np
+      >>> axes = np.eye(4, dtype=np.float32)
+      >>> photos = np.repeat(axes[:2], 20, axis=0)
+      >>> result = cluster(image_embeddings=photos, noun_embeddings=axes,
+      ...                  nouns=["cat", "boat", "tree", "lamp"], num_clusters=2)
+      >>> labels = [0] * 20 + [1] * 20
+      >>> score_result(result, labels, ["cat", "boat"]).metrics["scores"]["mca"]["acc"]
+      1.0
     """
     methods = {"mca": result.assignments, **result.baselines}
     scores = {
@@ -279,14 +304,6 @@ def _cluster_embeddings(
     compared = {"kmeans": np.asarray(prepared.kmeans.assignments)}
     if trained.consistency_only is not None:
         compared["consistency_only"] = trained.consistency_only
-    risk = measure_risk(
-        jnp.asarray(readout.probabilities), prepared.data.image_neighbors
-    )
-    label_free = {name: float(value) for name, value in risk._asdict().items()}
-    label_free["kmeans_objective"] = float(prepared.kmeans.objective)
-    label_free["text_trust"] = float(readout.trust.mean())
-    label_free["rate_exponent"] = trained.fit.rate_exponent
-    label_free["loss"] = trained.fit.history[-1]["loss"]
     clock.stop()
     return ClusterResult(
         paths=embedded.paths,
@@ -294,7 +311,7 @@ def _cluster_embeddings(
         assignments=assignments,
         probabilities=readout.probabilities,
         clusters=_describe(names, readout, prepared, table, assignments),
-        metrics={"label_free": label_free},
+        metrics={"label_free": _label_free(readout, prepared, trained.fit)},
         history=trained.fit.history,
         status=trained.fit.status.value,
         skipped=embedded.skipped,
@@ -307,6 +324,21 @@ def _cluster_embeddings(
         embeddings=embedded.embeddings,
         params=trained.fit.params,
     )
+
+
+def _label_free(
+    readout: Readout, prepared: Prepared, fit: FitResult
+) -> dict[str, float]:
+    risk = measure_risk(
+        jnp.asarray(readout.probabilities), prepared.data.image_neighbors
+    )
+    return {
+        **{name: float(value) for name, value in risk._asdict().items()},
+        "kmeans_objective": float(prepared.kmeans.objective),
+        "text_trust": float(readout.trust.mean()),
+        "rate_exponent": fit.rate_exponent,
+        "loss": fit.history[-1]["loss"],
+    }
 
 
 def _name(

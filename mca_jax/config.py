@@ -217,6 +217,10 @@ class Config:
       heads: The three networks.
       losses: Weights of the levels.
       train: Optimisation.
+
+    Example:
+      >>> Config(num_clusters=5).train.batch_size
+      512
     """
 
     num_clusters: int = 10
@@ -274,6 +278,10 @@ def apply_overrides(config: Config, overrides: Sequence[str]) -> Config:
     Raises:
       InputError: An override has no ``=``, an unknown name (the nearest valid
         one is named) or a value of the wrong type or range.
+
+    Example:
+      >>> apply_overrides(Config(), ["train.epochs=3"]).train.epochs
+      3
     """
     values = config_to_dict(config)
     known = _flatten(values)

@@ -163,6 +163,19 @@ def write_outputs(
     Raises:
       InputError: A file can't be written; it is named, and those before it
         are whole.
+
+    Example:
+      >>> import tempfile
+      >>> import mca_jax
+      >>> import numpy as np
+      >>> result = mca_jax.cluster(
+      ...     image_embeddings=np.repeat(np.eye(4)[:2], 20, axis=0),
+      ...     noun_embeddings=np.eye(4), nouns=["cat", "boat", "tree", "lamp"],
+      ...     num_clusters=2)
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     files = write_outputs(result, folder)
+      >>> "report.html" in files
+      True
     """
     folder = Path(workdir)
     config: dict[str, Any] = {

@@ -91,6 +91,16 @@ class ClusterResult:
       params: Trained weights of the three networks.
       baselines: Assignments of simpler methods on the same embeddings, by name;
         made without labels.
+
+    Example:
+      >>> import mca_jax
+      >>> import numpy as np
+      >>> result = mca_jax.cluster(
+      ...     image_embeddings=np.repeat(np.eye(4)[:2], 20, axis=0),
+      ...     noun_embeddings=np.eye(4), nouns=["cat", "boat", "tree", "lamp"],
+      ...     num_clusters=2)
+      >>> result.confidences.shape
+      (40,)
     """
 
     paths: tuple[str, ...]

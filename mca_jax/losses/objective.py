@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Literal, NamedTuple, TypeAlias
 
 import jax
@@ -245,6 +246,9 @@ def build_objective(
       A pure function. Weights and prior are traced arguments, so that another
       weighting, an ablation for example, compiles nothing anew.
     """
+    carry = partial(
+        _carry_prototypes, momentum=prototype_momentum, confident_share=confident_share
+    )
 
     def objective(
         params: Params,
@@ -261,14 +265,7 @@ def build_objective(
         # null noun would simply win everywhere.
         trust = jax.lax.stop_gradient(text.trust)
 
-        carried = _carry_prototypes(
-            prototypes,
-            p,
-            batch.images,
-            text,
-            momentum=prototype_momentum,
-            confident_share=confident_share,
-        )
+        carried = carry(prototypes, p, batch.images, text)
         if prototype_reading == "assignments":
             prototype = assignment_prototype_loss(
                 p,

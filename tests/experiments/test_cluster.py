@@ -93,7 +93,10 @@ def test_the_files_say_what_happened(runs):
     assert "broken.jpg" in (runs[0] / "skipped.csv").read_text()
     clusters = json.loads((runs[0] / "clusters.json").read_text())["clusters"]
     assert [c["size"] for c in clusters] == [8, 8]
-    events = [json.loads(x)["event"] for x in (runs[0] / "log.jsonl").open()]
+    events = [
+        json.loads(line)["event"]
+        for line in (runs[0] / "log.jsonl").read_text().splitlines()
+    ]
     assert "epoch" in events
     assert events[-1] == "end"
 
