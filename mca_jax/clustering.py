@@ -6,7 +6,6 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,20 +17,22 @@ from mca_jax.config import Config, config_to_dict
 from mca_jax.data import find_images
 from mca_jax.encoders import Encoder, build_encoder
 from mca_jax.encoders.store import Embedded, embed_images
-from mca_jax.evaluation import measure_risk, score_clustering
-from mca_jax.evaluation.evaluator import Readout, noun_evidence, read_out
-from mca_jax.evaluation.metrics import contingency_table
-from mca_jax.naming import ClusterName, name_clusters
-from mca_jax.plain import plain_json
-from mca_jax.result import Cluster, ClusterResult, ScoredNoun
+from mca_jax.evaluation import contingency_table, score_clustering
+from mca_jax.evaluation.evaluator import read_out
+from mca_jax.result import ClusterResult
 from mca_jax.semantics import NounTable, load_nouns
 from mca_jax.semantics.vocabulary import parse_vocabulary
-from mca_jax.stages import Prepared, prepare, project, split_key, train_heads
-from mca_jax.training import FitResult
+from mca_jax.stages import prepare, project, split_key, train_heads
+from mca_jax.summary import (
+    describe_clusters,
+    label_free_metrics,
+    name_from_readout,
+    provenance,
+    warnings_for,
+)
 
 __all__ = ["Listener", "cluster", "score_result"]
 
-_NUM_EXEMPLARS = 12
 _TEXT_BLOCK = 8192
 
 
@@ -300,7 +301,7 @@ def _cluster_embeddings(
         noun_similarities=prepared.data.noun_similarities,
     )
     assignments = readout.probabilities.argmax(axis=1).astype(np.int32)
-    names = _name(readout, prepared, table, assignments)
+    names = name_from_readout(readout, prepared, table, assignments)
     compared = {"kmeans": np.asarray(prepared.kmeans.assignments)}
     if trained.consistency_only is not None:
         compared["consistency_only"] = trained.consistency_only
@@ -310,115 +311,17 @@ def _cluster_embeddings(
         root=embedded.root,
         assignments=assignments,
         probabilities=readout.probabilities,
-        clusters=_describe(names, readout, prepared, table, assignments),
-        metrics={"label_free": _label_free(readout, prepared, trained.fit)},
+        clusters=describe_clusters(names, readout, prepared, table, assignments),
+        metrics={"label_free": label_free_metrics(readout, prepared, trained.fit)},
         history=trained.fit.history,
         status=trained.fit.status.value,
         skipped=embedded.skipped,
         audit=prepared.space.audit.counts(),
-        warnings=embedded.warnings + _warn(names, trained.fit.status.value),
+        warnings=embedded.warnings + warnings_for(names, trained.fit.status.value),
         seconds=clock.seconds,
         config=config_to_dict(config),
-        provenance=_provenance(encoder, len(table.names)),
+        provenance=provenance(encoder, len(table.names)),
         baselines=compared,
         embeddings=embedded.embeddings,
         params=trained.fit.params,
-    )
-
-
-def _label_free(
-    readout: Readout, prepared: Prepared, fit: FitResult
-) -> dict[str, float]:
-    risk = measure_risk(
-        jnp.asarray(readout.probabilities), prepared.data.image_neighbors
-    )
-    return {
-        **{name: float(value) for name, value in risk._asdict().items()},
-        "kmeans_objective": float(prepared.kmeans.objective),
-        "text_trust": float(readout.trust.mean()),
-        "rate_exponent": fit.rate_exponent,
-        "loss": fit.history[-1]["loss"],
-    }
-
-
-def _name(
-    readout: Readout, prepared: Prepared, table: NounTable, assignments: np.ndarray
-) -> list[ClusterName]:
-    evidence = noun_evidence(
-        readout, np.asarray(prepared.data.noun_neighbors), assignments
-    )
-    return name_clusters(
-        evidence,
-        readout.noun_assignments,
-        table,
-        prepared.noun_rows,
-        sizes=np.bincount(assignments, minlength=evidence.shape[0]),
-    )
-
-
-def _describe(
-    names: Sequence[ClusterName],
-    readout: Readout,
-    prepared: Prepared,
-    table: NounTable,
-    assignments: np.ndarray,
-) -> tuple[Cluster, ...]:
-    photos = np.asarray(prepared.data.images)
-    clusters = []
-    for index, name in enumerate(names):
-        rows = np.flatnonzero(assignments == index)
-        center = photos[rows].sum(axis=0)
-        order = np.argsort(-(photos[rows] @ center), kind="stable")
-        confidence = (
-            float(readout.probabilities[rows, index].mean()) if len(rows) else 0
-        )
-        nouns = tuple(
-            ScoredNoun(
-                table.names[row], table.synsets[row], float(score), table.glosses[row]
-            )
-            for row, score in name.nouns
-        )
-        exemplars = tuple(int(row) for row in rows[order[:_NUM_EXEMPLARS]])
-        clusters.append(
-            Cluster(index, len(rows), name.name, confidence, nouns, exemplars)
-        )
-    return tuple(clusters)
-
-
-def _warn(names: Sequence[ClusterName], status: str) -> tuple[str, ...]:
-    warnings = []
-    if float(np.median([name.confidence for name in names])) < 0.2:
-        warnings.append(
-            "Most names are guesses: the vocabulary or the encoder does not fit these "
-            "images well. Judge the groups by their pictures."
-        )
-    if status in ("diverged", "non_finite"):
-        warnings.append(
-            f"Training ended as {status}; what is shown is from before. Lower "
-            "train.learning_rate."
-        )
-    return tuple(warnings)
-
-
-def _provenance(encoder: Encoder | None, vocabulary_size: int) -> dict[str, Any]:
-    described: dict[str, Any] = {"name": "given embeddings"}
-    if encoder is not None:
-        described = {
-            "name": encoder.name,
-            "domain": encoder.domain,
-            "licence": encoder.licence,
-            "fingerprint": encoder.fingerprint,
-        }
-    versions = {}
-    for package in ("mca-jax", "jax", "flax", "optax", "numpy", "pillow"):
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            versions[package] = "not installed"
-    return plain_json(
-        {
-            "encoder": described,
-            "vocabulary_size": vocabulary_size,
-            "versions": versions,
-        }
     )

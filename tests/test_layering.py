@@ -30,6 +30,7 @@ LAYERS = (
     ("report",),
     ("prediction", "outputs"),
     ("stages",),
+    ("summary",),
     ("clustering",),
     ("mca_jax",),
     ("experiments",),

@@ -13,6 +13,9 @@ from mca_jax.numerics import EPSILON, l2_normalize
 __all__ = ["Projection", "apply_projection", "fit_projection"]
 
 
+_LEAST_VARIANCE = 1e-4
+
+
 class Projection(NamedTuple):
     """An affine map to the principal axes of a set.
 
@@ -55,9 +58,11 @@ def fit_projection(
     variances, axes = jnp.linalg.eigh(centered.T @ centered / count)
     kept = max(1, min(components, width, count - 1))
     variances, axes = variances[::-1][:kept], axes[:, ::-1][:, :kept]
-    # An axis without variance would be scaled up to pure rounding noise.
-    floor = jnp.maximum(variances[0], EPSILON) * 1e-6
-    return Projection(mean, axes * (jnp.maximum(variances, floor) ** -whitening)[None])
+    # An axis along which images don't differ says nothing of them, and whitening
+    # would scale what nouns have there up to anything.
+    used = variances > _LEAST_VARIANCE * jnp.maximum(variances[0], EPSILON)
+    scale = jnp.where(used, jnp.maximum(variances, EPSILON**2) ** -whitening, 0.0)
+    return Projection(mean, axes * scale[None])
 
 
 def apply_projection(

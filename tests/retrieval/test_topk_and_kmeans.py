@@ -124,3 +124,10 @@ def test_projection_of_equal_rows_is_finite():
 def test_projection_refuses_a_wrong_exponent(key):
     with pytest.raises(InputError, match=r"whitening between 0 and 0\.5, found 2"):
         fit_projection(jax.random.normal(key, (9, 3)), whitening=2.0)
+
+
+def test_directions_that_no_image_has_are_dropped():
+    images = jnp.tile(jnp.eye(4)[:2], (10, 1))
+    projection = fit_projection(images, components=4, whitening=0.5)
+    mapped = apply_projection(projection, jnp.eye(4)[2:], mean=jnp.zeros(4))
+    np.testing.assert_allclose(mapped, 0.0, atol=1e-3)
