@@ -162,12 +162,12 @@ def cluster(
         raise InputError("Expected images or image_embeddings, found neither")
     else:
         encoder = build_encoder(config.encoder.name)
-        embedded = _embed(encoder, images, config, cache_dir, clock)
+        # Before the embedding: a bad vocabulary should not cost minutes first.
         table = load_nouns(config.semantics.vocabulary)
+        embedded = _embed(encoder, images, config, cache_dir, clock)
         texts = None
     check_in_range("num_clusters", config.num_clusters, 2, len(embedded.paths))
-    if texts is None:
-        assert encoder is not None
+    if encoder is not None:
         clock.start("Placing nouns")
         texts = _embed_nouns(encoder, table)
     return _cluster_embeddings(
