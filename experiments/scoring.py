@@ -1,0 +1,77 @@
+"""Scores finished runs: against folders' names, or a named data set's labels."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+
+from experiments.inputs import RunInput
+from experiments.terminal import Terminal
+from mca_jax.clustering import score_result
+from mca_jax.config import config_from_dict
+from mca_jax.encoders.store import embed_images
+from mca_jax.held_out import score_held_out
+from mca_jax.prediction import load_encoder
+from mca_jax.result import ClusterResult
+
+__all__ = ["score_run"]
+
+
+def _score_held_out(
+    result: ClusterResult,
+    given: RunInput,
+    cache_dir: str | os.PathLike[str],
+    terminal: Terminal,
+) -> ClusterResult:
+    """Embed what was held out, and score it."""
+    assert given.held_out is not None
+    assert given.read_held_out is not None
+    settings = config_from_dict(result.model.config).encoder
+    terminal.start("Embedding", len(given.held_out.names))
+    embedded = embed_images(
+        load_encoder(result.model),
+        given.held_out,
+        batch_size=settings.batch_size,
+        cache_dir=cache_dir,
+        dtype=settings.store_dtype,
+        threads=settings.threads or None,
+        progress=terminal.advance,
+    )
+    terminal.close()
+    labels, names = given.read_held_out(embedded.paths)
+    if embedded.skipped:
+        first = embedded.skipped[0]
+        warning = (
+            f"{len(embedded.skipped)} images to score could not be read and don't "
+            f"count; the first, {first.path}: {first.reason}."
+        )
+        result = replace(result, warnings=(*result.warnings, warning))
+    return score_held_out(result, embedded.embeddings, labels, names)
+
+
+def score_run(
+    result: ClusterResult,
+    given: RunInput,
+    *,
+    cache_dir: str | os.PathLike[str],
+    terminal: Terminal,
+) -> ClusterResult:
+    """Read the labels and score a finished run.
+
+    Args:
+      result: The run.
+      given: What it was made from.
+      cache_dir: Embeddings of images, for those that were held out.
+      terminal: Shows progress.
+
+    Returns:
+      The same with scores among its metrics.
+
+    Raises:
+      InputError: Labels or images can't be read.
+    """
+    if given.read_labels is not None:
+        result = score_result(result, *given.read_labels(result.paths))
+    if given.held_out is not None:
+        result = _score_held_out(result, given, cache_dir, terminal)
+    return result
