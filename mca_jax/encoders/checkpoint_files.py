@@ -26,12 +26,15 @@ _INDEX = "model.safetensors.index.json"
 _MSGPACK = "flax_model.msgpack"
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 _SMALL_FILES = (
+    "1_Pooling/config.json",
     "README.md",
     "added_tokens.json",
     "config.json",
     "merges.txt",
+    "modules.json",
     "preprocessor_config.json",
     "processor_config.json",
+    "sentence_bert_config.json",
     "special_tokens_map.json",
     "spiece.model",
     "tokenizer.json",

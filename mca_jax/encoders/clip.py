@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import math
-import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -34,6 +31,7 @@ from mca_jax.encoders.image_processing import (
     process_image,
 )
 from mca_jax.encoders.prompts import PHOTO, build_prompts, check_templates
+from mca_jax.encoders.provenance import hash_files, read_licence
 from mca_jax.encoders.tokenizers import TextTokenizer, load_tokenizer
 from mca_jax.numerics import l2_normalize
 
@@ -49,17 +47,6 @@ _TOKENIZER_FILES = (
     "tokenizer_config.json",
     "vocab.json",
 )
-# Lengths in tokens that CLIP's text tower is compiled for, beside the longest.
-_LENGTHS = (8, 10, 12, 14, 16, 24, 48)
-# Names of licences on model cards that are SPDX's but for case.
-_SPDX = {
-    "apache-2.0": "Apache-2.0",
-    "bsd-3-clause": "BSD-3-Clause",
-    "cc-by-4.0": "CC-BY-4.0",
-    "cc-by-nc-4.0": "CC-BY-NC-4.0",
-    "cc-by-nc-sa-4.0": "CC-BY-NC-SA-4.0",
-    "mit": "MIT",
-}
 
 
 def build_clip(
@@ -125,9 +112,11 @@ def build_clip(
     params = convert_tensors(
         read_weights(files), config, dtype=dtype, source=str(files[0])
     )
-    settings = (_VERSION, config, processing, dtype, templates, fix_articles)
+    seen = (_VERSION, config, processing, dtype)
     glossed = sorted((glosses or {}).items())
-    hashed = (*files, *(folder / name for name in _TOKENIZER_FILES))
+    read = (templates, fix_articles, glossed)
+    tables = [folder / name for name in _TOKENIZER_FILES]
+    weights = hash_files("", files)
 
     def tokenize(names: Sequence[str], synset_ids: Sequence[str]) -> np.ndarray:
         """Return token ids ``[m, prompts, t]``."""
@@ -142,8 +131,8 @@ def build_clip(
 
     return Encoder(
         name=checkpoint,
-        fingerprint=_fingerprint((*settings, glossed), hashed),
-        licence=_read_licence(folder),
+        fingerprint=hash_files((*seen, *read, weights), tables),
+        licence=read_licence(folder),
         domain="pairs of images and texts from the web",
         width=config.embed_width,
         image_size=_canvas_size(config, processing),
@@ -152,6 +141,8 @@ def build_clip(
         encode_images=_build_encode_images(config, processing, dtype),
         tokenize=tokenize,
         encode_texts=_build_encode_texts(config, dtype),
+        image_fingerprint=hash_files((*seen, weights), []),
+        count_tokens=_build_count_tokens(config),
     )
 
 
@@ -248,35 +239,29 @@ def _build_encode_texts(
             )
         nouns, prompts, length = tokens.shape
         with _precise(dtype):
-            x = _run_text_tower(
-                tower, params["text"], tokens.reshape(nouns * prompts, length)
-            )
+            x = tower.apply(params["text"], tokens.reshape(nouns * prompts, length))
         each = l2_normalize(jnp.asarray(x, jnp.float32))
         return l2_normalize(jnp.mean(each.reshape(nouns, prompts, -1), axis=1))
 
     return encode_texts
 
 
-def _run_text_tower(
-    tower: TextTower, params: Any, ids: Int[Array, "b t"]
-) -> Float[Array, "b d"]:
-    """Run a text tower on as few places as the longest text of a batch takes.
+def _build_count_tokens(
+    config: ClipConfig,
+) -> Callable[[np.ndarray], np.ndarray] | None:
+    """Return the function that says how many places each noun's prompts need.
 
-    Nouns are short and the longest of WordNet is three times the mean: CLIP's
-    tower is compiled for a few lengths, of which a batch runs one. Places behind
-    the end of a text change nothing. Accelerators embed all nouns in less time
-    than compiling takes.
+    CLIP's text is pooled at its end and sees nothing behind it. SigLIP's sees the
+    padding too and has to keep it.
     """
-    if tower.config.family != "clip" or jax.default_backend() != "cpu":
-        return jnp.asarray(tower.apply(params, ids))
-    lengths = [*(each for each in _LENGTHS if each < ids.shape[1]), ids.shape[1]]
+    if config.family != "clip":
+        return None
 
-    def build_branch(length: int) -> Callable[[Any, jax.Array], jax.Array]:
-        return lambda params, ids: jnp.asarray(tower.apply(params, ids[:, :length]))
+    def count_tokens(tokens: Int[np.ndarray, "m p t"]) -> Int[np.ndarray, " m"]:
+        ends = find_ends(config, jnp.asarray(tokens.reshape(-1, tokens.shape[2])))
+        return 1 + np.asarray(ends).reshape(tokens.shape[:2]).max(axis=1, initial=0)
 
-    used = 1 + jnp.max(find_ends(tower.config, ids))
-    which = jnp.searchsorted(jnp.asarray(lengths), used)
-    return jax.lax.switch(which, list(map(build_branch, lengths)), params, ids)
+    return count_tokens
 
 
 def _encode_prompts(
@@ -300,29 +285,3 @@ def _encode_prompts(
             f"{config.eos_id} of config.json; they belong to different models"
         )
     return tokens.reshape(len(texts), -1, tokens.shape[1])
-
-
-def _fingerprint(settings: object, files: Iterable[Path]) -> str:
-    """Hash settings and content of files; those that are absent don't count."""
-    digest = hashlib.sha256(repr(settings).encode())
-    for file in files:
-        if file.is_file():
-            with file.open("rb") as stream:
-                part = hashlib.file_digest(stream, "sha256")
-            digest.update(f"{file.name} {part.hexdigest()}".encode())
-    return digest.hexdigest()
-
-
-def _read_licence(folder: Path) -> str:
-    """Return the licence in the front matter of the model card, if there is one."""
-    card = folder / "README.md"
-    if not card.is_file():
-        return "unknown"
-    text = card.read_text(encoding="utf-8", errors="replace")
-    front = re.match(r"---\s*\n(.*?)\n---", text, re.DOTALL)
-    found = (
-        re.search(r"^license:\s*['\"]?([\w.+-]+)", front[1], re.M) if front else None
-    )
-    if found is None:
-        return "unknown"
-    return _SPDX.get(found[1].lower(), found[1])

@@ -9,7 +9,14 @@ from typing import Any, NamedTuple
 from mca_jax.checks import InputError, check_one_of
 from mca_jax.encoders.activations import ACTIVATIONS
 
-__all__ = ["FAMILIES", "ClipConfig", "TowerConfig", "parse_clip_config"]
+__all__ = [
+    "FAMILIES",
+    "ClipConfig",
+    "TowerConfig",
+    "parse_clip_config",
+    "parse_tower",
+    "parse_whole",
+]
 
 FAMILIES = ("clip", "siglip", "siglip2")
 
@@ -147,16 +154,16 @@ def parse_clip_config(raw: Any, *, source: str) -> ClipConfig:
     kind = "clip" if family == "clip" else "siglip"
     vision = _section(raw, "vision_config", _VISION_DEFAULTS[kind], source)
     text = _section(raw, "text_config", _TEXT_DEFAULTS[kind], source)
-    vision_tower = _tower(vision, f"vision_config of {source}")
-    text_tower = _tower(text, f"text_config of {source}")
+    vision_tower = parse_tower(vision, f"vision_config of {source}")
+    text_tower = parse_tower(text, f"text_config of {source}")
     patch_size = _pair(vision, "patch_size", source)
-    if _whole(vision, "num_channels", source) != 3:
+    if parse_whole(vision, "num_channels", source) != 3:
         raise InputError(
             f"Expected num_channels 3 in {source}, found {vision['num_channels']}"
         )
     if family == "siglip2":
         image_size = (0, 0)
-        num_patches = _whole(vision, "num_patches", source)
+        num_patches = parse_whole(vision, "num_patches", source)
         if math.isqrt(num_patches) ** 2 != num_patches:
             raise InputError(
                 f"Expected num_patches in {source} to be a square number, found "
@@ -172,8 +179,8 @@ def parse_clip_config(raw: Any, *, source: str) -> ClipConfig:
         image_size=image_size,
         patch_size=patch_size,
         num_patches=num_patches,
-        vocab_size=_whole(text, "vocab_size", source),
-        text_length=_whole(text, "max_position_embeddings", source),
+        vocab_size=parse_whole(text, "vocab_size", source),
+        text_length=parse_whole(text, "max_position_embeddings", source),
         eos_id=_eos_id(text, source) if kind == "clip" else None,
         embed_width=_embed_width(raw, vision, text, kind, source),
     )
@@ -197,10 +204,21 @@ def _section(
     return dict(defaults)
 
 
-def _tower(section: Mapping[str, Any], source: str) -> TowerConfig:
-    """Read the transformer of a tower and check that its heads fit its width."""
-    width = _whole(section, "hidden_size", source)
-    num_heads = _whole(section, "num_attention_heads", source)
+def parse_tower(section: Mapping[str, Any], source: str) -> TowerConfig:
+    """Read the transformer of a tower and check that its heads fit its width.
+
+    Args:
+      section: What config.json says of it, without gaps.
+      source: Its path, for messages.
+
+    Returns:
+      The transformer.
+
+    Raises:
+      InputError: A value is impossible or the activation unknown.
+    """
+    width = parse_whole(section, "hidden_size", source)
+    num_heads = parse_whole(section, "num_attention_heads", source)
     if width % num_heads:
         raise InputError(
             f"Expected hidden_size of {source} to be a multiple of "
@@ -214,8 +232,8 @@ def _tower(section: Mapping[str, Any], source: str) -> TowerConfig:
     activation = section["hidden_act"]
     return TowerConfig(
         width=width,
-        hidden_width=_whole(section, "intermediate_size", source),
-        num_layers=_whole(section, "num_hidden_layers", source),
+        hidden_width=parse_whole(section, "intermediate_size", source),
+        num_layers=parse_whole(section, "num_hidden_layers", source),
         num_heads=num_heads,
         activation=check_one_of(
             f"hidden_act in {source}", str(activation), ACTIVATIONS
@@ -234,9 +252,21 @@ def _check_whole(value: Any, key: str, source: str) -> int:
     return value
 
 
-def _whole(section: Mapping[str, Any], key: str, source: str) -> int:
-    """Return what a key names, a whole number of at least 1."""
-    return _check_whole(section[key], key, source)
+def parse_whole(section: Mapping[str, Any], name: str, source: str) -> int:
+    """Return what a key names, a whole number of at least 1.
+
+    Args:
+      section: What config.json says, without gaps.
+      name: A key of it.
+      source: Path of config.json, for messages.
+
+    Returns:
+      The number.
+
+    Raises:
+      InputError: It is none.
+    """
+    return _check_whole(section[name], name, source)
 
 
 def _pair(section: Mapping[str, Any], key: str, source: str) -> tuple[int, int]:
@@ -288,7 +318,7 @@ def _embed_width(
 ) -> int:
     """Return the width of the joint space, checked to be one for both towers."""
     if kind == "clip":
-        return _whole({"projection_dim": 512, **raw}, "projection_dim", source)
+        return parse_whole({"projection_dim": 512, **raw}, "projection_dim", source)
     if not vision["vision_use_head"]:
         raise InputError(
             f"Expected {source} with vision_use_head, found none: without the "
@@ -300,4 +330,4 @@ def _embed_width(
             f"Expected towers of one embedding width in {source}, found "
             f"{vision['hidden_size']} for images and {text_width} for texts"
         )
-    return _whole(vision, "hidden_size", source)
+    return parse_whole(vision, "hidden_size", source)

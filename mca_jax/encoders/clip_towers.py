@@ -17,66 +17,16 @@ from __future__ import annotations
 from typing import Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from mca_jax.encoders.activations import ACTIVATIONS
 from mca_jax.encoders.clip_config import ClipConfig, TowerConfig
+from mca_jax.encoders.transformer import Mlp, attend, layer_norm
 
 __all__ = ["ImageTower", "TextTower", "find_ends"]
 
 # The weights come from files; the modules are never initialised but in shape.
 _INIT = nn.initializers.normal(0.02)
-
-
-def _norm(tower: TowerConfig, dtype: Any, name: str) -> nn.LayerNorm:
-    """Layer norm with the variance in two passes: E[x²] − E[x]² loses digits."""
-    return nn.LayerNorm(
-        epsilon=tower.epsilon, use_fast_variance=False, dtype=dtype, name=name
-    )
-
-
-class _Mlp(nn.Module):
-    """Two dense layers with the tower's activation between them."""
-
-    tower: TowerConfig
-    dtype: Any
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "... w"]) -> Float[Array, "... w"]:
-        hidden = nn.Dense(self.tower.hidden_width, dtype=self.dtype, name="expand")(x)
-        hidden = ACTIVATIONS[self.tower.activation](hidden)
-        return nn.Dense(self.tower.width, dtype=self.dtype, name="project")(hidden)
-
-
-def _attend(
-    query: Float[Array, "b q w"],
-    key: Float[Array, "b t w"],
-    value: Float[Array, "b t w"],
-    mask: Bool[Array, "b|1 1 q|1 t"] | None,
-    num_heads: int,
-) -> Float[Array, "b q w"]:
-    """Attention of several heads, its logits in float32.
-
-    Written out because ``jax.nn.dot_product_attention`` takes half as long again
-    on a CPU, where it has no fused kernel either.
-    """
-
-    def split(x: Float[Array, "b t w"]) -> Float[Array, "b h t v"]:
-        batch, length, width = x.shape
-        return x.reshape(batch, length, num_heads, width // num_heads).swapaxes(1, 2)
-
-    batch, length, width = query.shape
-    query = split(query * (width // num_heads) ** -0.5)
-    logits = jnp.einsum(
-        "bhqv,bhtv->bhqt", query, split(key), preferred_element_type=jnp.float32
-    )
-    if mask is not None:
-        logits = jnp.where(mask, logits, jnp.finfo(jnp.float32).min)
-    weights = jax.nn.softmax(logits, axis=-1).astype(value.dtype)
-    attended = jnp.einsum("bhqt,bhtv->bhqv", weights, split(value))
-    return attended.swapaxes(1, 2).reshape(batch, length, width)
 
 
 class _Block(nn.Module):
@@ -96,15 +46,15 @@ class _Block(nn.Module):
         self, x: Float[Array, "n w"], mask: Bool[Array, "b|1 1 t|1 t"] | None
     ) -> tuple[Float[Array, "n w"], None]:
         width = self.tower.width
-        normed = _norm(self.tower, self.dtype, "attention_norm")(x)
+        normed = layer_norm(self.tower, self.dtype, "attention_norm")(x)
         mixed = nn.Dense(3 * width, dtype=self.dtype, name="qkv")(normed)
         mixed = mixed.reshape(self.batch, -1, 3 * width)
         query, key, value = jnp.split(mixed, 3, axis=-1)
-        attended = _attend(query, key, value, mask, self.tower.num_heads)
+        attended = attend(query, key, value, mask, self.tower.num_heads)
         attended = attended.reshape(x.shape)
         x = x + nn.Dense(width, dtype=self.dtype, name="out")(attended)
-        normed = _norm(self.tower, self.dtype, "mlp_norm")(x)
-        return x + _Mlp(self.tower, self.dtype, name="mlp")(normed), None
+        normed = layer_norm(self.tower, self.dtype, "mlp_norm")(x)
+        return x + Mlp(self.tower, self.dtype, name="mlp")(normed), None
 
 
 class _LastBlock(nn.Module):
@@ -126,17 +76,17 @@ class _LastBlock(nn.Module):
     ) -> Float[Array, "b w"]:
         width = self.tower.width
         rows = jnp.arange(x.shape[0])
-        normed = _norm(self.tower, self.dtype, "attention_norm")(x)
+        normed = layer_norm(self.tower, self.dtype, "attention_norm")(x)
         query = nn.Dense(width, dtype=self.dtype, name="query")(normed[rows, places])
         both = nn.Dense(2 * width, dtype=self.dtype, name="key_value")(
             normed.reshape(-1, width)
         )
         key, value = jnp.split(both.reshape(*x.shape[:2], 2 * width), 2, axis=-1)
-        attended = _attend(query[:, None], key, value, mask, self.tower.num_heads)
+        attended = attend(query[:, None], key, value, mask, self.tower.num_heads)
         out = nn.Dense(width, dtype=self.dtype, name="out")(attended[:, 0])
         pooled = x[rows, places] + out
-        normed = _norm(self.tower, self.dtype, "mlp_norm")(pooled)
-        return pooled + _Mlp(self.tower, self.dtype, name="mlp")(normed)
+        normed = layer_norm(self.tower, self.dtype, "mlp_norm")(pooled)
+        return pooled + Mlp(self.tower, self.dtype, name="mlp")(normed)
 
 
 def _run_blocks(
@@ -178,10 +128,10 @@ class _AttentionPool(nn.Module):
         query = jnp.broadcast_to(query[None], (batch, 1, width))
         both = nn.Dense(2 * width, dtype=self.dtype, name="key_value")(x)
         key, value = jnp.split(both, 2, axis=-1)
-        pooled = _attend(query, key, value, mask, self.tower.num_heads)[:, 0]
+        pooled = attend(query, key, value, mask, self.tower.num_heads)[:, 0]
         pooled = nn.Dense(width, dtype=self.dtype, name="out")(pooled)
-        normed = _norm(self.tower, self.dtype, "norm")(pooled)
-        return pooled + _Mlp(self.tower, self.dtype, name="mlp")(normed)
+        normed = layer_norm(self.tower, self.dtype, "norm")(pooled)
+        return pooled + Mlp(self.tower, self.dtype, name="mlp")(normed)
 
 
 class ImageTower(nn.Module):
@@ -223,16 +173,16 @@ class ImageTower(nn.Module):
             mixed = position_weights @ positions.astype(jnp.float32)
             x = x + mixed.astype(dtype)
         if is_clip:
-            x = _norm(tower, dtype, "pre_norm")(x)
+            x = layer_norm(tower, dtype, "pre_norm")(x)
         keep = None if mask is None else mask[:, None, None, :]
         num_layers = tower.num_layers - is_clip
         x = _run_blocks(x, keep, tower=tower, num_layers=num_layers, dtype=dtype)
         if not is_clip:
-            x = _norm(tower, dtype, "post_norm")(x)
+            x = layer_norm(tower, dtype, "post_norm")(x)
             return _AttentionPool(tower, dtype, name="pool")(x, keep)
         first = jnp.zeros(x.shape[0], jnp.int32)
         x = _LastBlock(tower, dtype, name="last")(x, first, None)
-        x = _norm(tower, dtype, "post_norm")(x)
+        x = layer_norm(tower, dtype, "post_norm")(x)
         return nn.Dense(
             config.embed_width, use_bias=False, dtype=dtype, name="projection"
         )(x)
@@ -283,7 +233,7 @@ class TextTower(nn.Module):
         num_layers = tower.num_layers - 1
         x = _run_blocks(x, before, tower=tower, num_layers=num_layers, dtype=dtype)
         x = _LastBlock(tower, dtype, name="last")(x, ends, last_before)
-        x = _norm(tower, dtype, "post_norm")(x)
+        x = layer_norm(tower, dtype, "post_norm")(x)
         return nn.Dense(
             config.embed_width, use_bias=not is_clip, dtype=dtype, name="projection"
         )(x)

@@ -5,21 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 
-from mca_jax.checks import InputError
 from mca_jax.encoders.clip_config import ClipConfig, TowerConfig
+from mca_jax.encoders.tensors import TensorReader, check_tensors, stack_layers
 
 __all__ = ["convert_tensors", "expected_tensors"]
 
 _Shapes = dict[str, tuple[int, ...]]
-_Tensors = Mapping[str, np.ndarray]
 
-_DTYPES = {"float32": np.float32, "bfloat16": ml_dtypes.bfloat16}
 # Old checkpoints hold these buffers; they count from 0 up and nothing reads them.
 _BUFFERS = ".position_ids"
-_MOST_NAMED = 4
+_POSITIONS = "vision_model.embeddings.position_embedding.weight"
 
 
 def expected_tensors(config: ClipConfig) -> dict[str, tuple[int, ...]]:
@@ -41,7 +38,7 @@ def expected_tensors(config: ClipConfig) -> dict[str, tuple[int, ...]]:
     else:
         shapes[f"{patch}.weight"] = (vision.width, 3, height, width)
     positions = config.num_patches + is_clip
-    shapes["vision_model.embeddings.position_embedding.weight"] = (
+    shapes[_POSITIONS] = (
         positions,
         vision.width,
     )
@@ -131,8 +128,14 @@ def convert_tensors(
     Raises:
       InputError: Tensors are missing, too many, or of another shape.
     """
-    _check_names(tensors, config, source)
-    reader = _Reader(tensors, _DTYPES[dtype])
+    check_tensors(
+        tensors,
+        expected_tensors(config),
+        source=source,
+        ignored=(_BUFFERS,),
+        hints={_POSITIONS: "; image_size or patch_size in config.json is wrong"},
+    )
+    reader = _Reader(tensors, dtype)
     scale = np.asarray(tensors["logit_scale"], np.float32).reshape(())
     bias = np.asarray(tensors.get("logit_bias", 0.0), np.float32).reshape(())
     return {
@@ -143,68 +146,8 @@ def convert_tensors(
     }
 
 
-def _check_names(tensors: _Tensors, config: ClipConfig, source: str) -> None:
-    """Check that a checkpoint holds what config.json asks for, and no more."""
-    expected = expected_tensors(config)
-    missing = [name for name in expected if name not in tensors]
-    if missing:
-        raise InputError(
-            f"Missing tensors in {source}: {_listed(missing)}; take a complete "
-            "checkpoint whose config.json belongs to its weights"
-        )
-    extra = [
-        name for name in tensors if name not in expected and not name.endswith(_BUFFERS)
-    ]
-    if extra:
-        raise InputError(
-            f"Unknown tensors in {source}: {_listed(sorted(extra))}; its config.json "
-            "does not belong to its weights, or this is another architecture"
-        )
-    for name, shape in expected.items():
-        found = tensors[name].shape
-        # Some writers keep the logit scale as [1], others as [].
-        if found != shape and not (name.startswith("logit_") and max((1, *found)) == 1):
-            hint = ""
-            if name == "vision_model.embeddings.position_embedding.weight":
-                hint = "; image_size or patch_size in config.json is wrong"
-            raise InputError(
-                f"Expected tensor {name} of {source} to have shape {list(shape)} as "
-                f"config.json says, found {list(found)}{hint}"
-            )
-
-
-def _listed(names: list[str]) -> str:
-    """Name the first few."""
-    rest = len(names) - _MOST_NAMED
-    more = f" and {rest} more" if rest > 0 else ""
-    return ", ".join(names[:_MOST_NAMED]) + more
-
-
-class _Reader:
-    """Reads tensors in the wanted type, in Flax's layout."""
-
-    def __init__(self, tensors: _Tensors, dtype: Any) -> None:
-        self._tensors = tensors
-        self._dtype = dtype
-
-    def array(self, name: str) -> np.ndarray:
-        return np.ascontiguousarray(self._tensors[name], dtype=self._dtype)
-
-    def kernel(self, *names: str) -> dict[str, np.ndarray]:
-        """Several dense layers on the same input, as one, without bias."""
-        rows = [np.asarray(self._tensors[f"{n}.weight"], self._dtype) for n in names]
-        return {"kernel": np.ascontiguousarray(np.concatenate(rows).T)}
-
-    def dense(self, *names: str) -> dict[str, np.ndarray]:
-        """Several dense layers on the same input, as one."""
-        bias = np.concatenate([self.array(f"{name}.bias") for name in names])
-        return {**self.kernel(*names), "bias": bias}
-
-    def norm(self, name: str) -> dict[str, np.ndarray]:
-        return {
-            "scale": self.array(f"{name}.weight"),
-            "bias": self.array(f"{name}.bias"),
-        }
+class _Reader(TensorReader):
+    """Reads the layers of a tower."""
 
     def mlp(self, name: str) -> dict[str, Any]:
         return {
@@ -236,30 +179,10 @@ class _Reader:
             count -= 1
             tree["last"] = self.block(f"{name}.{count}", is_last=True)
         if count:
-            # Filled layer by layer, so that no second copy of a tower is held.
-            tree["blocks"] = _allocate(self.block(f"{name}.0"), count)
-            for layer in range(count):
-                _fill(tree["blocks"], self.block(f"{name}.{layer}"), layer)
+            tree["blocks"] = stack_layers(
+                lambda layer: self.block(f"{name}.{layer}"), count
+            )
         return tree
-
-
-def _allocate(tree: dict[str, Any], count: int) -> dict[str, Any]:
-    """Return empty arrays for ``count`` trees of that shape."""
-    return {
-        name: _allocate(leaf, count)
-        if isinstance(leaf, dict)
-        else np.empty((count, *leaf.shape), leaf.dtype)
-        for name, leaf in tree.items()
-    }
-
-
-def _fill(stacked: dict[str, Any], tree: dict[str, Any], row: int) -> None:
-    """Write one tree into its row."""
-    for name, leaf in tree.items():
-        if isinstance(leaf, dict):
-            _fill(stacked[name], leaf, row)
-        else:
-            stacked[name][row] = leaf
 
 
 def _image_weights(reader: _Reader, config: ClipConfig) -> dict[str, Any]:

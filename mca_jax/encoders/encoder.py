@@ -37,6 +37,13 @@ class Encoder(NamedTuple):
         a noun that is not WordNet's. Raises ``InputError`` naming the nouns
         that the encoder can't place.
       encode_texts: ``(params, tokens)`` to float32 unit vectors ``[m, d]``.
+      image_fingerprint: The same over what embeddings of images alone depend on,
+        so that other prompts leave them valid; empty stands for ``fingerprint``.
+      count_tokens: Tokens to the number of places along their last axis that each
+        row needs, int ``[m]``; the axis may be cut behind them. None where all
+        rows are of one length.
+      keep_texts: Whether embeddings of nouns are worth keeping on disk: not where
+        they are made faster than read.
     """
 
     name: str
@@ -50,3 +57,6 @@ class Encoder(NamedTuple):
     encode_images: Callable[[Any, jax.Array], jax.Array]
     tokenize: Callable[[Sequence[str], Sequence[str]], Any]
     encode_texts: Callable[[Any, Any], jax.Array]
+    image_fingerprint: str = ""
+    count_tokens: Callable[[Any], np.ndarray] | None = None
+    keep_texts: bool = True

@@ -73,6 +73,10 @@ class FileIndex:
             )
         }
 
+    def __len__(self) -> int:
+        """Number of files that are known."""
+        return len(self._entries)
+
     def lookup(self, path: str, identity: FileIdentity | None) -> bytes | None:
         """Return the digest of a file that hasn't changed, or None.
 

@@ -139,6 +139,7 @@ def _build(
             weights=nouns["weights"],
         ),
         encode_texts=_encode_texts,
+        keep_texts=False,
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from mca_jax.checks import InputError
 
-__all__ = ["ENSEMBLE", "PHOTO", "build_prompts", "check_templates"]
+__all__ = ["ENSEMBLE", "PHOTO", "build_prompts", "check_templates", "parse_templates"]
 
 PHOTO = ("a photo of a {}",)
 """The one template that the paper and most zero-shot tables start from."""
@@ -40,6 +40,33 @@ _SOUND_LIKE_CONSONANT = (
 )
 _SOUND_LIKE_VOWEL = ("heir", "honest", "honor", "honour", "hour")
 _UNI_AS_UN = ("unid", "unim", "unin", "unill")
+
+
+def parse_templates(text: str) -> tuple[str, ...]:
+    """Read templates from a setting.
+
+    Args:
+      text: ``"photo"``, ``"ensemble"``, or templates joined by ``|``.
+
+    Returns:
+      The templates.
+
+    Raises:
+      InputError: A template has no ``{}`` or more than one.
+
+    Example:
+      >>> parse_templates("{}|a drawing of a {}")
+      ('{}', 'a drawing of a {}')
+    """
+    named = {"photo": PHOTO, "ensemble": ENSEMBLE}
+    if text in named:
+        return named[text]
+    if _SLOT not in text:
+        raise InputError(
+            f"Expected encoder.prompts as photo, ensemble or templates with {_SLOT} "
+            f"joined by |, found {text!r}"
+        )
+    return check_templates([part.strip() for part in text.split("|")])
 
 
 def check_templates(templates: Sequence[str]) -> tuple[str, ...]:

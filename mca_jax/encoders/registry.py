@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from mca_jax.checks import check_one_of
+from mca_jax.checks import InputError, check_one_of
 from mca_jax.encoders.encoder import Encoder
 from mca_jax.encoders.lite import build_lite, build_lite2
+from mca_jax.encoders.prompts import PHOTO
 
 __all__ = ["ENCODERS", "build_encoder"]
 
@@ -18,19 +19,30 @@ ENCODERS: dict[str, Callable[[], Encoder]] = {
 """Name of each embedded encoder -> the function that loads it."""
 
 
-def build_encoder(name: str) -> Encoder:
+def build_encoder(
+    name: str,
+    *,
+    dtype: str = "float32",
+    prompts: Sequence[str] = PHOTO,
+    glosses: Mapping[str, str] | None = None,
+) -> Encoder:
     """Load an encoder by name.
 
     Args:
       name: One of the keys of ``ENCODERS``, a hub id such as
         ``"openai/clip-vit-base-patch32"``, or a folder with a CLIP or SigLIP
         checkpoint.
+      dtype: Weights and activations of a checkpoint, ``"float32"`` or
+        ``"bfloat16"``.
+      prompts: Templates with one ``{}`` for the noun, for a checkpoint.
+      glosses: Synset id -> gloss that goes behind the noun's prompt, likewise.
 
     Returns:
       The encoder, its weights on the host.
 
     Raises:
-      InputError: There is no encoder of that name, or its assets are damaged.
+      InputError: There is no encoder of that name, its assets are damaged, or a
+        setting is not for it.
 
     Example:
       >>> build_encoder("lite").image_size
@@ -40,5 +52,16 @@ def build_encoder(name: str) -> Encoder:
         # Imported here: runs with the embedded encoder need neither Flax nor the hub.
         from mca_jax.encoders.clip import build_clip
 
-        return build_clip(name)
-    return ENCODERS[check_one_of("encoder", name, ENCODERS)]()
+        return build_clip(name, dtype=dtype, prompts=prompts, glosses=glosses)
+    build = ENCODERS[check_one_of("encoder", name, ENCODERS)]
+    for setting, given in (
+        ("dtype", dtype != "float32"),
+        ("prompts", tuple(prompts) != PHOTO),
+        ("glosses", glosses is not None),
+    ):
+        if given:
+            raise InputError(
+                f"Expected no encoder.{setting} with encoder {name!r}, which reads no "
+                "text; choose a CLIP or SigLIP checkpoint"
+            )
+    return build()

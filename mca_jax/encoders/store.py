@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from mca_jax.checks import InputError, check_in_range
+from mca_jax.checks import InputError, check_in_range, check_one_of
 from mca_jax.data import (
     Batch,
     ImageFolder,
@@ -21,23 +21,34 @@ from mca_jax.data import (
 )
 from mca_jax.encoders.cache import EmbeddingCache
 from mca_jax.encoders.encoder import Encoder
+from mca_jax.encoders.rows import (
+    compile_rows,
+    gather_reasons,
+    gather_rows,
+    own_rows,
+)
 from mca_jax.plain import printable
 from mca_jax.result import SkippedImage
 
 __all__ = ["Embedded", "embed_images"]
+
+# Embeddings of a set beyond this are memory-mapped.
+_IN_MEMORY_BYTES = 2**28
+_BLOCK = 65536
 
 
 class Embedded(NamedTuple):
     """Embeddings of the images that could be read.
 
     Attributes:
-      embeddings: Unit vectors, float32 ``[n, d]``.
+      embeddings: Unit vectors ``[n, d]``, float32 or float16 as kept; of a large
+        set with a cache memory-mapped from a file that goes with the array.
       rows: Row of each image in the source, int64 ``[n]``, increasing.
       paths: Path of each image relative to the folder, or ``"row-000012"``.
       root: Folder of the images, or empty for arrays.
       skipped: What could not be read, in the order of the source.
-      num_computed: How many went through the encoder; the others came from the
-        cache or repeat another image.
+      num_computed: How many went through the encoder, on all hosts; the others
+        came from the cache or repeat another image.
       warnings: One line for each damaged file of the cache.
     """
 
@@ -54,23 +65,35 @@ class _Collector:
     """Gathers embeddings by row while they come in."""
 
     def __init__(
-        self, source: ImageSource, width: int, cache: EmbeddingCache | None
+        self,
+        source: ImageSource,
+        width: int,
+        cache: EmbeddingCache | None,
+        *,
+        dtype: str,
+        own: range,
     ) -> None:
-        self.embeddings = np.zeros((len(source.names), width), np.float32)
+        count = len(source.names)
+        size = count * width * np.dtype(dtype).itemsize
+        if cache is None or size <= _IN_MEMORY_BYTES:
+            self.embeddings = np.zeros((count, width), dtype)
+        else:
+            self.embeddings = cache.allocate(count, width)
         self.reasons: dict[int, str] = {}
         self.num_computed = 0
         self._source = source
         self._folder = os.path.abspath(source.root) if source.root else ""
         self._cache = cache
+        self._own = own
         self._first_rows: dict[bytes, int] = {}
         self._repeated: list[LoadedImage] = []
 
     def fill_unchanged(self) -> list[int]:
         """Fill rows of files that are as they were; return the others."""
         if self._cache is None:
-            return list(range(len(self._source.names)))
+            return list(self._own)
         rest = []
-        for row in range(len(self._source.names)):
+        for row in self._own:
             identity = self._source.identify(row)
             digest = self._cache.files.lookup(self._path(row), identity)
             cached = None if digest is None else self._cache.get(digest)
@@ -112,6 +135,7 @@ class _Collector:
           InputError: The cache can't be written.
         """
         finite = np.asarray(np.isfinite(embeddings).all(axis=1))
+        embeddings = embeddings.astype(self.embeddings.dtype)
         good = [image for image, ok in zip(images, finite, strict=True) if ok]
         for image, embedding, ok in zip(images, embeddings, finite, strict=True):
             self._first_rows[image.digest] = image.row
@@ -135,6 +159,13 @@ class _Collector:
             elif self._cache is not None:
                 self.embeddings[image.row] = self._cache.get(image.digest)
 
+    def gather(self, num_hosts: int) -> None:
+        """Take over what the other hosts have embedded."""
+        gather_rows(self.embeddings, num_hosts)
+        self.reasons, self.num_computed = gather_reasons(
+            self.reasons, self.num_computed
+        )
+
     def result(self, warnings: list[str]) -> Embedded:
         """Put everything together.
 
@@ -155,8 +186,13 @@ class _Collector:
                 f"No readable image{where} among {len(names)}; the first, "
                 f"{printable(first.path)}: {first.reason}"
             )
+        if unreadable:
+            # In place and block by block: the set may be larger than memory.
+            for start in range(0, len(rows), _BLOCK):
+                block = rows[start : start + _BLOCK]
+                self.embeddings[start : start + len(block)] = self.embeddings[block]
         return Embedded(
-            embeddings=self.embeddings if not unreadable else self.embeddings[rows],
+            embeddings=self.embeddings[: len(rows)],
             rows=rows,
             paths=tuple(names[row] for row in rows),
             root=self._source.root,
@@ -182,8 +218,7 @@ def _embed_rows(
     Raises:
       ValueError: The encoder returns another shape than it says.
     """
-    encode = jax.jit(encoder.encode_images)
-    params = jax.device_put(encoder.params)
+    encode = compile_rows(encoder.encode_images, encoder.params, batch_size)
     computing: tuple[Batch, jax.Array] | None = None
 
     def finish(batch: Batch, embeddings: jax.Array) -> None:
@@ -210,7 +245,7 @@ def _embed_rows(
             progress(len(batch.others))
             if not batch.images:
                 continue
-            embeddings = encode(params, batch.pixels)
+            embeddings = encode(batch.pixels)
             if embeddings.shape != (batch_size, encoder.width):
                 raise ValueError(
                     f"Expected embeddings {(batch_size, encoder.width)} of "
@@ -223,25 +258,13 @@ def _embed_rows(
             finish(*computing)
 
 
-def _keep_partial(cache: EmbeddingCache, error: BaseException) -> None:
-    """Write what is done after a failure, and say so in a note of the error."""
-    try:
-        cache.flush()
-    except InputError as second:
-        error.add_note(str(second))
-    else:
-        error.add_note(
-            f"{len(cache)} embeddings are kept in {printable(str(cache.folder))}; the "
-            "same command goes on from them"
-        )
-
-
 def embed_images(
     encoder: Encoder,
     source: ImageFolder | ImageSource | Any,
     *,
     batch_size: int = 32,
     cache_dir: str | os.PathLike[str] | None = None,
+    dtype: str = "float32",
     threads: int | None = None,
     progress: Callable[[int], Any] | None = None,
 ) -> Embedded:
@@ -252,20 +275,27 @@ def embed_images(
     with equal content are embedded once. What can't be read is skipped and
     listed.
 
+    A batch is split over as many of the local devices as divide it. Of several
+    hosts (``jax.distributed``) each embeds an even share of the images, and all get
+    all embeddings.
+
     With a cache, an image is known by the SHA-256 of its file, whatever its name
-    and place, and by the encoder's fingerprint. Files whose size, times and inode
-    are as before aren't even read. Embeddings are written 512 at a time and when
-    the run is broken off, and come back bit for bit. When *some* images are
-    cached, the others meet in other batches than without a cache; they are equal
-    bit for bit too if the encoder computes a row regardless of its place in the
-    batch.
+    and place, and by the encoder's fingerprint of images. Files whose size, times
+    and inode are as before aren't even read. Embeddings are written some 512 at a
+    time, also when the run is broken off, and come back bit for bit. When *some*
+    images are cached, the others may meet in other batches than without a cache;
+    they are equal bit for bit too if the encoder computes a row regardless of its
+    place in the batch. A run that was killed goes on with the same batches.
 
     Args:
       encoder: The encoder.
       source: What ``find_images`` returns, an array of images (see
         ``open_source``), or a source.
       batch_size: Images of a batch, at least 1.
-      cache_dir: Folder for embeddings of every encoder; None keeps nothing.
+      cache_dir: Folder for embeddings of every encoder; None keeps nothing. Several
+        hosts may share it.
+      dtype: ``"float32"`` or ``"float16"``, of what is kept and returned; the
+        latter has 11 bits, half the size and its own place in the cache.
       threads: Threads that decode; None takes one a core.
       progress: Called with the number of images that are done since the last
         call.
@@ -279,15 +309,20 @@ def embed_images(
         other exceptions pass with a note that says what is kept.
     """
     check_in_range("batch_size", batch_size, low=1)
+    check_one_of("dtype", dtype, ("float16", "float32"))
     images = open_source(source)
+    host, num_hosts = jax.process_index(), jax.process_count()
+    own = own_rows(len(images.names), host, num_hosts)
     cache = None
     if cache_dir is not None:
-        cache = EmbeddingCache(cache_dir, encoder.name, encoder.fingerprint)
+        key = encoder.image_fingerprint or encoder.fingerprint
+        part = host if num_hosts > 1 else None
+        cache = EmbeddingCache(cache_dir, encoder.name, key, dtype=dtype, part=part)
     tell = progress or (lambda count: None)
-    collector = _Collector(images, encoder.width, cache)
+    collector = _Collector(images, encoder.width, cache, dtype=dtype, own=own)
     try:
         rest = collector.fill_unchanged()
-        tell(len(images.names) - len(rest))
+        tell(len(own) - len(rest))
         if rest:
             _embed_rows(
                 encoder,
@@ -306,6 +341,8 @@ def embed_images(
         raise
     except BaseException as error:
         if cache is not None:
-            _keep_partial(cache, error)
+            cache.keep_partial(error)
         raise
+    if num_hosts > 1:
+        collector.gather(num_hosts)
     return collector.result([] if cache is None else cache.warnings)

@@ -19,7 +19,7 @@ from mca_jax.checks import InputError
 from mca_jax.encoders.checkpoint_files import read_json
 from mca_jax.plain import printable
 
-__all__ = ["TextTokenizer", "load_tokenizer"]
+__all__ = ["TextTokenizer", "load_tokenizer", "read_tokenizer"]
 
 # Widths of CLIP's token rows are multiples of this, so that sets of nouns whose
 # longest prompts differ by a token still share one compiled text tower.
@@ -106,7 +106,7 @@ def load_tokenizer(folder: Path, *, family: str, max_length: int) -> TextTokeniz
     if family != "clip" and not (folder / "tokenizer.json").is_file():
         return _load_sentencepiece(folder, max_length)
     if (folder / "tokenizer.json").is_file():
-        library = _read_tokenizer(folder / "tokenizer.json")
+        library = read_tokenizer(folder / "tokenizer.json")
     else:
         library = _build_clip_tokenizer(folder)
 
@@ -158,8 +158,18 @@ def _read_config(folder: Path) -> dict[str, Any]:
     return settings
 
 
-def _read_tokenizer(path: Path) -> Any:
-    """Read tokenizer.json without the cut and padding that it was saved with."""
+def read_tokenizer(path: Path) -> Any:
+    """Read tokenizer.json without the cut and padding that it was saved with.
+
+    Args:
+      path: The file.
+
+    Returns:
+      A ``tokenizers.Tokenizer``.
+
+    Raises:
+      InputError: It is no tokenizer.
+    """
     # Imported here: runs with the embedded encoder need no tokenizer.
     from tokenizers import Tokenizer
 

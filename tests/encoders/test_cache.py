@@ -165,7 +165,8 @@ def test_arrays_cached(encoder, cache_dir):
 def test_chunks(encoder, folder, cache_dir, small_chunks):
     embed_images(encoder, find_images(folder), batch_size=3, cache_dir=cache_dir)
     chunks = [np.load(path, allow_pickle=False) for path in chunk_files(cache_dir)]
-    assert sorted(len(chunk) for chunk in chunks) == [1, 4, 4, 4, 4, 4]
+    # A chunk ends where a batch ends.
+    assert sorted(len(chunk) for chunk in chunks) == [3, 6, 6, 6]
     digests = {digest.tobytes() for chunk in chunks for digest in chunk["digest"]}
     expected = {
         hashlib.sha256(b"file 1\n" + path.read_bytes()).digest()

@@ -6,9 +6,6 @@ import errno
 import hashlib
 import os
 import pickle
-import subprocess
-import sys
-import textwrap
 import time
 from pathlib import Path
 
@@ -196,48 +193,6 @@ def test_full_disk_while_interrupted(encoder, folder, tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt) as caught:
         run(encoder, folder, tmp_path / "c", progress=stop)
     assert "no space left on device" in caught.value.__notes__[0]
-
-
-def test_killed(encoder, folder, tmp_path, small_chunks):
-    script = tmp_path / "script.py"
-    script.write_text(
-        textwrap.dedent(
-            """
-            import os, sys
-            sys.path.insert(0, sys.argv[1])
-            from small_encoder import build_small_encoder
-            from mca_jax.data import find_images
-            from mca_jax.encoders import cache as cache_module
-            from mca_jax.encoders.store import embed_images
-            cache_module.CHUNK_SIZE = 4
-            done = 0
-            def stop(count):
-                global done
-                done += count
-                if done >= 12:
-                    os._exit(9)
-            embed_images(
-                build_small_encoder(),
-                find_images(sys.argv[2]),
-                batch_size=4,
-                cache_dir=sys.argv[3],
-                progress=stop,
-            )
-            """
-        )
-    )
-    killed, whole = tmp_path / "killed", tmp_path / "whole"
-    here = Path(__file__).parent
-    command = [sys.executable, str(script), str(here), str(folder), str(killed)]
-    assert subprocess.run(command, timeout=120).returncode == 9
-    assert len(chunk_files(killed)) == 3
-    assert run(encoder, folder, killed).num_computed == 9
-    run(encoder, folder, whole)
-
-    def contents(cache_dir):
-        return {path.name: path.read_bytes() for path in chunk_files(cache_dir)}
-
-    assert contents(killed) == contents(whole)
 
 
 @pytest.mark.parametrize("where", ["cache", "cache/sub"])

@@ -1,6 +1,5 @@
 """The encoder that build_clip returns: contract, invariants, settings."""
 
-import json
 import subprocess
 import sys
 
@@ -23,14 +22,6 @@ from safetensors.numpy import save_file
 from mca_jax.checks import InputError
 from mca_jax.encoders.checkpoint_files import find_weights, read_weights
 from mca_jax.encoders.clip import build_clip
-from mca_jax.encoders.clip_config import parse_clip_config
-from mca_jax.encoders.clip_towers import TextTower
-
-
-def parse_config(name):
-    raw = json.loads((ROOT / name / "config.json").read_text())
-    return parse_clip_config(raw, source=name)
-
 
 NOUNS = ["cat", "sea lion", "Eiffel Tower"]
 IDS = ["n02121620", "", ""]
@@ -249,20 +240,37 @@ def test_building_imports_neither_torch_nor_transformers():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-@pytest.mark.parametrize("words", [1, 6, 7, 10, 11, 14, 15, 30])
-def test_every_length_of_text_runs_on_enough_places(words):
+@pytest.mark.parametrize("words", [1, 7, 30])
+def test_tokens_may_be_cut_behind_the_places_that_they_need(words):
     # One word is one token here, and two tokens go around.
-    encoder = load_encoder("laion")
-    nouns = ["a", " ".join(["a"] * words)]
-    plain = build_clip(str(ROOT / "laion"), prompts=("{}",))
-    tokens = np.full((2, 1, 24), 9, np.int32)
-    found = plain.tokenize(nouns, ["", ""])
-    tokens[:, :, : found.shape[2]] = found
-    tower = TextTower(parse_config("laion"), np.float32)
-    whole = jax.jit(tower.apply)(encoder.params["text"], tokens[:, 0])
-    whole = whole / np.linalg.norm(whole, axis=1, keepdims=True)
-    cut = compiled("laion")[1](encoder.params, tokens)
+    encoder = build_clip(str(ROOT / "laion"), prompts=("{}", "a {}"))
+    tokens = encoder.tokenize(["a", " ".join(["a"] * words)], ["", ""])
+    counts = encoder.count_tokens(tokens)
+    np.testing.assert_array_equal(counts, [4, min(words + 3, 24)])
+    padded = np.pad(tokens, ((0, 0), (0, 0), (0, 24 - tokens.shape[2])))
+    whole = compiled("laion")[1](encoder.params, padded)
+    cut = compiled("laion")[1](encoder.params, tokens[..., : max(counts)])
     np.testing.assert_allclose(cut, whole, atol=1e-6)
+
+
+def test_rows_of_siglip_are_never_cut():
+    # Its text tower reads the padding too.
+    assert load_encoder("siglip").count_tokens is None
+    assert load_encoder("siglip2").count_tokens is None
+
+
+def test_prompts_leave_the_fingerprint_of_images(tmp_path):
+    folder = str(ROOT / "laion")
+    prints = {
+        build_clip(folder, **options).image_fingerprint
+        for options in ({}, {"prompts": ("{}",)}, {"glosses": {"n1": "x"}})
+    }
+    assert len(prints) == 1
+    copy = copy_golden("laion", tmp_path)
+    edit_json(copy / "preprocessor_config.json", lambda c: c.update(resample=2))
+    prints |= {build_clip(folder, dtype="bfloat16").image_fingerprint}
+    prints |= {build_clip(str(copy)).image_fingerprint}
+    assert len(prints) == 3
 
 
 @pytest.mark.parametrize("name", ["laion", "siglip2"])
