@@ -6,7 +6,7 @@ import errno
 import json
 import os
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -15,7 +15,15 @@ from typing import Any, Literal
 from mca_jax.checks import InputError
 from mca_jax.plain import dump_json, plain_json, printable
 
-__all__ = ["CONFIG_FILE", "LOG_FILE", "RunLog", "prepare_workdir", "write_file"]
+__all__ = [
+    "CONFIG_FILE",
+    "LOG_FILE",
+    "RunLog",
+    "list_differences",
+    "prepare_workdir",
+    "write_file",
+    "write_parts",
+]
 
 CONFIG_FILE = "config.json"
 """Settings of the run; it says which configuration a folder belongs to."""
@@ -51,11 +59,25 @@ def write_file(path: Path, content: str | bytes) -> None:
       InputError: The system refused, for example for want of room; the file
         is named and what it held before is still there.
     """
-    data = content.encode() if isinstance(content, str) else content
+    write_parts(path, (content,))
+
+
+def write_parts(path: Path, parts: Iterable[str | bytes | memoryview]) -> None:
+    """Write a whole file piece by piece, or leave what was there.
+
+    Args:
+      path: File to write; its folder exists.
+      parts: Its content in order, text as UTF-8. What they raise passes, and
+        the file stays as it was.
+
+    Raises:
+      InputError: The system refused, as with ``write_file``.
+    """
     unfinished = path.with_name(f".{path.name}.tmp")
     try:
         with unfinished.open("wb") as file:
-            file.write(data)
+            for part in parts:
+                file.write(part.encode() if isinstance(part, str) else part)
             file.flush()
             # Without it a power cut may leave the new name on an empty file.
             os.fsync(file.fileno())
@@ -77,8 +99,16 @@ def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
             yield f"{prefix}{name}", value
 
 
-def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Say for each setting that differs what it is there and what it is here."""
+def list_differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """Say of each setting that differs what it is there and what it is here.
+
+    Args:
+      before: Settings of an earlier run, as plain JSON.
+      now: Those of this run.
+
+    Returns:
+      The first few, such as ``"seed is 3 there and 4 now"``; empty if all agree.
+    """
     old, new = dict(_flat(before)), dict(_flat(now))
 
     def show(settings: dict[str, Any], name: str) -> str:
@@ -86,11 +116,15 @@ def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]
             return "not set"
         return dump_json(settings[name], indent=None)
 
-    return [
+    different = [
         f"{name} is {show(old, name)} there and {show(new, name)} now"
         for name in [*new, *(name for name in old if name not in new)]
         if name not in old or name not in new or old[name] != new[name]
     ]
+    named = ", ".join(different[:_MOST_NAMED_SETTINGS])
+    if len(different) > _MOST_NAMED_SETTINGS:
+        named += f", and {len(different) - _MOST_NAMED_SETTINGS} more"
+    return named
 
 
 def _read_settings(path: Path) -> dict[str, Any] | None:
@@ -137,13 +171,10 @@ def _check_settings(
                 f"was made with; {advice}"
             )
         return
-    different = _differences(before, now)
+    different = list_differences(before, now)
     if different:
-        named = ", ".join(different[:_MOST_NAMED_SETTINGS])
-        if len(different) > _MOST_NAMED_SETTINGS:
-            named += f", and {len(different) - _MOST_NAMED_SETTINGS} more"
         raise InputError(
-            f"Workdir {shown!r} belongs to another configuration: {named}; {advice}"
+            f"Workdir {shown!r} belongs to another configuration: {different}; {advice}"
         )
 
 

@@ -40,6 +40,7 @@ def build_heads(
     attention_width: int = 64,
     attention_temperature: float = 0.05,
     null_similarity: float = 0.5,
+    attention: bool = True,
 ) -> Heads:
     """Build the three networks.
 
@@ -49,12 +50,14 @@ def build_heads(
       attention_width: Width of the attention's queries and keys, at least 1.
       attention_temperature: ``tau_a`` > 0.
       null_similarity: Cosine of the null noun, in [-1, 1].
+      attention: False weighs all neighbouring nouns alike and trusts them fully;
+        the attention's weights are there then and stay as they start.
 
     Returns:
       Pure functions; nothing is computed yet.
     """
     head = ClusterHead(num_clusters=num_clusters, initial_scale=initial_scale)
-    attention = NounAttention(
+    network = NounAttention(
         width=attention_width,
         temperature=attention_temperature,
         null_similarity=null_similarity,
@@ -66,7 +69,7 @@ def build_heads(
         return {
             "image": head.init(image_key, one, centers)["params"],
             "text": head.init(text_key, one, centers)["params"],
-            "attention": attention.init(
+            "attention": network.init(
                 attention_key, one, one[:, None, :], jnp.zeros((1, 1))
             )["params"],
         }
@@ -84,7 +87,10 @@ def build_heads(
     def attend(
         params: Params, images: Array, nouns: Array, similarities: Array
     ) -> Attended:
+        if not attention:
+            even = jnp.full_like(similarities, 1.0 / similarities.shape[-1])
+            return Attended(even, jnp.ones_like(similarities[..., 0]))
         weights = {"params": params["attention"]}
-        return cast(Attended, attention.apply(weights, images, nouns, similarities))
+        return cast(Attended, network.apply(weights, images, nouns, similarities))
 
     return Heads(init, image_logits, text_logits, attend)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias, TypedDict
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +20,7 @@ from mca_jax.losses.prototype import (
 )
 from mca_jax.losses.semantic import pseudo_labels, semantic_loss, semantic_prototypes
 from mca_jax.numerics import l2_normalize
+from mca_jax.parallel.collectives import counted_rows, global_sum, mean_rows
 from mca_jax.types import Params
 
 __all__ = [
@@ -119,6 +120,13 @@ Objective: TypeAlias = Callable[
 """``(params, prototypes, batch, weights, prior)`` to loss and what it leaves."""
 
 
+class _Whole(TypedDict):
+    """How the rows of a device are part of the whole batch."""
+
+    axis_name: str | None
+    batch_size: int | None
+
+
 class _TextSide(NamedTuple):
     """What the nouns say of a batch of images.
 
@@ -193,14 +201,27 @@ def _carry_prototypes(
     *,
     momentum: float,
     confident_share: float,
+    axis_name: str | None,
+    batch_size: int | None,
 ) -> Prototypes:
     """Move the running prototypes towards those of the batch."""
     confident = semantic_prototypes(
-        text.assignments, text.views, confident_share=confident_share
+        text.assignments,
+        text.views,
+        confident_share=confident_share,
+        axis_name=axis_name,
+        batch_size=batch_size,
+    )
+    q = text.assignments
+    if batch_size is not None:
+        counted = counted_rows(p.shape[0], axis_name, batch_size)[:, None]
+        p, q = jnp.where(counted, p, 0.0), jnp.where(counted, q, 0.0)
+    image, views = (
+        global_sum(sums, axis_name) for sums in (p.T @ images, q.T @ text.views)
     )
     return Prototypes(
-        image=_running(prototypes.image, p.T @ images, momentum),
-        text=_running(prototypes.text, text.assignments.T @ text.views, momentum),
+        image=_running(prototypes.image, image, momentum),
+        text=_running(prototypes.text, views, momentum),
         semantic=_running(prototypes.semantic, confident, momentum),
     )
 
@@ -224,6 +245,8 @@ def build_objective(
     confident_share: float = 0.9,
     label_temperature: float = 0.1,
     min_confidence: float = 0.5,
+    axis_name: str | None = None,
+    batch_size: int | None = None,
 ) -> Objective:
     r"""Build the loss over a batch.
 
@@ -241,13 +264,28 @@ def build_objective(
       confident_share: Share of the batch that forms the semantic prototypes.
       label_temperature: Of the pseudo-labels' confidence, > 0.
       min_confidence: Confidence from which a pseudo-label is used, in [0, 1).
+      axis_name: Axis of the devices that share the batch; None for one device.
+        The loss is that of the whole batch on each device, and the mean over
+        devices of its gradients is the gradient.
+      batch_size: Images of the whole batch, where other rows fill the last
+        devices up; None counts every row.
 
     Returns:
       A pure function. Weights and prior are traced arguments, so that another
       weighting, an ablation for example, compiles nothing anew.
     """
+    whole = _Whole(axis_name=axis_name, batch_size=batch_size)
     carry = partial(
-        _carry_prototypes, momentum=prototype_momentum, confident_share=confident_share
+        _carry_prototypes,
+        momentum=prototype_momentum,
+        confident_share=confident_share,
+        **whole,
+    )
+    label = partial(
+        pseudo_labels, temperature=label_temperature, min_confidence=min_confidence
+    )
+    columns_loss = partial(
+        assignment_prototype_loss, temperature=prototype_temperature, **whole
     )
 
     def objective(
@@ -267,34 +305,22 @@ def build_objective(
 
         carried = carry(prototypes, p, batch.images, text)
         if prototype_reading == "assignments":
-            prototype = assignment_prototype_loss(
-                p,
-                text.assignments,
-                p_near,
-                near.assignments,
-                temperature=prototype_temperature,
-            )
+            prototype = columns_loss(p, text.assignments, p_near, near.assignments)
         else:
             prototype = embedding_prototype_loss(
                 carried.image, carried.text, temperature=prototype_temperature
             )
-        labels, labelled = pseudo_labels(
-            batch.images,
-            text.views,
-            carried.semantic,
-            temperature=label_temperature,
-            min_confidence=min_confidence,
-        )
+        labels, labelled = label(batch.images, text.views, carried.semantic)
         parts = LossParts(
             total=jnp.zeros(()),
-            consistency=consistency_loss(p, p_near),
-            balance=balance_loss(jnp.mean(p, axis=0), prior)
-            + balance_loss(jnp.mean(text.assignments, axis=0), prior),
-            instance=instance_loss(p, text.assignments, trust),
+            consistency=consistency_loss(p, p_near, **whole),
+            balance=balance_loss(mean_rows(p, **whole), prior)
+            + balance_loss(mean_rows(text.assignments, **whole), prior),
+            instance=instance_loss(p, text.assignments, trust, **whole),
             prototype=prototype,
-            semantic=semantic_loss(logits, labels, labelled * trust),
-            trust=jnp.mean(text.trust),
-            labelled=jnp.mean(labelled),
+            semantic=semantic_loss(logits, labels, labelled * trust, **whole),
+            trust=mean_rows(text.trust, **whole),
+            labelled=mean_rows(labelled, **whole),
         )
         total = _weighted_sum(parts, weights)
         carried = jax.lax.stop_gradient(carried)

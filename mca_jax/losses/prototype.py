@@ -6,13 +6,18 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mca_jax.numerics import l2_normalize
+from mca_jax.numerics import EPSILON
+from mca_jax.parallel.collectives import counted_rows, global_sum
 
 __all__ = ["assignment_prototype_loss", "embedding_prototype_loss", "info_nce"]
 
 
 def info_nce(
-    first: Float[Array, "k d"], second: Float[Array, "k d"], *, temperature: float
+    first: Float[Array, "k d"],
+    second: Float[Array, "k d"],
+    *,
+    temperature: float,
+    axis_name: str | None = None,
 ) -> Float[Array, ""]:
     r"""Symmetric contrast of matching rows against all other pairs of rows.
 
@@ -26,14 +31,28 @@ def info_nce(
       first: Unit vectors.
       second: Unit vectors; row ``c`` belongs to row ``c`` of ``first``.
       temperature: ``tau`` > 0.
+      axis_name: Axis of the devices of which each holds some of the ``d``
+        columns; None for one device.
 
     Returns:
       Mean over rows and both directions, at least 0.
     """
-    logits = first @ second.T / temperature
+    logits = global_sum(first @ second.T, axis_name) / temperature
     rows = jnp.diagonal(jax.nn.log_softmax(logits, axis=1))
     columns = jnp.diagonal(jax.nn.log_softmax(logits, axis=0))
     return -0.5 * (jnp.mean(rows) + jnp.mean(columns))
+
+
+def _unit_columns(
+    assignments: Float[Array, "b k"], axis_name: str | None, batch_size: int | None
+) -> Float[Array, "k b"]:
+    """Columns of the whole batch, scaled to unit norm; this device's part."""
+    if batch_size is not None:
+        counted = counted_rows(assignments.shape[0], axis_name, batch_size)
+        assignments = jnp.where(counted[:, None], assignments, 0.0)
+    columns = assignments.T
+    square = global_sum(jnp.sum(columns * columns, axis=1, keepdims=True), axis_name)
+    return columns * jax.lax.rsqrt(jnp.maximum(square, EPSILON**2))
 
 
 def assignment_prototype_loss(
@@ -43,6 +62,8 @@ def assignment_prototype_loss(
     neighbor_text_assignments: Float[Array, "b k"],
     *,
     temperature: float = 0.5,
+    axis_name: str | None = None,
+    batch_size: int | None = None,
 ) -> Float[Array, ""]:
     """Contrast the columns of the two assignment matrices (reading a).
 
@@ -55,12 +76,15 @@ def assignment_prototype_loss(
       neighbor_image_assignments: ``P'``, of one neighbour of each image.
       neighbor_text_assignments: ``Q_hat'``, of the same neighbours.
       temperature: ``tau_p`` > 0.
+      axis_name: Axis of the devices that share the batch; None for one device.
+      batch_size: Images of the whole batch, where other rows fill the last
+        devices up; None counts every row.
 
     Returns:
       Mean of both contrasts, at least 0.
     """
     image, text, neighbor_image, neighbor_text = (
-        l2_normalize(a.T)
+        _unit_columns(a, axis_name, batch_size)
         for a in (
             image_assignments,
             text_assignments,
@@ -69,8 +93,8 @@ def assignment_prototype_loss(
         )
     )
     return 0.5 * (
-        info_nce(image, neighbor_text, temperature=temperature)
-        + info_nce(text, neighbor_image, temperature=temperature)
+        info_nce(image, neighbor_text, temperature=temperature, axis_name=axis_name)
+        + info_nce(text, neighbor_image, temperature=temperature, axis_name=axis_name)
     )
 
 

@@ -6,6 +6,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from mca_jax.parallel.collectives import (
+    all_rows,
+    counted_rows,
+    global_sum,
+    mean_rows,
+)
+
 __all__ = ["pseudo_labels", "semantic_loss", "semantic_prototypes"]
 
 
@@ -14,6 +21,8 @@ def semantic_prototypes(
     text_views: Float[Array, "b d"],
     *,
     confident_share: float = 0.9,
+    axis_name: str | None = None,
+    batch_size: int | None = None,
 ) -> Float[Array, "k d"]:
     r"""Sum the text views of each cluster over its confident images.
 
@@ -24,16 +33,21 @@ def semantic_prototypes(
       text_views: ``s_hat``, attention-weighted mean noun of each image.
       confident_share: Share of the batch that counts as confident, in (0, 1]:
         images are ranked by their largest assignment.
+      axis_name: Axis of the devices that share the batch; None for one device.
+      batch_size: Images of the whole batch, where other rows fill the last
+        devices up; None counts every row.
 
     Returns:
-      Unnormalised sums, so that batches and devices can be added up first.
+      Unnormalised sums over the whole batch.
     """
     assignments = jax.lax.stop_gradient(text_assignments)
     views = jax.lax.stop_gradient(text_views)
     confidence = jnp.max(assignments, axis=-1)
-    threshold = jnp.quantile(confidence, 1.0 - confident_share)
-    kept = (confidence >= threshold).astype(assignments.dtype)
-    return (assignments * kept[:, None]).T @ views
+    whole = all_rows(confidence, axis_name, batch_size)
+    kept = confidence >= jnp.quantile(whole, 1.0 - confident_share)
+    kept = kept & counted_rows(kept.shape[0], axis_name, batch_size)
+    chosen = assignments * kept.astype(assignments.dtype)[:, None]
+    return global_sum(chosen.T @ views, axis_name)
 
 
 def pseudo_labels(
@@ -69,6 +83,9 @@ def semantic_loss(
     image_logits: Float[Array, "b k"],
     labels: Int[Array, " b"],
     weights: Float[Array, " b"],
+    *,
+    axis_name: str | None = None,
+    batch_size: int | None = None,
 ) -> Float[Array, ""]:
     r"""Cross-entropy of the image assignments with the pseudo-labels.
 
@@ -78,10 +95,13 @@ def semantic_loss(
       image_logits: Logits of the image network.
       labels: Pseudo-labels in ``[0, k)``.
       weights: Weight of each image, in [0, 1]: 0 where the label is not used.
+      axis_name: Axis of the devices that share the batch; None for one device.
+      batch_size: Images of the whole batch, where other rows fill the last
+        devices up; None counts every row.
 
     Returns:
       Weighted mean over the batch, at least 0.
     """
     log_p = jax.nn.log_softmax(image_logits, axis=-1)
     own = jnp.take_along_axis(log_p, labels[:, None], axis=-1)[:, 0]
-    return -jnp.mean(weights * own)
+    return -mean_rows(weights * own, axis_name, batch_size)

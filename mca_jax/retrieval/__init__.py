@@ -1,5 +1,6 @@
 """Nearest neighbours and k-means by cosine, exact, in bounded memory."""
 
+from mca_jax.retrieval.cells import probe_neighbors
 from mca_jax.retrieval.kmeans import KMeansResult, spherical_kmeans
 from mca_jax.retrieval.neighbors import (
     NeighborTable,
@@ -12,6 +13,7 @@ from mca_jax.retrieval.projection import (
     apply_projection,
     fit_projection,
 )
+from mca_jax.retrieval.smoothing import smooth_embeddings, smooth_new
 from mca_jax.retrieval.topk import blocked_topk
 
 __all__ = [
@@ -23,6 +25,9 @@ __all__ = [
     "fit_projection",
     "image_neighbors",
     "noun_neighbors",
+    "probe_neighbors",
     "sample_neighbors",
     "spherical_kmeans",
+    "smooth_embeddings",
+    "smooth_new",
 ]

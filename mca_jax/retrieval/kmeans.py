@@ -7,10 +7,30 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 from mca_jax.checks import check_in_range
 from mca_jax.numerics import l2_normalize
+from mca_jax.parallel import (
+    DATA_AXIS,
+    HostRows,
+    Rows,
+    ShardedRows,
+    fetch,
+    over_devices,
+    place_rows,
+    replicate,
+)
+from mca_jax.parallel.collectives import (
+    all_rows,
+    counted_rows,
+    global_sum,
+    mean_rows,
+    num_rows,
+    take_rows,
+)
+from mca_jax.retrieval.streamed import streamed_lloyd
 from mca_jax.types import PRNGKey
 
 __all__ = [
@@ -20,6 +40,10 @@ __all__ = [
     "seed_centers",
     "spherical_kmeans",
 ]
+
+
+# Iterations over all rows from centres that a sample has settled on.
+_POLISHING = 10
 
 
 class KMeansResult(NamedTuple):
@@ -55,7 +79,13 @@ def assign_nearest(
 
 
 def seed_centers(
-    key: PRNGKey, rows: Float[Array, "n d"], *, num_clusters: int, num_trials: int = 4
+    key: PRNGKey,
+    rows: Float[Array, "n d"],
+    *,
+    num_clusters: int,
+    num_trials: int = 4,
+    axis_name: str | None = None,
+    count: int | None = None,
 ) -> Float[Array, "k d"]:
     """Choose starting centres by greedy k-means++.
 
@@ -68,14 +98,21 @@ def seed_centers(
       rows: Unit vectors.
       num_clusters: ``k``.
       num_trials: Candidates a centre, at least 1.
+      axis_name: Axis of the devices that share the rows; None for one device.
+      count: Number of rows, where zeros fill the last devices up; None counts
+        every row.
 
     Returns:
       ``k`` of the rows.
     """
     first_key, rest_key = jax.random.split(key)
-    first = jax.random.randint(first_key, (), 0, rows.shape[0])
+    counted = counted_rows(rows.shape[0], axis_name, count)
+    whole = num_rows(rows.shape[0], axis_name, count)
+    first = jax.random.randint(first_key, (), 0, whole)
     chosen = jnp.zeros(num_clusters, jnp.int32).at[0].set(first)
-    distance = jnp.maximum(1.0 - rows @ rows[first], 0.0)
+    start = take_rows(rows, first[None], axis_name)[0]
+    # Rows that fill up are near everything: they are never drawn.
+    distance = jnp.where(counted, jnp.maximum(1.0 - rows @ start, 0.0), 0.0)
 
     def add_center(
         i: Int[Array, ""], carry: tuple[Int[Array, " k"], Float[Array, " n"]]
@@ -84,17 +121,18 @@ def seed_centers(
         # The floor keeps the draw defined when all rows coincide.
         trials = jax.random.categorical(
             jax.random.fold_in(rest_key, i),
-            jnp.log(distance + 1e-12),
+            jnp.log(all_rows(distance, axis_name, count) + 1e-12),
             shape=(num_trials,),
         )
+        candidates = take_rows(rows, trials, axis_name)
         shrunk = jnp.minimum(
-            distance[None, :], jnp.maximum(1.0 - rows[trials] @ rows.T, 0.0)
+            distance[None, :], jnp.maximum(1.0 - candidates @ rows.T, 0.0)
         )
-        best = jnp.argmin(jnp.sum(shrunk, axis=1))
+        best = jnp.argmin(global_sum(jnp.sum(shrunk, axis=1), axis_name))
         return chosen.at[i].set(trials[best].astype(jnp.int32)), shrunk[best]
 
     chosen, _ = jax.lax.fori_loop(1, num_clusters, add_center, (chosen, distance))
-    return rows[chosen]
+    return take_rows(rows, chosen, axis_name)
 
 
 def lloyd_iterations(
@@ -102,6 +140,8 @@ def lloyd_iterations(
     centers: Float[Array, "k d"],
     *,
     max_iterations: int = 100,
+    axis_name: str | None = None,
+    count: int | None = None,
 ) -> KMeansResult:
     """Alternate assignment and mean direction until nothing changes.
 
@@ -112,11 +152,15 @@ def lloyd_iterations(
       rows: Unit vectors.
       centers: Starting centres.
       max_iterations: Bound on the alternations, at least 1.
+      axis_name: Axis of the devices that share the rows; None for one device.
+      count: Number of rows, where zeros fill the last devices up; None counts
+        every row.
 
     Returns:
-      Centres, assignments to them and the objective.
+      Centres, assignments of the own rows and the objective.
     """
     k = centers.shape[0]
+    counted = counted_rows(rows.shape[0], axis_name, count)
 
     def improve(
         carry: tuple[Float[Array, "k d"], Int[Array, " n"], Int[Array, ""], Array],
@@ -124,12 +168,17 @@ def lloyd_iterations(
         centers, previous, iteration, _ = carry
         assignments, cosine = assign_nearest(rows, centers)
         sums = jax.ops.segment_sum(rows, assignments, num_segments=k)
-        counts = jax.ops.segment_sum(jnp.ones_like(cosine), assignments, num_segments=k)
+        weight = counted.astype(cosine.dtype)
+        counts = jax.ops.segment_sum(weight, assignments, num_segments=k)
+        sums, counts = global_sum(sums, axis_name), global_sum(counts, axis_name)
         empty = counts == 0
-        _, worst = jax.lax.top_k(-cosine, min(k, rows.shape[0]))
+        whole = all_rows(cosine, axis_name, count)
+        _, worst = jax.lax.top_k(-whole, min(k, whole.shape[0]))
         rank = jnp.clip(jnp.cumsum(empty) - 1, 0, worst.shape[0] - 1)
-        centers = jnp.where(empty[:, None], rows[worst[rank]], l2_normalize(sums))
-        moved = jnp.any(assignments != previous) | jnp.any(empty)
+        moved_in = take_rows(rows, worst[rank], axis_name)
+        centers = jnp.where(empty[:, None], moved_in, l2_normalize(sums))
+        changed = jnp.sum((assignments != previous) & counted)
+        moved = (global_sum(changed, axis_name) > 0) | jnp.any(empty)
         return centers, assignments, iteration + 1, moved
 
     def unfinished(
@@ -141,10 +190,9 @@ def lloyd_iterations(
     start = (centers, none, jnp.zeros((), jnp.int32), jnp.ones((), bool))
     centers, *_ = jax.lax.while_loop(unfinished, improve, start)
     assignments, cosine = assign_nearest(rows, centers)
-    return KMeansResult(centers, assignments, jnp.mean(cosine))
+    return KMeansResult(centers, assignments, mean_rows(cosine, axis_name, count))
 
 
-@partial(jax.jit, static_argnames=("num_clusters", "num_restarts", "max_iterations"))
 def _best_of_restarts(
     key: PRNGKey,
     rows: Float[Array, "n d"],
@@ -152,10 +200,20 @@ def _best_of_restarts(
     num_clusters: int,
     num_restarts: int,
     max_iterations: int,
+    axis_name: str | None = None,
+    count: int | None = None,
 ) -> KMeansResult:
     def run(key: PRNGKey) -> KMeansResult:
-        centers = seed_centers(key, rows, num_clusters=num_clusters)
-        return lloyd_iterations(rows, centers, max_iterations=max_iterations)
+        centers = seed_centers(
+            key, rows, num_clusters=num_clusters, axis_name=axis_name, count=count
+        )
+        return lloyd_iterations(
+            rows,
+            centers,
+            max_iterations=max_iterations,
+            axis_name=axis_name,
+            count=count,
+        )
 
     # map, not vmap: memory of one run, and each stops as soon as it has converged.
     runs = jax.lax.map(run, jax.random.split(key, num_restarts))
@@ -163,23 +221,96 @@ def _best_of_restarts(
     return jax.tree.map(lambda leaf: leaf[best], runs)
 
 
+_on_one_device = jax.jit(
+    _best_of_restarts,
+    static_argnames=("num_clusters", "num_restarts", "max_iterations"),
+)
+
+
+_lloyd_on_one_device = jax.jit(lloyd_iterations, static_argnames="max_iterations")
+_SPLIT = KMeansResult(centers=False, assignments=True, objective=False)  # pyright: ignore[reportArgumentType]
+
+
+def _to_first_device(result: KMeansResult, count: int) -> KMeansResult:
+    """Bring a result over devices to the host's first device."""
+    centers, assignments, objective = (jnp.asarray(fetch(part)) for part in result)
+    return KMeansResult(centers, assignments[:count], objective)
+
+
+def _restarts(
+    key: PRNGKey, rows: Float[Array, "n d"] | ShardedRows, settings: dict[str, int]
+) -> KMeansResult:
+    """Keep the best of several runs over all rows."""
+    if not isinstance(rows, ShardedRows):
+        return _on_one_device(key, rows, **settings)
+    run = partial(_best_of_restarts, axis_name=DATA_AXIS, count=rows.count, **settings)
+    function = over_devices(run, rows.mesh, split=(False, True), split_out=_SPLIT)
+    found = function(replicate(key, rows.mesh), rows.array)
+    return _to_first_device(found, rows.count)
+
+
+def _polish(
+    rows: Float[Array, "n d"] | Rows, centers: Float[Array, "k d"], iterations: int
+) -> KMeansResult:
+    """Go on from centres of a sample over all rows."""
+    if isinstance(rows, HostRows):
+        found = streamed_lloyd(rows, centers, max_iterations=iterations)
+        return KMeansResult(*(jnp.asarray(part) for part in found))
+    if not isinstance(rows, ShardedRows):
+        return _lloyd_on_one_device(rows, centers, max_iterations=iterations)
+    function = over_devices(
+        partial(
+            lloyd_iterations,
+            max_iterations=iterations,
+            axis_name=DATA_AXIS,
+            count=rows.count,
+        ),
+        rows.mesh,
+        split=(True, False),
+        split_out=_SPLIT,
+    )
+    found = function(rows.array, replicate(centers, rows.mesh))
+    return _to_first_device(found, rows.count)
+
+
+def _sample(
+    key: PRNGKey, rows: Float[Array, "n d"] | Rows, size: int
+) -> Float[Array, "s d"] | ShardedRows:
+    """Draw rows without replacement, the same wherever the table is."""
+    drawn = jax.random.permutation(key, rows.shape[0])[:size]
+    chosen = np.sort(np.asarray(drawn))
+    if isinstance(rows, HostRows):
+        return jnp.asarray(rows.array[chosen])
+    if not isinstance(rows, ShardedRows):
+        return rows[chosen]
+    take = over_devices(
+        partial(take_rows, axis_name=DATA_AXIS), rows.mesh, split=(True, False)
+    )
+    found = take(rows.array, replicate(chosen, rows.mesh))
+    return place_rows(fetch(found), rows.mesh)
+
+
 def spherical_kmeans(
     key: PRNGKey,
-    rows: Float[Array, "n d"],
+    rows: Float[Array, "n d"] | Rows,
     *,
     num_clusters: int,
     num_restarts: int = 10,
     max_iterations: int = 100,
+    sample_size: int = 100_000,
 ) -> KMeansResult:
     """Cluster unit vectors by direction; keep the best of several restarts.
 
     Args:
       key: Key of the seeding.
-      rows: Unit vectors.
+      rows: Unit vectors, on one device, over several or on the host.
       num_clusters: ``k``, at least 2 and at most ``n``.
       num_restarts: Independent seedings, at least 1; that of the largest
         objective is kept.
       max_iterations: Bound on the iterations of each.
+      sample_size: Rows from which the seedings start, at least ``k``. A larger
+        set is sampled for them, and ten iterations over all rows follow; how
+        much memory there is changes nothing.
 
     Returns:
       Centres, assignments and objective of the best restart.
@@ -188,10 +319,17 @@ def spherical_kmeans(
       InputError: ``num_clusters`` is below 2 or above the number of rows.
     """
     check_in_range("num_clusters", num_clusters, 2, rows.shape[0])
-    return _best_of_restarts(
-        key,
-        rows,
-        num_clusters=num_clusters,
-        num_restarts=num_restarts,
-        max_iterations=max_iterations,
-    )
+    check_in_range("k-means sample", sample_size, num_clusters)
+    settings = {
+        "num_clusters": num_clusters,
+        "num_restarts": num_restarts,
+        "max_iterations": max_iterations,
+    }
+    if rows.shape[0] > sample_size:
+        sample_key, key = jax.random.split(key)
+        sample = _sample(sample_key, rows, sample_size)
+        start = _restarts(key, sample, settings).centers
+        return _polish(rows, start, min(_POLISHING, max_iterations))
+    if isinstance(rows, HostRows):
+        rows = jnp.asarray(rows.array)
+    return _restarts(key, rows, settings)

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from functools import partial
+from typing import NamedTuple, overload
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from mca_jax.checks import check_in_range
 from mca_jax.numerics import EPSILON, l2_normalize
+from mca_jax.parallel import (
+    DATA_AXIS,
+    HostRows,
+    Rows,
+    ShardedRows,
+    fetch,
+    over_devices,
+    replicate,
+)
+from mca_jax.parallel.collectives import counted_rows, mean_rows
+from mca_jax.retrieval.streamed import map_blocks, moments
 
 __all__ = ["Projection", "apply_projection", "fit_projection"]
 
@@ -28,8 +41,40 @@ class Projection(NamedTuple):
     axes: Float[Array, "d c"]
 
 
+def _moments(
+    rows: Float[Array, "n d"], *, axis_name: str, count: int
+) -> tuple[Float[Array, " d"], Float[Array, "d d"]]:
+    """Mean and covariance of rows over devices."""
+    mean = mean_rows(rows, axis_name, count)
+    counted = counted_rows(rows.shape[0], axis_name, count)[:, None]
+    centered = jnp.where(counted, rows - mean[None, :], 0.0)
+    return mean, jax.lax.psum(centered.T @ centered, axis_name) / count
+
+
+def _mean_and_covariance(
+    embeddings: Float[Array, "n d"] | Rows,
+) -> tuple[Float[Array, " d"], Float[Array, "d d"]]:
+    if isinstance(embeddings, ShardedRows):
+        function = over_devices(
+            partial(_moments, axis_name=DATA_AXIS, count=embeddings.count),
+            embeddings.mesh,
+            split=(True,),
+        )
+        mean, covariance = function(embeddings.array)
+        return jnp.asarray(fetch(mean)), jnp.asarray(fetch(covariance))
+    if isinstance(embeddings, HostRows):
+        mean, covariance = moments(embeddings)
+        return jnp.asarray(mean), jnp.asarray(covariance)
+    mean = jnp.mean(embeddings, axis=0)
+    centered = embeddings - mean[None, :]
+    return mean, centered.T @ centered / embeddings.shape[0]
+
+
 def fit_projection(
-    embeddings: Float[Array, "n d"], *, components: int = 64, whitening: float = 0.5
+    embeddings: Float[Array, "n d"] | Rows,
+    *,
+    components: int = 64,
+    whitening: float = 0.5,
 ) -> Projection:
     r"""Fit the map to ``components`` principal axes of a set.
 
@@ -53,9 +98,8 @@ def fit_projection(
     check_in_range("projection components", components, 1)
     check_in_range("projection whitening", whitening, 0, 0.5)
     count, width = embeddings.shape
-    mean = jnp.mean(embeddings, axis=0)
-    centered = embeddings - mean[None, :]
-    variances, axes = jnp.linalg.eigh(centered.T @ centered / count)
+    mean, covariance = _mean_and_covariance(embeddings)
+    variances, axes = jnp.linalg.eigh(covariance)
     kept = max(1, min(components, width, count - 1))
     variances, axes = variances[::-1][:kept], axes[:, ::-1][:, :kept]
     # An axis along which images don't differ says nothing of them, and whitening
@@ -65,11 +109,37 @@ def fit_projection(
     return Projection(mean, axes * scale[None])
 
 
+def _map_rows(rows: Array, shift: Array, axes: Array) -> Array:
+    return l2_normalize((rows - shift[None, :]) @ axes)
+
+
+def _map_counted(
+    rows: Array, shift: Array, axes: Array, *, axis_name: str, count: int
+) -> Array:
+    counted = counted_rows(rows.shape[0], axis_name, count)
+    # What fills up stays zero, and so takes part in no sum.
+    return jnp.where(counted[:, None], _map_rows(rows, shift, axes), 0.0)
+
+
+@overload
 def apply_projection(
     projection: Projection,
     embeddings: Float[Array, "n d"],
     mean: Float[Array, " d"] | None = None,
-) -> Float[Array, "n c"]:
+) -> Float[Array, "n c"]: ...
+
+
+@overload
+def apply_projection(
+    projection: Projection, embeddings: Rows, mean: Float[Array, " d"] | None = None
+) -> Rows: ...
+
+
+def apply_projection(
+    projection: Projection,
+    embeddings: Float[Array, "n d"] | Rows,
+    mean: Float[Array, " d"] | None = None,
+) -> Float[Array, "n c"] | Rows:
     """Map vectors and scale them to unit norm.
 
     Args:
@@ -79,7 +149,19 @@ def apply_projection(
         since texts lie apart from images.
 
     Returns:
-      Unit vectors.
+      Unit vectors, where the embeddings are.
     """
     shift = projection.mean if mean is None else mean
-    return l2_normalize((embeddings - shift[None, :]) @ projection.axes)
+    if isinstance(embeddings, ShardedRows):
+        function = over_devices(
+            partial(_map_counted, axis_name=DATA_AXIS, count=embeddings.count),
+            embeddings.mesh,
+            split=(True, False, False),
+            split_out=True,
+        )
+        fixed = replicate((shift, projection.axes), embeddings.mesh)
+        mapped = function(embeddings.array, *fixed)
+        return ShardedRows(mapped, embeddings.count, embeddings.mesh)
+    if isinstance(embeddings, HostRows):
+        return map_blocks(_map_rows, embeddings, shift, projection.axes)
+    return _map_rows(embeddings, shift, projection.axes)

@@ -10,6 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from mca_jax.checks import InputError, check_in_range
+from mca_jax.parallel import DATA_AXIS, ShardedRows, fetch, over_devices, replicate
+from mca_jax.parallel.collectives import take_rows
 from mca_jax.semantics.audit import Filter, SpaceAudit
 from mca_jax.semantics.categories import concrete_mask, people_mask
 from mca_jax.semantics.graph import longest_path
@@ -20,7 +22,7 @@ from mca_jax.semantics.nouns import (
     hypernym_edges,
 )
 from mca_jax.semantics.relevance import relevance
-from mca_jax.semantics.uniqueness import uniqueness_mask
+from mca_jax.semantics.uniqueness import uniqueness
 
 __all__ = ["SemanticSpace", "build_semantic_space"]
 
@@ -71,7 +73,8 @@ def build_semantic_space(
     Args:
       table: ``M`` nouns.
       noun_embeddings: Unit vectors of all the nouns, float ``[M, d]``. A float32
-        device array is used as it is, without a copy.
+        device array is used as it is, without a copy; rows over devices are
+        filtered there.
       centers: Unit vectors of the images' centres, float ``[k, d]``.
       nouns_per_center: Nearest nouns to keep of each centre, at least 1.
       min_uniqueness: Smallest ``1 - cosine`` with the mean noun, in [0, 2].
@@ -114,15 +117,12 @@ def build_semantic_space(
             everything if allow_offensive else ~table.offensive,
         ]
     )
-    codes, center, cosine = _filter_nouns(
+    depth = np.where(
+        table.category == USER_CATEGORY, np.iinfo(np.int16).max, table.depth
+    )
+    codes, center, cosine = _run_filters(
         nouns,
-        centers,
-        passes,
-        np.where(table.category == USER_CATEGORY, np.iinfo(np.int16).max, table.depth),
-        children,
-        parents,
-        min_depth,
-        min_uniqueness,
+        (centers, passes, depth, children, parents, min_depth, min_uniqueness),
         nouns_per_center=int(nouns_per_center),
         steps=longest_path(children, parents, len(table.names))
         if drop_ancestors
@@ -132,11 +132,33 @@ def build_semantic_space(
     rows = np.flatnonzero(audit.codes == Filter.KEPT).astype(np.int32)
     if rows.size == 0:
         raise InputError(_nothing_left(audit.codes))
-    return SemanticSpace(rows, nouns[rows].astype(jnp.float32), audit)
+    return SemanticSpace(rows, _kept(nouns, rows), audit)
 
 
-@partial(jax.jit, static_argnames=("nouns_per_center", "steps"))
-def _filter_nouns(
+def _run_filters(
+    nouns: jax.Array | ShardedRows, others: tuple[Any, ...], **settings: int
+) -> tuple[Any, Any, Any]:
+    if not isinstance(nouns, ShardedRows):
+        return _filter_nouns(nouns, *others, **settings)
+    function = over_devices(
+        partial(_judge_nouns, axis_name=DATA_AXIS, count=nouns.count, **settings),
+        nouns.mesh,
+        split=(True, *[False] * len(others)),
+    )
+    return function(nouns.array, *replicate(others, nouns.mesh))
+
+
+def _kept(nouns: jax.Array | ShardedRows, rows: np.ndarray) -> jax.Array:
+    if not isinstance(nouns, ShardedRows):
+        return nouns[rows].astype(jnp.float32)
+    function = over_devices(
+        partial(take_rows, axis_name=DATA_AXIS), nouns.mesh, split=(True, False)
+    )
+    found = function(nouns.array, replicate(rows, nouns.mesh))
+    return jnp.asarray(fetch(found), jnp.float32)
+
+
+def _judge_nouns(
     nouns: jax.Array,
     centers: jax.Array,
     passes: jax.Array,
@@ -148,18 +170,27 @@ def _filter_nouns(
     *,
     nouns_per_center: int,
     steps: int,
+    axis_name: str | None = None,
+    count: int | None = None,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     masks = [
         passes[0],
         passes[1],
         passes[2],
         depth_mask(depth, min_depth),
-        uniqueness_mask(nouns, min_uniqueness=min_uniqueness),
+        uniqueness(nouns, axis_name=axis_name, count=count) >= min_uniqueness,
     ]
-    codes = jnp.zeros(nouns.shape[0], jnp.int8)
+    codes = jnp.zeros(passes.shape[1], jnp.int8)
     for filter_, passed in zip(list(Filter)[1:], masks, strict=False):
         codes = jnp.where((codes == 0) & ~passed, jnp.int8(filter_), codes)
-    near = relevance(nouns, centers, codes == 0, nouns_per_center=nouns_per_center)
+    near = relevance(
+        nouns,
+        centers,
+        codes == 0,
+        nouns_per_center=nouns_per_center,
+        axis_name=axis_name,
+        count=count,
+    )
     irrelevant = (codes == 0) & ~near.mask
     codes = jnp.where(irrelevant, jnp.int8(Filter.NOT_RELEVANT), codes)
     above = ancestor_mask(codes == 0, children, parents, longest_path=steps)
@@ -167,20 +198,29 @@ def _filter_nouns(
     return codes, near.center, near.cosine
 
 
-def _place(values: Any) -> jax.Array:
-    if isinstance(values, jax.Array):
+_filter_nouns = jax.jit(_judge_nouns, static_argnames=("nouns_per_center", "steps"))
+
+
+def _place(values: Any) -> jax.Array | ShardedRows:
+    if isinstance(values, (jax.Array, ShardedRows)):
         return values
     # jnp.asarray would copy twice, which matters at 420 MB.
     return jax.device_put(np.asarray(values, np.float32))
 
 
-def _check_shapes(table: NounTable, nouns: jax.Array, centers: jax.Array) -> None:
-    if nouns.ndim != 2 or nouns.shape[0] != len(table.names):
+def _check_shapes(
+    table: NounTable, nouns: jax.Array | ShardedRows, centers: jax.Array | ShardedRows
+) -> None:
+    if len(nouns.shape) != 2 or nouns.shape[0] != len(table.names):
         raise InputError(
             f"Expected noun embeddings of shape [{len(table.names)}, d], one row a "
             f"noun, found {list(nouns.shape)}"
         )
-    if centers.ndim != 2 or centers.shape[0] < 1 or centers.shape[1] != nouns.shape[1]:
+    if (
+        len(centers.shape) != 2
+        or centers.shape[0] < 1
+        or centers.shape[1] != nouns.shape[1]
+    ):
         raise InputError(
             f"Expected centres of shape [k, {nouns.shape[1]}], as wide as the nouns, "
             f"found {list(centers.shape)}"

@@ -5,13 +5,20 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from mca_jax.parallel.collectives import all_rows, mean_rows
+
 __all__ = ["uniqueness", "uniqueness_mask"]
 
 # Length of a mean of unit vectors that is rounding, in float32.
 _ROUNDING = 1e-6
 
 
-def uniqueness(noun_embeddings: Float[Array, "m d"]) -> Float[Array, " m"]:
+def uniqueness(
+    noun_embeddings: Float[Array, "m d"],
+    *,
+    axis_name: str | None = None,
+    count: int | None = None,
+) -> Float[Array, " m"]:
     r"""Score how far each noun is from the mean noun.
 
     .. math:: \operatorname{uniq}(t) = 1 - \cos(t, \operatorname{mean}(T))
@@ -25,15 +32,18 @@ def uniqueness(noun_embeddings: Float[Array, "m d"]) -> Float[Array, " m"]:
 
     Args:
       noun_embeddings: Unit vectors ``T``, float ``[M, d]``.
+      axis_name: Axis of the devices that share the nouns; None for one device.
+      count: Number of nouns, where zeros fill the last devices up; None counts
+        every row.
 
     Returns:
-      Score in [0, 2], float32 ``[M]``.
+      Score in [0, 2], float32 ``[M]``, of the nouns of all devices.
     """
     nouns = jnp.asarray(noun_embeddings, jnp.float32)
-    mean = jnp.mean(nouns, axis=0)
+    mean = mean_rows(nouns, axis_name, count)
     length = jnp.linalg.norm(mean)
     direction = jnp.where(length > _ROUNDING, mean / (length + _ROUNDING), 0.0)
-    return 1.0 - nouns @ direction
+    return all_rows(1.0 - nouns @ direction, axis_name, count)
 
 
 def uniqueness_mask(

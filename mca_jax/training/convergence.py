@@ -1,13 +1,30 @@
-"""Convergence, monitored: a status at the end, never a silent exit."""
+"""Convergence, monitored: every step on record, a status at the end."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import Enum
+from typing import Any, NamedTuple
 
+import jax
 import numpy as np
+from jaxtyping import Float
 
-__all__ = ["Status", "fit_rate_exponent", "has_converged"]
+from mca_jax.losses import LossParts
+from mca_jax.training.step import StepInfo
+
+__all__ = [
+    "Failure",
+    "Monitor",
+    "Status",
+    "fit_rate_exponent",
+    "has_converged",
+    "init_monitor",
+    "mean_loss",
+    "record_pass",
+    "record_steps",
+    "summarize_pass",
+]
 
 
 class Status(Enum):
@@ -24,6 +41,171 @@ class Status(Enum):
     STEP_LIMIT = "step_limit"
     DIVERGED = "diverged"
     NON_FINITE = "non_finite"
+
+
+class Failure(NamedTuple):
+    """The step at which training had to stop.
+
+    Attributes:
+      status: Whether it diverged or met a value that is not finite.
+      step: Number of the step, from 1.
+      part: What failed: a part of the loss such as ``"semantic"``, or
+        ``"gradient"``.
+      value: The part's value, or the norm of the gradient.
+    """
+
+    status: Status
+    step: int
+    part: str
+    value: float
+
+    def __str__(self) -> str:
+        """Say in a few words what happened."""
+        what = self.part if self.part == "gradient" else f"{self.part} loss"
+        if self.status is Status.NON_FINITE:
+            return f"step {self.step}: {what} is {self.value}"
+        return f"step {self.step}: {what} rose to {self.value:.4g}"
+
+
+class Monitor(NamedTuple):
+    """What every step and every pass showed; plain arrays, so that it is kept.
+
+    Rows of steps and passes that are yet to come are NaN.
+
+    Attributes:
+      parts: The loss and its parts, float32 ``[steps, parts]``, columns in the
+        order of ``LossParts``.
+      grad_norms: Norm of the gradient, float32 ``[steps]``.
+      changed: Share of images whose cluster a pass changed, float64
+        ``[passes]``.
+    """
+
+    parts: Float[np.ndarray, "steps parts"]
+    grad_norms: Float[np.ndarray, " steps"]
+    changed: Float[np.ndarray, " passes"]
+
+
+def init_monitor(num_passes: int, steps_per_pass: int) -> Monitor:
+    """Make an empty record.
+
+    Args:
+      num_passes: Most passes of the run, at least 1.
+      steps_per_pass: Steps of each, at least 1.
+
+    Returns:
+      A record of NaN.
+    """
+    steps = num_passes * steps_per_pass
+    return Monitor(
+        parts=np.full((steps, len(LossParts._fields)), np.nan, np.float32),
+        grad_norms=np.full(steps, np.nan, np.float32),
+        changed=np.full(num_passes, np.nan),
+    )
+
+
+def record_steps(
+    monitor: Monitor, step: int, info: StepInfo, count: int
+) -> tuple[Monitor, Failure | None]:
+    """Enter steps.
+
+    Args:
+      monitor: The record so far.
+      step: Steps taken before these.
+      info: What they showed, one row a step.
+      count: How many were asked for; the first that failed was the last run.
+
+    Returns:
+      The new record, and which step failed, if one did.
+    """
+    host: Any = jax.device_get(info)
+    sound = np.asarray(host.sound)[:count]
+    taken = count if sound.all() else int(sound.argmin()) + 1
+    parts, norms = monitor.parts.copy(), monitor.grad_norms.copy()
+    rows = slice(step, step + taken)
+    parts[rows] = np.stack([np.asarray(part)[:taken] for part in host.loss], axis=1)
+    norms[rows] = np.asarray(host.grad_norm)[:taken]
+    monitor = monitor._replace(parts=parts, grad_norms=norms)
+    if sound.all():
+        return monitor, None
+    return monitor, _describe(monitor, step + taken - 1)
+
+
+def _describe(monitor: Monitor, row: int) -> Failure:
+    """Name the part that failed, and the sum only where no part stands out."""
+    # The sum last: it is named only where none of its parts is to blame.
+    names = [*(name for name in LossParts._fields if name != "total"), "total"]
+    columns = [LossParts._fields.index(name) for name in names]
+    values = [*monitor.parts[row, columns], monitor.grad_norms[row]]
+    finite = np.isfinite(values)
+    if not finite.all():
+        worst = int(finite.argmin())
+        part = [*names, "gradient"][worst]
+        return Failure(Status.NON_FINITE, row + 1, part, float(values[worst]))
+    rise = np.abs(monitor.parts[row, columns[:-1]] - monitor.parts[0, columns[:-1]])
+    worst = int(rise.argmax())
+    return Failure(Status.DIVERGED, row + 1, names[worst], float(values[worst]))
+
+
+def record_pass(monitor: Monitor, index: int, changed: float) -> Monitor:
+    """Enter how many images a pass moved.
+
+    Args:
+      monitor: The record so far.
+      index: Number of the pass, from 0.
+      changed: Share of images whose cluster it changed, in [0, 1].
+
+    Returns:
+      The new record.
+    """
+    shares = monitor.changed.copy()
+    shares[index] = changed
+    return monitor._replace(changed=shares)
+
+
+def mean_loss(monitor: Monitor, step: int) -> float:
+    """Average the loss over the last pass' worth of steps; needs no labels.
+
+    Args:
+      monitor: The record.
+      step: Steps taken, at least 1.
+
+    Returns:
+      The mean; lower is better.
+    """
+    steps_per_pass = len(monitor.grad_norms) // len(monitor.changed)
+    start = max(step - steps_per_pass, 0)
+    total = monitor.parts[start:step, LossParts._fields.index("total")]
+    return float(np.mean(total.astype(np.float64)))
+
+
+def summarize_pass(monitor: Monitor, index: int, step: int) -> dict[str, float]:
+    """Sum one pass up.
+
+    Args:
+      monitor: The record.
+      index: Number of the pass, from 0.
+      step: Steps taken; the pass may have ended half-way at one that failed.
+
+    Returns:
+      ``epoch``, counted from 1; means of ``loss``, its parts and ``grad_norm``
+      over the pass; ``changed``; over all steps up to its end the smallest and
+      the mean squared gradient norm and, from ten steps on, the fitted
+      ``rate_exponent``.
+    """
+    steps_per_pass = len(monitor.grad_norms) // len(monitor.changed)
+    start = index * steps_per_pass
+    stop = min(start + steps_per_pass, step)
+    row = {"epoch": float(index + 1)}
+    means = monitor.parts[start:stop].mean(axis=0, dtype=np.float64)
+    for name, value in zip(LossParts._fields, means, strict=True):
+        row["loss" if name == "total" else name] = float(value)
+    norms = monitor.grad_norms[:stop].astype(np.float64)
+    row["grad_norm"] = float(norms[start:].mean())
+    row["changed"] = float(monitor.changed[index])
+    row["min_squared_grad"] = float(np.min(norms**2))
+    row["mean_squared_grad"] = float(np.mean(norms**2))
+    rate = fit_rate_exponent(norms**2)
+    return row if np.isnan(rate) else {**row, "rate_exponent": rate}
 
 
 def has_converged(
@@ -56,7 +238,9 @@ def has_converged(
     return bool(moved <= loss_tolerance and changed <= changed_tolerance)
 
 
-def fit_rate_exponent(squared_grad_norms: Sequence[float]) -> float:
+def fit_rate_exponent(
+    squared_grad_norms: Sequence[float] | Float[np.ndarray, " steps"],
+) -> float:
     """Fit the exponent of the mean squared gradient norm against steps.
 
     Sublinear convergence says that the mean of ``||grad L||^2`` over the first

@@ -1,33 +1,52 @@
-"""The host loop: compiles once, runs passes on the device, watches them."""
+"""The host loop: compiles once, runs steps on the device, watches them."""
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
 from mca_jax.checks import check_in_range
 from mca_jax.heads import Heads
+from mca_jax.interrupts import Interrupted, Pending, hold_interrupts
 from mca_jax.losses import LossWeights
 from mca_jax.losses.objective import Objective
-from mca_jax.training.convergence import Status, fit_rate_exponent, has_converged
+from mca_jax.parallel import DATA_AXIS, replicate
+from mca_jax.training.assign import Assign, build_assign
+from mca_jax.training.convergence import (
+    Failure,
+    Monitor,
+    Status,
+    fit_rate_exponent,
+    has_converged,
+    init_monitor,
+    mean_loss,
+    record_pass,
+    record_steps,
+    summarize_pass,
+)
 from mca_jax.training.data import TrainingData
+from mca_jax.training.snapshot import Checkpointer, Snapshot
+from mca_jax.training.spread import build_any_epoch, place_data
 from mca_jax.training.state import TrainState, init_state
-from mca_jax.training.step import Epoch, StepInfo, build_epoch, build_step
+from mca_jax.training.step import Epoch, build_step
 from mca_jax.types import Params, PRNGKey
 
 __all__ = ["EpochHook", "FitResult", "Trainer", "build_trainer", "fit"]
 
 EpochHook = Callable[[dict[str, float]], None]
 
-# A loss this far above that of the first pass is no longer on its way down.
-_DIVERGED_FACTOR = 3.0
+# Between two calls a signal is noticed; on two slow cores a step of a thousand
+# images takes some 50 ms.
+_MOST_STEPS_A_CALL = 128
 
 
 class FitResult(NamedTuple):
@@ -35,18 +54,19 @@ class FitResult(NamedTuple):
 
     Attributes:
       params: Weights of the three networks.
-      logits: Assignment logits of all images, float32 ``[n, k]``.
-      history: One dict a pass: ``epoch``, ``loss`` and its parts,
-        ``grad_norm``, ``changed``.
+      assignments: Likeliest cluster of each image, int32 ``[n]``.
+      history: One dict a pass, see ``summarize_pass``.
       status: How training ended.
       rate_exponent: Fitted exponent of the mean squared gradient norm.
+      failure: Which step and part of the loss failed, or None.
     """
 
     params: Params
-    logits: Float[Array, "n k"]
+    assignments: Int[np.ndarray, " n"]
     history: tuple[dict[str, float], ...]
     status: Status
     rate_exponent: float
+    failure: Failure | None
 
 
 class Trainer(NamedTuple):
@@ -54,13 +74,17 @@ class Trainer(NamedTuple):
 
     Attributes:
       init: ``(key, centers)`` to the first state.
-      epoch: One pass over the set.
-      predict: ``(params, images)`` to assignment logits.
+      epoch: Steps within a pass over the set.
+      assign: ``(params, images)`` to the likeliest cluster of each image.
+      place: Puts the set where the steps read it.
+      batch_size: Images a step.
     """
 
     init: Callable[[PRNGKey, Array], TrainState]
     epoch: Epoch
-    predict: Callable[[Params, Array], Array]
+    assign: Assign
+    place: Callable[[TrainingData], TrainingData]
+    batch_size: int
 
 
 def build_trainer(
@@ -69,24 +93,35 @@ def build_trainer(
     optimizer: optax.GradientTransformation,
     *,
     batch_size: int,
+    mesh: Mesh | None = None,
 ) -> Trainer:
     """Compile what a run needs, lazily and once for each shape.
 
     Args:
       heads: The three networks.
-      objective: The loss; its weights stay arguments of a run.
+      objective: The loss; its weights stay arguments of a run. With a mesh it
+        is built for ``DATA_AXIS`` and this batch size.
       optimizer: The optimiser.
-      batch_size: Images a step, at most ``n``.
+      batch_size: Images a step over all devices, at most ``n``.
+      mesh: Devices that share set and batch; None for one device.
 
     Returns:
       Jitted functions.
     """
-    epoch = build_epoch(build_step(objective, optimizer), batch_size=batch_size)
+    axis_name = None if mesh is None else DATA_AXIS
+    step = build_step(objective, optimizer, axis_name=axis_name)
+    init = jax.jit(partial(_init, heads, optimizer))
+
+    def begin(key: PRNGKey, centers: Float[Array, "k d"]) -> TrainState:
+        state = init(key, centers)
+        return state if mesh is None else replicate(state, mesh)
+
     return Trainer(
-        init=jax.jit(partial(_init, heads, optimizer)),
-        # The state of the pass before is not needed again: its memory is reused.
-        epoch=jax.jit(epoch, donate_argnums=0),
-        predict=jax.jit(heads.image_logits),
+        init=begin,
+        epoch=build_any_epoch(step, batch_size=batch_size, mesh=mesh),
+        assign=build_assign(heads),
+        place=partial(place_data, mesh=mesh),
+        batch_size=batch_size,
     )
 
 
@@ -99,28 +134,79 @@ def _init(
     return init_state(key, heads, optimizer, centers)
 
 
-def _summarize(
-    epoch: int, info: StepInfo, changed: float
-) -> tuple[dict[str, float], np.ndarray]:
-    """Average a pass for showing; also its squared gradient norms."""
-    host: Any = jax.device_get(info)
-    norms = np.asarray(host.grad_norm, np.float64)
-    row = {"epoch": float(epoch)}
-    for name, values in host.loss._asdict().items():
-        key = "loss" if name == "total" else name
-        row[key] = float(np.mean(np.asarray(values, np.float64)))
-    row["grad_norm"] = float(np.mean(norms))
-    row["changed"] = changed
-    return row, norms**2
+def _status(
+    monitor: Monitor, step: int, loss_tolerance: float, changed_tolerance: float
+) -> Status | None:
+    """Tell whether a run is over; None while it is not."""
+    steps_per_pass = len(monitor.grad_norms) // len(monitor.changed)
+    passes, rest = divmod(step, steps_per_pass)
+    if rest:
+        return None
+    if has_converged(
+        [mean_loss(monitor, (i + 1) * steps_per_pass) for i in range(passes)],
+        monitor.changed[:passes].tolist(),
+        loss_tolerance=loss_tolerance,
+        changed_tolerance=changed_tolerance,
+    ):
+        return Status.CONVERGED
+    return Status.STEP_LIMIT if passes == len(monitor.changed) else None
 
 
-def _failure(history: list[dict[str, float]]) -> Status | None:
-    """Name what went wrong in the last pass, if anything."""
-    last = history[-1]
-    if not np.isfinite([last["loss"], last["grad_norm"]]).all():
-        return Status.NON_FINITE
-    start = abs(history[0]["loss"]) + 1.0
-    return Status.DIVERGED if last["loss"] > _DIVERGED_FACTOR * start else None
+class _Keeper:
+    """Saves snapshots when they are due, and when a signal came."""
+
+    def __init__(self, checkpointer: Checkpointer | None, pending: Pending) -> None:
+        self._checkpointer = checkpointer
+        self._pending = pending
+        self._saved: int | None = None
+
+    def restore(self, fresh: Snapshot) -> Snapshot:
+        if self._checkpointer is None:
+            return fresh
+        found = self._checkpointer.restore(fresh)
+        if found is None:
+            return fresh
+        self._saved = int(found.state.step)
+        return found
+
+    def count_steps(self, step: int, steps_per_pass: int) -> int:
+        """Steps of the next call: to the end of the pass or what is due."""
+        count = steps_per_pass - step % steps_per_pass
+        if self._checkpointer is None:
+            return count
+        until_due = self._checkpointer.steps_until_due(step, steps_per_pass)
+        return min(count, until_due, _MOST_STEPS_A_CALL)
+
+    def after_steps(self, snapshot: Snapshot, step: int, steps_per_pass: int) -> None:
+        if self._checkpointer is None:
+            return
+        if self._checkpointer.due(step, steps_per_pass):
+            self._save(snapshot, step)
+        signum = self._pending.signum
+        if signum is None and self._checkpointer.preempted(step):
+            signum = signal.SIGTERM
+        if signum is not None:
+            self.finish(snapshot, step)
+            kept = self._checkpointer.wait()
+            stop = Interrupted(signum)
+            stop.add_note(
+                "no step of training is kept"
+                if kept is None
+                else f"training up to step {kept} is kept"
+            )
+            raise stop
+
+    def finish(self, snapshot: Snapshot | None, step: int) -> None:
+        """Save the last state, if it is sound, and wait until it is written."""
+        if self._checkpointer is not None:
+            if snapshot is not None:
+                self._save(snapshot, step)
+            self._checkpointer.wait()
+
+    def _save(self, snapshot: Snapshot, step: int) -> None:
+        if self._checkpointer is not None and step not in (0, self._saved):
+            self._checkpointer.save(snapshot, mean_loss(snapshot.monitor, step))
+            self._saved = step
 
 
 def fit(
@@ -135,6 +221,7 @@ def fit(
     loss_tolerance: float = 1e-3,
     changed_tolerance: float = 1e-3,
     on_epoch: EpochHook | None = None,
+    checkpointer: Checkpointer | None = None,
 ) -> FitResult:
     """Train the three networks on embeddings; takes no labels.
 
@@ -148,51 +235,69 @@ def fit(
       num_epochs: Most passes over the set, at least 1.
       loss_tolerance: Relative change of the loss that counts as a plateau.
       changed_tolerance: Share of moved images that counts as rest.
-      on_epoch: Called with each pass's row of the history.
+      on_epoch: Called with each pass's row of the history; not for passes that
+        a restored snapshot has behind it.
+      checkpointer: Keeps snapshots. The run goes on from its newest and gives,
+        bit for bit, what a run without a break gives. SIGINT and SIGTERM wait
+        until the steps at work are done and kept.
 
     Returns:
-      Weights, logits of all images, history and status. After a non-finite or
-      diverged pass the weights are those before it.
+      Weights, clusters of all images, history and status. After a non-finite or
+      diverged step the weights are those before its pass.
 
     Raises:
       InputError: ``num_epochs`` is below 1.
+      Interrupted: A signal came; a note on it says what is kept.
     """
     check_in_range("train.epochs", num_epochs, 1)
     weights = LossWeights(*(jnp.float32(w) for w in weights))
+    data = trainer.place(data)
+    per_pass = data.images.shape[0] // trainer.batch_size
     state = trainer.init(key, centers)
-    logits = trainer.predict(state.params, data.images)
-    previous: Int[np.ndarray, " n"] = np.asarray(jnp.argmax(logits, axis=1))
-    history: list[dict[str, float]] = []
-    squared_norms: list[np.ndarray] = []
-    status = Status.STEP_LIMIT
-    good_params = jax.tree.map(jnp.copy, state.params)
-    for epoch in range(1, num_epochs + 1):
-        state, info = trainer.epoch(state, data, weights, prior)
-        new_logits = trainer.predict(state.params, data.images)
-        current = np.asarray(jnp.argmax(new_logits, axis=1))
-        row, squared = _summarize(epoch, info, float(np.mean(current != previous)))
-        history.append(row)
-        squared_norms.append(squared)
-        if on_epoch is not None:
-            on_epoch(row)
-        failure = _failure(history)
-        if failure is not None:
-            status = failure
-            break
-        previous, logits = current, new_logits
-        good_params = jax.tree.map(jnp.copy, state.params)
-        if has_converged(
-            [h["loss"] for h in history],
-            [h["changed"] for h in history],
-            loss_tolerance=loss_tolerance,
-            changed_tolerance=changed_tolerance,
-        ):
-            status = Status.CONVERGED
-            break
+    fresh = Snapshot(state, _copy(state.params), init_monitor(num_epochs, per_pass))
+    failure: Failure | None = None
+    # Several hosts stop together when one is told to; that is not for a signal.
+    hold = checkpointer is not None and jax.process_count() == 1
+    with hold_interrupts(hold) as pending:
+        keeper = _Keeper(checkpointer, pending)
+        state, start_params, monitor = keeper.restore(fresh)
+        del fresh
+        step = int(state.step)
+        before = trainer.assign(start_params, data.images)
+        while not (status := _status(monitor, step, loss_tolerance, changed_tolerance)):
+            keeper.after_steps(Snapshot(state, start_params, monitor), step, per_pass)
+            count = keeper.count_steps(step, per_pass)
+            state, info = trainer.epoch(state, data, weights, prior, count)
+            monitor, failure = record_steps(monitor, step, info, count)
+            if failure is not None:
+                status, step = failure.status, failure.step
+                break
+            step += count
+            if step % per_pass == 0:
+                index = step // per_pass - 1
+                start_params = _copy(state.params)
+                after = trainer.assign(start_params, data.images)
+                changed = float(np.mean(after != before))
+                monitor, before = record_pass(monitor, index, changed), after
+                if on_epoch is not None:
+                    on_epoch(summarize_pass(monitor, index, step))
+        last = None if failure else Snapshot(state, start_params, monitor)
+        keeper.finish(last, step)
+    passes = -(-step // per_pass)
+    history = [summarize_pass(monitor, i, step) for i in range(passes)]
+    if failure is not None and on_epoch is not None:
+        on_epoch(history[-1])
+    squared = monitor.grad_norms[: step - bool(failure)].astype(np.float64) ** 2
     return FitResult(
-        params=good_params,
-        logits=logits,
+        params=start_params,
+        assignments=before,
         history=tuple(history),
         status=status,
-        rate_exponent=fit_rate_exponent(np.concatenate(squared_norms).tolist()),
+        rate_exponent=fit_rate_exponent(squared),
+        failure=failure,
     )
+
+
+def _copy(params: Params) -> Params:
+    # The next call of ``epoch`` gives the memory of its state away.
+    return jax.tree.map(jnp.copy, params)

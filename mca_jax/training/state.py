@@ -24,6 +24,8 @@ class TrainState(NamedTuple):
       params: Weights of the three networks.
       opt_state: State of the optimiser.
       prototypes: Running means of the clusters.
+      first_loss: Loss of the first step, that divergence is measured against;
+        NaN before it.
     """
 
     step: Int[Array, ""]
@@ -31,6 +33,7 @@ class TrainState(NamedTuple):
     params: Params
     opt_state: optax.OptState
     prototypes: Prototypes
+    first_loss: Float[Array, ""]
 
 
 def init_state(
@@ -57,4 +60,5 @@ def init_state(
         params=params,
         opt_state=optimizer.init(params),
         prototypes=init_prototypes(centers),
+        first_loss=jnp.full((), jnp.nan, jnp.float32),
     )

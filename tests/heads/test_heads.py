@@ -55,3 +55,17 @@ def test_attention_equals_the_formula(key):
     logits = np.einsum("ba,bra->br", queries, keys) / np.sqrt(3)
     expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
+def test_attention_off_weighs_all_nouns_alike(key):
+    heads = build_heads(num_clusters=2, attention=False)
+    params = heads.init(key, unit(key, (2, 4)))
+    # Weights of the same shape as with it, so that one kind of file holds both.
+    same = build_heads(num_clusters=2).init(key, unit(key, (2, 4)))
+    assert jax.tree.map(jnp.shape, params) == jax.tree.map(jnp.shape, same)
+    images, nouns = unit(key, (3, 4)), unit(key, (3, 5, 4))
+    attended = heads.attend(
+        params, images, nouns, jnp.einsum("bd,brd->br", images, nouns)
+    )
+    np.testing.assert_array_equal(attended.weights, np.full((3, 5), np.float32(0.2)))
+    np.testing.assert_array_equal(attended.trust, np.ones(3))

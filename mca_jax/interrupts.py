@@ -1,0 +1,96 @@
+"""Ctrl-C and SIGTERM: put off until a safe moment, told apart by their number."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+__all__ = ["Interrupted", "Pending", "hold_interrupts", "raise_on_sigterm"]
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Interrupted(KeyboardInterrupt):
+    """A run was asked to stop, by Ctrl-C or by whoever lends the machine.
+
+    What it takes down on its way is what Ctrl-C takes down. Notes on it say
+    what is kept.
+
+    Attributes:
+      signum: The signal; a launcher exits with 128 more.
+    """
+
+    def __init__(self, signum: int = signal.SIGINT) -> None:
+        """Remember the signal.
+
+        Args:
+          signum: Number of the signal.
+        """
+        super().__init__(signal.Signals(signum).name)
+        self.signum = int(signum)
+
+
+class Pending:
+    """A signal that came and was not acted on yet.
+
+    Attributes:
+      signum: Number of the signal, or None.
+    """
+
+    def __init__(self) -> None:
+        """Start without a signal."""
+        self.signum: int | None = None
+
+
+@contextmanager
+def hold_interrupts(active: bool = True) -> Iterator[Pending]:
+    """Hold the first SIGINT or SIGTERM back; the second one is raised at once.
+
+    Outside the main thread, where Python delivers no signals, nothing is held.
+
+    Args:
+      active: Whether to hold anything.
+
+    Yields:
+      Where the signal is noted, for the body to act on.
+
+    Raises:
+      Interrupted: At the end of the body, of a signal that it did not act on;
+        inside it, of a second signal.
+    """
+    pending = Pending()
+    if not active or threading.current_thread() is not threading.main_thread():
+        yield pending
+        return
+
+    def note(signum: int, frame: FrameType | None) -> None:
+        if pending.signum is not None:
+            raise Interrupted(signum)
+        pending.signum = signum
+
+    before = {each: signal.getsignal(each) for each in _SIGNALS}
+    for each in _SIGNALS:
+        signal.signal(each, note)
+    try:
+        yield pending
+    finally:
+        for each, handler in before.items():
+            # None stands for a handler that Python did not install.
+            signal.signal(each, signal.SIG_DFL if handler is None else handler)
+    if pending.signum is not None:
+        raise Interrupted(pending.signum)
+
+
+def raise_on_sigterm() -> None:
+    """Make SIGTERM raise :class:`Interrupted` in the main thread, as Ctrl-C does.
+
+    For launchers; a library leaves its host's handlers alone.
+    """
+
+    def stop(signum: int, frame: FrameType | None) -> None:
+        raise Interrupted(signum)
+
+    signal.signal(signal.SIGTERM, stop)

@@ -1,0 +1,40 @@
+"""Many devices and hosts: one axis, named collectives, rows split over it."""
+
+from mca_jax.parallel.budget import place_images
+from mca_jax.parallel.drivers import Driver, over_devices
+from mca_jax.parallel.hosts import is_first_host, join_hosts, on_first_host
+from mca_jax.parallel.mesh import DATA_AXIS, data_mesh, default_mesh
+from mca_jax.parallel.rows import (
+    HostRows,
+    Rows,
+    ShardedRows,
+    Table,
+    fetch,
+    mesh_of,
+    place_batch,
+    place_like,
+    place_rows,
+    replicate,
+)
+
+__all__ = [
+    "DATA_AXIS",
+    "Driver",
+    "HostRows",
+    "Rows",
+    "ShardedRows",
+    "Table",
+    "data_mesh",
+    "default_mesh",
+    "fetch",
+    "is_first_host",
+    "join_hosts",
+    "mesh_of",
+    "on_first_host",
+    "over_devices",
+    "place_batch",
+    "place_images",
+    "place_like",
+    "place_rows",
+    "replicate",
+]

@@ -1,0 +1,78 @@
+"""Clusters of a whole set under some weights, wherever its images are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from mca_jax.heads import Heads
+from mca_jax.parallel import HostRows, Rows, ShardedRows, over_devices, replicate
+from mca_jax.types import Params
+
+__all__ = ["Assign", "build_assign"]
+
+Assign = Callable[[Params, Any], np.ndarray]
+
+# Logits that are there at once, 256 MiB of them; a million images with a thousand
+# clusters have 4 GiB.
+_MOST_LOGITS = 2**26
+
+
+def _nearest(
+    params: Params, images: Float[Array, "n d"], *, heads: Heads
+) -> Int[Array, " n"]:
+    """Likeliest cluster of each image; ties go to the lower index."""
+
+    def assign(rows: Float[Array, "b d"]) -> Int[Array, " b"]:
+        return jnp.argmax(heads.image_logits(params, rows), axis=-1).astype(jnp.int32)
+
+    num_clusters = params["image"]["bias"].shape[0]
+    block = max(1, _MOST_LOGITS // num_clusters)
+    if images.shape[0] <= block:
+        return assign(images)
+
+    def assign_one(row: Float[Array, " d"]) -> Int[Array, ""]:
+        return assign(row[None])[0]
+
+    return jax.lax.map(assign_one, images, batch_size=block)
+
+
+def build_assign(heads: Heads) -> Assign:
+    """Compile the assignment of a set.
+
+    Args:
+      heads: The three networks.
+
+    Returns:
+      ``(params, images)`` to the cluster of each image, int32 ``[n]`` on the
+      host. Compiles once for each shape and place of the images.
+    """
+    function = partial(_nearest, heads=heads)
+    on_one_device = jax.jit(function)
+    spread: dict[Any, Callable[..., Any]] = {}
+
+    def assign(params: Params, images: Array | Rows) -> np.ndarray:
+        if isinstance(images, ShardedRows):
+            if images.mesh not in spread:
+                spread[images.mesh] = over_devices(
+                    function, images.mesh, split=(False, True), split_out=True
+                )
+            params = replicate(params, images.mesh)
+            found = spread[images.mesh](params, images.array)
+            return np.asarray(ShardedRows(found, images.count, images.mesh))
+        if isinstance(images, HostRows):
+            # The weights may be on several devices; the blocks are on one.
+            params = jax.tree.map(np.asarray, params)
+            starts = range(0, images.shape[0], images.block_size)
+            blocks = (images.array[i : i + images.block_size] for i in starts)
+            found = [on_one_device(params, np.asarray(x, np.float32)) for x in blocks]
+            return np.concatenate([np.asarray(x) for x in found])
+        return np.asarray(on_one_device(params, images))
+
+    return assign

@@ -1,0 +1,123 @@
+"""Two processes over loopback do the whole job and give what one gives."""
+
+import csv
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mca_jax.checks import InputError
+from mca_jax.parallel import is_first_host, join_hosts, on_first_host
+
+SCRIPT = Path(__file__).with_name("one_host.py")
+SETTINGS = ("train.epochs=2", "train.batch_size=50", "retrieval.kmeans_restarts=2")
+
+
+def free_port():
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        return listening.getsockname()[1]
+
+
+def run(folder, num_processes, devices, *settings):
+    """Run all processes of a job; their folders of results."""
+    port = free_port()
+    root = SCRIPT.parents[2]
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    children = [
+        subprocess.Popen(
+            [sys.executable, str(SCRIPT)]
+            + [str(x) for x in (process, num_processes, port, folder, devices)]
+            + [*SETTINGS, *settings],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for process in range(num_processes)
+    ]
+    try:
+        outputs = [child.communicate(timeout=600)[0] for child in children]
+    finally:
+        for child in children:
+            child.kill()
+    for child, output in zip(children, outputs, strict=True):
+        assert child.returncode == 0, output[-3000:]
+    return [folder / f"out-{num_processes}-{i}" for i in range(num_processes)]
+
+
+@pytest.fixture
+def embeddings(tmp_path):
+    """203 images in four groups, a few nouns near each, and noise."""
+    random = np.random.default_rng(0)
+    axes = np.eye(16)[:4]
+    images = np.repeat(axes, 51, axis=0)[:203] + 0.2 * random.normal(size=(203, 16))
+    near = np.repeat(axes, 5, axis=0) + 0.1 * random.normal(size=(20, 16))
+    nouns = np.concatenate([near, random.normal(size=(21, 16))])
+    for name, rows in (("images", images), ("nouns", nouns)):
+        rows = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+        np.save(tmp_path / f"{name}.npy", rows.astype(np.float32))
+    return tmp_path
+
+
+def read_table(path):
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.slow
+def test_two_processes_give_what_one_gives(embeddings):
+    (alone,) = run(embeddings, 1, 1)
+    first, second = run(embeddings, 2, 2)
+    assert os.listdir(second) == ["assignments.npy"]
+    for one, other in zip(
+        read_table(alone / "assignments.csv"),
+        read_table(first / "assignments.csv"),
+        strict=True,
+    ):
+        assert one["cluster_name"] == other["cluster_name"]
+        assert float(one["confidence"]) == pytest.approx(
+            float(other["confidence"]), abs=1e-5
+        )
+    metrics, expected = (
+        json.loads((folder / "metrics.json").read_text())["label_free"]
+        for folder in (first, alone)
+    )
+    # The exponent is the slope of a few points and magnifies their rounding.
+    metrics.pop("rate_exponent"), expected.pop("rate_exponent")
+    assert metrics == pytest.approx(expected, rel=1e-4, abs=1e-5)
+    found, weights = (np.load(folder / "weights.npz") for folder in (first, alone))
+    for name in weights.files:
+        np.testing.assert_allclose(found[name], weights[name], rtol=1e-4, atol=2e-5)
+    np.testing.assert_array_equal(
+        np.load(second / "assignments.npy"), np.load(first / "assignments.npy")
+    )
+    assert (first / "report.html").stat().st_size > 1000
+
+
+def test_a_process_alone_joins_nobody(monkeypatch):
+    monkeypatch.delenv("SLURM_STEP_NUM_TASKS", raising=False)
+    monkeypatch.delenv("TPU_WORKER_HOSTNAMES", raising=False)
+    join_hosts()
+    assert is_first_host()
+    assert on_first_host(lambda: 7) == 7
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (("a:1", 2, None), "together, found no --process_id$"),
+        ((None, None, 0), "found no --coordinator and no --num_processes"),
+        (("a", 2, 0), "--coordinator as host:port, found 'a'"),
+        (("a:1", 0, 0), "--num_processes at least 1, found 0"),
+        (("a:1", 2, 2), "--process_id between 0 and 1, found 2"),
+    ],
+)
+def test_half_a_group_of_processes_is_refused(given, message):
+    with pytest.raises(InputError, match=message):
+        join_hosts(*given)

@@ -1,0 +1,232 @@
+"""Sets that stay on the host give what those on the device give."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from mca_jax.checks import InputError
+from mca_jax.heads import build_heads
+from mca_jax.losses import LossWeights, build_objective, uniform_prior
+from mca_jax.numerics import l2_normalize
+from mca_jax.parallel import DATA_AXIS, HostRows, ShardedRows, data_mesh, place_images
+from mca_jax.parallel.budget import device_budget
+from mca_jax.retrieval import (
+    apply_projection,
+    fit_projection,
+    image_neighbors,
+    noun_neighbors,
+    probe_neighbors,
+    spherical_kmeans,
+)
+from mca_jax.retrieval.cells import measure_recall
+from mca_jax.training import TrainingData, build_trainer, fit
+
+
+def groups(key, n, d=16, k=4, noise=0.15):
+    rows = jnp.eye(d)[jnp.arange(n) % k] + noise * jax.random.normal(key, (n, d))
+    return l2_normalize(rows)
+
+
+@pytest.fixture
+def rows_on_disk(key, tmp_path):
+    """203 rows in four groups, in a file."""
+    np.save(tmp_path / "rows.npy", np.asarray(groups(key, 203)))
+    return np.load(tmp_path / "rows.npy", mmap_mode="r")
+
+
+def build_data(images, nouns):
+    near, texts = (
+        image_neighbors(images, num_neighbors=9),
+        noun_neighbors(images, nouns),
+    )
+    return TrainingData(images, nouns, near.indices, texts.indices, texts.similarities)
+
+
+@functools.cache
+def shared_trainer(mesh):
+    """One trainer for all tests: what is compiled is compiled once."""
+    batch_size = 42
+    heads = build_heads(num_clusters=4)
+    axis = {} if mesh is None else {"axis_name": DATA_AXIS, "batch_size": batch_size}
+    return build_trainer(
+        heads,
+        build_objective(heads, **axis),
+        # Not Adam, which would hide gradients of another length.
+        optax.sgd(0.05),
+        batch_size=batch_size,
+        mesh=mesh,
+    )
+
+
+def train(key, data, *, mesh=None):
+    return fit(
+        key,
+        shared_trainer(mesh),
+        data,
+        jnp.eye(16)[:4],
+        weights=LossWeights(),
+        prior=uniform_prior(4),
+        num_epochs=2,
+    )
+
+
+@pytest.fixture(scope="module")
+def nouns():
+    return groups(jax.random.key(5), 31, noise=0.3)
+
+
+@pytest.fixture(scope="module")
+def on_one_device(nouns):
+    rows = groups(jax.random.key(4), 203)
+    return np.asarray(rows), train(jax.random.key(6), build_data(rows, nouns))
+
+
+@pytest.mark.parametrize("where", ["host", "devices", "host and devices"])
+def test_training_is_the_same_wherever_the_set_is(on_one_device, nouns, where):
+    rows, expected = on_one_device
+    mesh = None if where == "host" else data_mesh(8)
+    images = place_images(
+        rows,
+        mesh,
+        bytes_per_row=100,
+        budget_gib=1.0 if where == "devices" else 1e-9,
+    )
+    assert isinstance(images, ShardedRows if where == "devices" else HostRows)
+    result = train(jax.random.key(6), build_data(images, nouns), mesh=mesh)
+    np.testing.assert_array_equal(result.assignments, expected.assignments)
+    for one, other in zip(result.history, expected.history, strict=True):
+        assert one["loss"] == pytest.approx(other["loss"], rel=1e-5)
+        assert one["grad_norm"] == pytest.approx(other["grad_norm"], rel=1e-4)
+        assert one["changed"] == other["changed"]
+    for left, right in zip(
+        jax.tree.leaves(result.params), jax.tree.leaves(expected.params), strict=True
+    ):
+        np.testing.assert_allclose(left, right, rtol=1e-4, atol=1e-5)
+
+
+def test_a_step_that_fails_stops_a_set_on_the_host(key, nouns, rows_on_disk):
+    bad = np.array(rows_on_disk)
+    data = build_data(HostRows(bad, 64), nouns)
+    bad[:50] = np.nan
+    result = train(key, data)
+    assert result.failure is not None
+    assert result.failure.step == 1
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(result.params))
+
+
+def test_neighbours_on_the_host_are_those_on_the_device(rows_on_disk):
+    placed, host = jnp.asarray(rows_on_disk), HostRows(rows_on_disk, 37)
+    expected, found = image_neighbors(placed), image_neighbors(host)
+    np.testing.assert_array_equal(found.indices, expected.indices)
+    np.testing.assert_allclose(found.similarities, expected.similarities, atol=1e-6)
+    nouns = placed[::7]
+    expected, found = noun_neighbors(placed, nouns), noun_neighbors(host, nouns)
+    np.testing.assert_array_equal(found.indices, expected.indices)
+
+
+def test_kmeans_is_the_same_wherever_the_set_is(key, rows_on_disk):
+    options = {"num_clusters": 4, "num_restarts": 1, "sample_size": 60}
+    placed = jnp.asarray(rows_on_disk)
+    expected = spherical_kmeans(key, placed, **options)
+    for images in (
+        HostRows(rows_on_disk, 37),
+        place_images(rows_on_disk, data_mesh(8), bytes_per_row=1),
+    ):
+        found = spherical_kmeans(key, images, **options)
+        np.testing.assert_array_equal(found.assignments, expected.assignments)
+        np.testing.assert_allclose(found.centers, expected.centers, atol=1e-5)
+        np.testing.assert_allclose(found.objective, expected.objective, rtol=1e-5)
+    whole = spherical_kmeans(key, placed, num_clusters=4, num_restarts=2)
+    assert float(found.objective) == pytest.approx(float(whole.objective), rel=1e-3)
+
+
+def test_an_empty_cluster_is_refilled_on_the_host():
+    from mca_jax.retrieval.streamed import streamed_lloyd
+
+    rows = HostRows(np.float32([[1, 0], [1, 0], [0, 1]]), 2)
+    start = jnp.array([[1.0, 0.0], [-1.0, 0.0]])
+    centers, assignments, objective = streamed_lloyd(rows, start, max_iterations=9)
+    np.testing.assert_array_equal(assignments, [0, 0, 1])
+    np.testing.assert_allclose(centers, [[1.0, 0.0], [0.0, 1.0]], atol=1e-6)
+    assert objective == pytest.approx(1.0)
+
+
+def test_a_sample_smaller_than_the_clusters_is_refused(key, rows_on_disk):
+    with pytest.raises(InputError, match="k-means sample at least 5, found 4"):
+        spherical_kmeans(key, jnp.asarray(rows_on_disk), num_clusters=5, sample_size=4)
+
+
+def test_float16_on_disk_is_float32_in_what_is_computed(rows_on_disk):
+    half = np.asarray(rows_on_disk, np.float16)
+    expected = fit_projection(jnp.asarray(half, jnp.float32), components=5)
+    found = fit_projection(HostRows(half, 50), components=5)
+    np.testing.assert_allclose(np.abs(found.axes), np.abs(expected.axes), atol=2e-4)
+    mapped = apply_projection(found, HostRows(half, 50))
+    assert isinstance(mapped, HostRows)
+    assert np.asarray(mapped).dtype == np.float32
+
+
+def test_all_cells_are_the_exact_search(key, rows_on_disk):
+    placed = jnp.asarray(rows_on_disk)
+    expected = image_neighbors(placed, num_neighbors=6)
+    found = probe_neighbors(key, placed, num_neighbors=6, num_probes=99)
+    np.testing.assert_array_equal(found.table.indices, expected.indices)
+    np.testing.assert_allclose(
+        found.table.similarities, expected.similarities, atol=1e-6
+    )
+    assert found.recall == 1.0
+
+
+def test_few_cells_find_most_neighbours_of_clustered_images(key):
+    centers = l2_normalize(jax.random.normal(key, (30, 16)))
+    noise = 0.1 * jax.random.normal(jax.random.fold_in(key, 1), (900, 16))
+    rows = l2_normalize(centers[jnp.arange(900) % 30] + noise)
+    found = probe_neighbors(key, rows, num_neighbors=5, num_probes=3)
+    exact = np.asarray(image_neighbors(rows, num_neighbors=5).indices)
+    shared = [
+        len(set(a) & set(b)) / 5
+        for a, b in zip(exact.tolist(), found.table.indices.tolist(), strict=True)
+    ]
+    assert 0.8 < np.mean(shared) <= 1.0
+    # Recall is measured on 256 of the 900.
+    assert found.recall == pytest.approx(np.mean(shared), abs=0.05)
+    names = np.asarray(found.table.indices)
+    assert (names != np.arange(900)[:, None]).all()
+    assert all(len(set(row)) == 5 for row in names.tolist())
+
+
+def test_cells_with_too_few_rows_borrow_from_others(key):
+    rows = l2_normalize(jax.random.normal(key, (20, 4)))
+    found = probe_neighbors(key, rows, num_neighbors=15, num_probes=1)
+    names = np.asarray(found.table.indices)
+    assert all(len(set(row)) == 15 for row in names.tolist())
+    assert (names >= 0).all()
+
+
+def test_recall_by_hand(key):
+    rows = HostRows(np.asarray(jnp.eye(4)[jnp.array([0, 0, 0, 1, 1, 1])]), 6)
+    right = np.array([[1, 2], [0, 2], [0, 1], [4, 5], [3, 5], [3, 4]])
+    assert measure_recall(key, rows, right) == 1.0
+    half = np.array([[1, 3], [0, 3], [0, 3], [4, 0], [3, 0], [3, 0]])
+    assert measure_recall(key, rows, half) == 0.5
+
+
+def test_the_budget_says_where_a_set_is(rows_on_disk):
+    assert device_budget(2.0) == 2 * 2**30
+    assert device_budget(0.0) > 2**20
+    options = {"bytes_per_row": 2**20}
+    # 203 MiB for one device, 26 MiB for each of eight.
+    for budget, devices, place in [
+        (203 / 1024, 1, jax.Array),
+        (202 / 1024, 1, HostRows),
+        (26 / 1024, 8, ShardedRows),
+        (25 / 1024, 8, HostRows),
+    ]:
+        mesh = data_mesh(8) if devices == 8 else None
+        placed = place_images(rows_on_disk, mesh, budget_gib=budget, **options)
+        assert isinstance(placed, place), (budget, devices)
+        np.testing.assert_array_equal(np.asarray(placed), rows_on_disk)
