@@ -132,7 +132,8 @@ class Chromium:
     def press(self, key: str, text: str = "") -> None:
         """Press and release a key of the keyboard."""
         kind = "keyDown" if text else "rawKeyDown"
-        codes = {"Enter": 13, "Tab": 9, "Escape": 27, "ArrowRight": 39}
+        codes = {"Enter": 13, "Tab": 9, "Escape": 27}
+        codes |= {"ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40}
         for step in (kind, "keyUp"):
             extra = {"text": text} if text and step == kind else {}
             self.send(

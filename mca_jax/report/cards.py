@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -27,6 +28,7 @@ _BORDERLINE_BUDGET = 800
 _MOST_UNCERTAIN = 32
 _LEAST_UNCERTAIN = 8
 _UNCERTAIN_PART = 20
+_TELLING_NOUNS = 3
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class Picture:
 
     Attributes:
       path: Printable path.
-      uri: Its thumbnail as a data URI, or empty for a placeholder.
+      uri: Address of its thumbnail, or empty for a placeholder.
       cluster: Name of its cluster.
       target: Fragment of its cluster's card.
       confidence: Probability of its cluster, in [0, 1].
@@ -90,6 +92,10 @@ class Card:
       nearest: Name of the cluster whose mean image is the most similar, or
         empty.
       nearest_target: Fragment of that cluster's card.
+      second_choice: Number of its images whose second most probable cluster that
+        is.
+      only_here: Nouns that it has and that cluster has not, best first.
+      only_there: The other way round.
       label: The label that most of its images have, or empty without labels.
       label_share: Share of its images that have it, in [0, 1].
       search: Lower-case text that the search box looks in.
@@ -106,6 +112,9 @@ class Card:
     borderline: tuple[Picture, ...]
     nearest: str
     nearest_target: str
+    second_choice: int
+    only_here: tuple[str, ...]
+    only_there: tuple[str, ...]
     label: str
     label_share: float
     search: str
@@ -194,6 +203,40 @@ def _nearest_clusters(result: ClusterResult) -> list[int | None]:
     ]
 
 
+def _telling_nouns(cluster: Cluster, other: Cluster) -> tuple[str, ...]:
+    """The best nouns of a cluster that are none of the other's."""
+    known = {(noun.synset, noun.name) for noun in other.nouns}
+    own = [each for each in cluster.nouns if (each.synset, each.name) not in known]
+    return tuple(printable(noun.name) for noun in own[:_TELLING_NOUNS])
+
+
+def _count_second_choices(result: ClusterResult, index: int, other: int) -> int:
+    """Count images of one cluster that would go to another one next."""
+    others = result.probabilities[result.assignments == index]
+    others[:, index] = -1.0
+    return int((others.argmax(axis=1) == other).sum())
+
+
+def _difference(result: ClusterResult, index: int, other: int | None) -> dict[str, Any]:
+    """What a card says of the cluster nearest to its own."""
+    if other is None:
+        return {
+            "nearest": "",
+            "nearest_target": "",
+            "second_choice": 0,
+            "only_here": (),
+            "only_there": (),
+        }
+    here, there = result.clusters[index], result.clusters[other]
+    return {
+        "nearest": printable(there.name),
+        "nearest_target": _target(other),
+        "second_choice": _count_second_choices(result, index, other),
+        "only_here": _telling_nouns(here, there),
+        "only_there": _telling_nouns(there, here),
+    }
+
+
 def _majority(
     counts: np.ndarray | None, classes: Sequence[str], index: int
 ) -> tuple[str, float]:
@@ -252,8 +295,7 @@ def make_cards(
                 borderline=tuple(
                     make_picture(result, row, uris) for row in rows.borderline[index]
                 ),
-                nearest="" if other is None else printable(result.clusters[other].name),
-                nearest_target="" if other is None else _target(other),
+                **_difference(result, index, other),
                 label=label,
                 label_share=label_share,
                 search=_search_text(cluster, label),

@@ -102,7 +102,10 @@ def _tiles(result: ClusterResult) -> list[tuple[str, str, str]]:
     scores = result.metrics.get("scores") or {}
     own = scores.get("mca") or scores.get("ours") or {}
     if "acc" in own:
-        tiles.append(("Accuracy by labels", f"{100 * own['acc']:.1f}%", ""))
+        # Of a named data set, often images that were not clustered.
+        split = (result.metrics.get("data") or {}).get("scored_split", "")
+        remark = f"on split {printable(split)}" if split else ""
+        tiles.append(("Accuracy by labels", f"{100 * own['acc']:.1f}%", remark))
     tiles.append(("Skipped files", f"{len(result.skipped):,}", ""))
     return tiles
 
@@ -168,8 +171,11 @@ def _contents(result: ClusterResult) -> list[tuple[str, str]]:
     """Sections of the page and their names."""
     return [
         ("overview", "Overview"),
+        ("map", "Map"),
         ("clusters", "Clusters"),
         ("uncertain", "Uncertain images"),
+        ("outliers", "Likely outliers"),
+        ("duplicates", "Duplicates"),
         ("quality", "Quality"),
         ("training", "Training"),
         *([("nouns", "Nouns")] if result.audit else []),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any, NamedTuple
 
 from mca_jax.plain import dump_json, plain_json, printable
@@ -117,6 +118,16 @@ def _leaves(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str
             yield f"{prefix}{name}", value
 
 
+def _shown_value(value: Any) -> str:
+    """A value as text; of a path no more than its end, which tells no names."""
+    if not isinstance(value, str):
+        return dump_json(value, indent=None)
+    path = PureWindowsPath(value) if "\\" in value else PurePosixPath(value)
+    if len(path.parts) > 1 and (path.is_absolute() or value.startswith("~")):
+        return f"…/{path.name}"
+    return value
+
+
 def flat_settings(settings: Mapping[str, Any]) -> list[tuple[str, str]]:
     """List nested settings by their dotted names.
 
@@ -124,15 +135,11 @@ def flat_settings(settings: Mapping[str, Any]) -> list[tuple[str, str]]:
       settings: Plain JSON.
 
     Returns:
-      Pairs of name and value as printable text, in the order given.
+      Pairs of name and value as printable text, in the order given; of an
+      absolute path only the last part.
     """
     return [
-        (
-            printable(name),
-            printable(
-                value if isinstance(value, str) else dump_json(value, indent=None)
-            ),
-        )
+        (printable(name), printable(_shown_value(value)))
         for name, value in _leaves(settings)
     ]
 

@@ -1,8 +1,7 @@
-"""Small square pictures as data URIs; only what the report shows is read again."""
+"""Small square pictures of the images that the report shows, read again."""
 
 from __future__ import annotations
 
-import base64
 import io
 import os
 from collections.abc import Callable, Iterable
@@ -34,7 +33,7 @@ def thumbnail_size(count: int) -> int:
     return _SMALLEST_EDGE
 
 
-def encode_thumbnail(image: Image.Image, size: int) -> str:
+def encode_thumbnail(image: Image.Image, size: int) -> bytes:
     """Crop the middle square of a picture and encode it.
 
     Args:
@@ -42,15 +41,15 @@ def encode_thumbnail(image: Image.Image, size: int) -> str:
       size: Edge of the result in pixels.
 
     Returns:
-      A data URI of a JPEG. Nothing of the file's metadata is in it: no place,
-      no camera, no comment.
+      A JPEG file. Nothing of the original's metadata is in it: no place, no
+      camera, no comment.
     """
     square = ImageOps.fit(image.convert("RGB"), (size, size), Image.Resampling.BICUBIC)
     # Pillow would copy the comment of the original.
     square.info.clear()
     buffer = io.BytesIO()
     square.save(buffer, "JPEG", quality=_QUALITY, optimize=True)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return buffer.getvalue()
 
 
 def encode_thumbnails(
@@ -59,7 +58,7 @@ def encode_thumbnails(
     *,
     size: int,
     workers: int | None = None,
-) -> dict[int, str]:
+) -> dict[int, bytes]:
     """Encode the pictures of some rows, each once, in threads.
 
     Args:
@@ -71,11 +70,11 @@ def encode_thumbnails(
         cores, 8 at most.
 
     Returns:
-      Data URI by row; rows whose picture can't be read are absent.
+      JPEG files by row; rows whose picture can't be read are absent.
     """
     wanted = sorted(set(rows))
 
-    def encode(row: int) -> str | None:
+    def encode(row: int) -> bytes | None:
         try:
             return encode_thumbnail(load_image(row), size)
         except (OSError, ValueError):
@@ -83,8 +82,8 @@ def encode_thumbnails(
 
     pool = ThreadPoolExecutor(workers or min(8, os.cpu_count() or 1))
     try:
-        uris = pool.map(encode, wanted)
-        return {row: uri for row, uri in zip(wanted, uris, strict=True) if uri}
+        files = pool.map(encode, wanted)
+        return {row: file for row, file in zip(wanted, files, strict=True) if file}
     finally:
         # After an error or Ctrl-C nobody waits for the rest.
         pool.shutdown(cancel_futures=True)

@@ -1,5 +1,6 @@
 """The report in a real browser, without a window."""
 
+import base64
 import re
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 from chromium_pipe import Chromium, find_chromium
 from sample_results import build_result
 
-from mca_jax.report import render_report
+from mca_jax.report import build_report, render_report
 
 NAMES = ("wide name " * 20, "x" * 400, "ملف", "<b>bold</b>", "dahlia", "none")
 EXECUTABLE = find_chromium()
@@ -21,7 +22,10 @@ def report(tmp_path_factory):
     folder = tmp_path_factory.mktemp("report")
     sizes = [30, 12, 3, 1, 20]
     assignments = np.repeat(np.arange(5), sizes)
-    paths = [f"{'folder ' * 9}/{'y' * 90}<script>{row}.jpg" for row in range(66)]
+    paths = [
+        f"{'folder ' * 9}/{'y' * 90}<script>alert(1)</script>{row}.jpg"
+        for row in range(66)
+    ]
     result = build_result(
         folder / "images",
         names=NAMES,
@@ -52,7 +56,9 @@ def test_opens_from_disk_without_a_complaint(browser, report):
     # Everything that a reader could unfold.
     browser.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
     assert count(browser, "article.card") == len(NAMES)
-    assert count(browser, "script") == 1
+    # One that runs, and one that only holds what the map shows.
+    assert count(browser, "script") == 2
+    assert count(browser, "script[type='application/json']") == 1
     # Also those that wait to be scrolled to.
     edges = browser.evaluate(
         "Promise.all([...document.images].filter(i => i.src).map(i => new Promise("
@@ -61,6 +67,9 @@ def test_opens_from_disk_without_a_complaint(browser, report):
     )
     assert set(edges) == {192}
     assert len(edges) > 40
+    # No name of a file was run.
+    opened = [event.get("method") for event in browser.events]
+    assert "Page.javascriptDialogOpening" not in opened
     assert browser.complaints() == []
 
 
@@ -180,6 +189,186 @@ def test_keyboard_alone_shows_pictures(browser, report):
     assert browser.evaluate(f"{path} === {third}.querySelector('img').alt")
     browser.press("Escape")
     assert not browser.evaluate("document.getElementById('viewer').open")
+    assert browser.complaints() == []
+
+
+def painted(browser, name="map-canvas"):
+    """Share of a canvas that something is drawn on."""
+    return browser.evaluate(
+        "new Promise(done => requestAnimationFrame(() => setTimeout(() => {"
+        f" const canvas = document.getElementById('{name}');"
+        " const copy = new OffscreenCanvas(canvas.width, canvas.height);"
+        " const context = copy.getContext('2d', {willReadFrequently: true});"
+        " context.drawImage(canvas, 0, 0);"
+        " const pixels = context.getImageData(0, 0, copy.width, copy.height).data;"
+        " let drawn = 0;"
+        " for (let i = 3; i < pixels.length; i += 4) drawn += pixels[i] > 0;"
+        " done(4 * drawn / pixels.length); }, 50)))"
+    )
+
+
+def text_of(browser, name):
+    return browser.evaluate(f"document.getElementById('{name}').textContent")
+
+
+def focus_map(browser):
+    browser.evaluate(
+        "document.getElementById('map-canvas').scrollIntoView({block: 'center'});"
+        "document.getElementById('map-canvas').focus()"
+    )
+
+
+@pytest.mark.parametrize("width", [375, 1280])
+@pytest.mark.parametrize("dark", [False, True])
+def test_the_map_is_drawn_and_its_labels_do_not_overlap(browser, report, width, dark):
+    browser.open(report, width=width, dark=dark)
+    focus_map(browser)
+    assert painted(browser) > 0.002
+    # Left, right and middle of each label, all of one height.
+    labels = browser.evaluate(
+        "JSON.parse(document.getElementById('map-stage').dataset.labels)"
+    )
+    assert 2 <= len(labels) <= 5
+    for place, (left, right, middle) in enumerate(labels):
+        assert 0 <= left < right <= width
+        for other in labels[:place]:
+            apart = left > other[1] or right < other[0] or abs(middle - other[2]) >= 20
+            assert apart, (labels[place], other)
+    assert browser.complaints() == []
+
+
+def test_the_map_with_the_keyboard_alone(browser, report):
+    browser.open(report)
+    focus_map(browser)
+    assert browser.evaluate("document.getElementById('map-tip').hidden")
+    browser.press("ArrowRight")
+    first = text_of(browser, "map-path")
+    assert re.search(r"<script>alert\(1\)</script>\d+\.jpg$", first)
+    assert browser.evaluate("document.getElementById('map-tip').checkVisibility()")
+    assert text_of(browser, "map-live").startswith(first)
+    browser.press("ArrowLeft")
+    second = text_of(browser, "map-path")
+    assert second != first
+    browser.press("ArrowDown")
+    assert text_of(browser, "map-path") not in ("", second)
+    # The picture itself, not an empty frame.
+    assert painted(browser, "map-picture") == 1
+    browser.press("Escape")
+    assert browser.evaluate("document.getElementById('map-tip').hidden")
+    browser.press("ArrowRight")
+    cluster = browser.evaluate("document.getElementById('map-link').hash")
+    browser.press("Enter", "\r")
+    assert browser.evaluate("location.hash") == cluster
+    assert browser.complaints() == []
+
+
+def mouse(browser, kind, x, y, **more):
+    browser.send("Input.dispatchMouseEvent", type=kind, x=x, y=y, **more)
+
+
+def find_point(browser):
+    """Move over the map until a picture shows up; where that was."""
+    box = browser.evaluate(
+        "(() => { const b = document.getElementById('map-canvas')"
+        ".getBoundingClientRect(); return [b.left, b.top, b.width, b.height]; })()"
+    )
+    for step in range(400):
+        x = box[0] + box[2] * (0.05 + 0.9 * (step % 20) / 20)
+        y = box[1] + box[3] * (0.05 + 0.9 * (step // 20) / 20)
+        mouse(browser, "mouseMoved", x, y)
+        if not browser.evaluate("document.getElementById('map-tip').hidden"):
+            return x, y
+    raise AssertionError("no image anywhere under the mouse")
+
+
+def test_the_map_with_a_mouse(browser, report):
+    browser.open(report)
+    browser.evaluate("document.getElementById('map-stage').scrollIntoView()")
+    x, y = find_point(browser)
+    assert text_of(browser, "map-path").endswith(".jpg")
+    # A press keeps it, and its link can be followed.
+    fixed = "document.getElementById('map-tip').classList.contains('fixed')"
+    assert not browser.evaluate(fixed)
+    for kind in ("mousePressed", "mouseReleased"):
+        mouse(browser, kind, x, y, button="left", clickCount=1)
+    assert browser.evaluate(fixed)
+    before = painted(browser)
+    browser.evaluate("document.getElementById('map-in').click()")
+    browser.evaluate("document.getElementById('map-in').click()")
+    assert browser.evaluate(
+        "document.getElementById('map-canvas').style.touchAction"
+    ) == ("none")
+    assert painted(browser) != before
+    browser.evaluate("document.getElementById('map-reset').click()")
+    assert browser.evaluate("document.getElementById('map-tip').hidden")
+    assert painted(browser) == pytest.approx(before, rel=0.2)
+    assert browser.complaints() == []
+
+
+def test_a_tap_shows_the_picture(browser, report):
+    browser.open(report, width=375, height=812)
+    browser.evaluate("document.getElementById('map-stage').scrollIntoView()")
+    x, y = find_point(browser)
+    browser.open(report, width=375, height=812)
+    browser.evaluate("document.getElementById('map-stage').scrollIntoView()")
+    point = [{"x": x, "y": y}]
+    browser.send("Input.dispatchTouchEvent", type="touchStart", touchPoints=point)
+    browser.send("Input.dispatchTouchEvent", type="touchEnd", touchPoints=[])
+    assert not browser.evaluate("document.getElementById('map-tip').hidden")
+    outside = browser.evaluate(
+        "document.getElementById('map-tip').getBoundingClientRect().right > innerWidth"
+    )
+    assert not outside
+
+
+def test_a_card_leads_to_its_place_on_the_map(browser, report):
+    browser.open(report)
+    browser.evaluate("document.querySelector('#cluster-4 .on-map').click()")
+    assert browser.evaluate("document.getElementById('map-cluster').value") == "4"
+    assert text_of(browser, "map-live") == "dahlia: 20 images on the map"
+    painted(browser)
+    labels = browser.evaluate(
+        "JSON.parse(document.getElementById('map-stage').dataset.labels)"
+    )
+    assert len(labels) == 1
+
+
+def test_pictures_beside_the_page(browser, tmp_path):
+    paths = [f"<script>alert({row})</script>'\"%41?#.jpg" for row in range(24)]
+    paths = [path.replace("/", "_") for path in paths]
+    result = build_result(tmp_path / "images", num_images=24, paths=paths)
+    built = build_report(result, thumbnails="beside")
+    (tmp_path / "report_files").mkdir()
+    for name, content in built.files.items():
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / "report.html").write_text(built.html, encoding="utf-8")
+    browser.open(tmp_path / "report.html")
+    widths = browser.evaluate(
+        "Promise.all([...document.images].filter(i => i.src).map(i => new Promise("
+        "(done, fail) => { const copy = new Image(); copy.onerror = fail;"
+        " copy.onload = () => done(copy.naturalWidth); copy.src = i.src; })))"
+    )
+    assert set(widths) == {192}
+    focus_map(browser)
+    browser.press("ArrowRight")
+    assert text_of(browser, "map-path") in paths
+    assert not browser.evaluate("document.getElementById('map-picture').hidden")
+    assert browser.complaints() == []
+
+
+def test_on_paper(browser, report):
+    browser.open(report, dark=True)
+    answer = browser.send("Page.printToPDF", printBackground=True)
+    assert base64.b64decode(answer["data"]).startswith(b"%PDF")
+    browser.send("Emulation.setEmulatedMedia", media="print")
+    try:
+        for selector in (".toolbar", ".contents", ".map-bar", "#map-help"):
+            shown = f"document.querySelector('{selector}').checkVisibility()"
+            assert not browser.evaluate(shown), selector
+        colour = browser.evaluate("getComputedStyle(document.body).backgroundColor")
+        assert sum(map(int, re.findall(r"\d+", colour)[:3])) > 700
+    finally:
+        browser.send("Emulation.setEmulatedMedia", media="")
     assert browser.complaints() == []
 
 

@@ -1,8 +1,11 @@
+import dataclasses
+
 import numpy as np
 import pytest
 from sample_results import build_result
 
 from mca_jax.report.cards import choose_rows, make_cards, make_picture
+from mca_jax.result import ScoredNoun
 
 
 @pytest.mark.parametrize(
@@ -80,6 +83,33 @@ def test_the_nearest_cluster_is_the_nearest_by_brute_force():
         ]
         assert card.nearest_target == f"cluster-{int(np.argmax(cosines))}"
         assert card.share == pytest.approx(0.2)
+
+
+def test_what_tells_a_cluster_from_its_nearest():
+    result = build_result(None, num_clusters=2, num_images=6, names=["one", "two"])
+    nouns = [ScoredNoun(name, f"n{i}", 0.2, "") for i, name in enumerate("abcdefg")]
+    clusters = (
+        dataclasses.replace(result.clusters[0], nouns=tuple(nouns[:6])),
+        dataclasses.replace(result.clusters[1], nouns=tuple(nouns[4:])),
+    )
+    result = dataclasses.replace(result, clusters=clusters)
+    first, second = make_cards(result, choose_rows(result), {})
+    assert (first.nearest, second.nearest) == ("two", "one")
+    assert (first.only_here, first.only_there) == (("a", "b", "c"), ("g",))
+    assert (second.only_here, second.only_there) == (("g",), ("a", "b", "c"))
+
+
+def test_second_choices_are_counted():
+    result = build_result(None, num_clusters=3, num_images=12)
+    result.probabilities[:] = [0.2, 0.3, 0.5]
+    result.probabilities[result.assignments == 2] = [0.3, 0.2, 0.5]
+    result.probabilities[[2, 5]] = [0.1, 0.4, 0.5]
+    cards = make_cards(result, choose_rows(result), {})
+    expected = {("0", "1"): 0, ("0", "2"): 4, ("1", "0"): 0, ("1", "2"): 4}
+    expected |= {("2", "0"): 2, ("2", "1"): 2}
+    for card in cards:
+        pair = (str(card.index), card.nearest_target.removeprefix("cluster-"))
+        assert card.second_choice == expected[pair]
 
 
 def test_labels_and_search():

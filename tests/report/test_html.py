@@ -1,15 +1,20 @@
 import base64
 import dataclasses
 import hashlib
+import io
+import json
 import re
 from html.parser import HTMLParser
 from importlib import resources
 
 import numpy as np
 import pytest
+from PIL import Image
 from sample_results import build_result, crop
 
-from mca_jax.report import render_report
+from mca_jax.checks import InputError
+from mca_jax.report import build_report, render_report
+from mca_jax.report import map as map_module
 from mca_jax.result import ScoredNoun, SkippedImage
 
 VOID = {"br", "img", "input", "link", "meta"}
@@ -107,8 +112,8 @@ def test_every_cluster_has_a_card(result, page):
 
 def test_shown_pictures_are_embedded_once_in_each_place(result, page):
     pictures = [image for image in page.all("img") if image.get("src")]
-    # Four cards of 12 and 3 more, and eight uncertain ones.
-    assert len(pictures) == 4 * (12 + 3) + 8
+    # Four cards of 12 and 3 more, eight uncertain ones and eight outliers.
+    assert len(pictures) == 4 * (12 + 3) + 8 + 8
     assert {image["alt"] for image in pictures} == set(result.paths)
     for image in pictures:
         assert image["loading"] == "lazy"
@@ -120,8 +125,11 @@ def test_all_sections_are_there_and_linked(page):
     sections = [section["id"] for section in page.all("section")]
     assert sections == [
         "overview",
+        "map",
         "clusters",
         "uncertain",
+        "outliers",
+        "duplicates",
         "quality",
         "training",
         "nouns",
@@ -150,6 +158,19 @@ def test_numbers_are_on_the_page(page):
         assert text in shown, text
 
 
+def test_landmarks_have_names(page):
+    for tag in ("main", "header", "footer", "nav"):
+        assert len(page.all(tag)) == 1, tag
+    assert page.all("nav")[0]["aria-label"]
+    assert all(section["aria-labelledby"] for section in page.all("section"))
+    assert page.all("html", lang="en")
+    named = {label["for"] for label in page.all("label")}
+    for tag in ("input", "select"):
+        assert {field["id"] for field in page.all(tag)} <= named
+    for canvas in page.all("canvas"):
+        assert canvas["aria-label"]
+
+
 def test_headings_do_not_skip_a_level(page):
     levels = [int(tag[1]) for tag, _ in page.elements if re.fullmatch("h[1-6]", tag)]
     assert levels[0] == 1
@@ -171,7 +192,7 @@ def test_no_time_is_on_the_page(result):
 def test_only_the_own_script_may_run(result):
     text = render_report(result)
     policy = check(text).all("meta")[1]["content"]
-    script = re.search(r"<script>(.*)</script>", text, re.DOTALL)[1]
+    (script,) = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     assert f"script-src 'sha256-{digest}'" in policy
     assert "default-src 'none'" in policy
@@ -275,6 +296,100 @@ def test_pictures_that_are_gone_get_a_placeholder(tmp_path):
     alts = {image["alt"] for image in page.all("img") if image.get("src")}
     assert alts == set(result.paths[2:])
     assert result.paths[0] in page.shown()
+
+
+def map_data(text):
+    """What the page knows of the map, as the script reads it."""
+    pattern = r'<script type="application/json" id="map-data">(.*?)</script>'
+    (found,) = re.findall(pattern, text, re.DOTALL)
+    assert not set(found) & set("<>")
+    return json.loads(found)
+
+
+def test_the_map_has_every_image_with_its_picture(result):
+    text = render_report(result)
+    data = map_data(text)
+    assert data["path"] == list(result.paths)
+    assert data["cluster"] == result.assignments.tolist()
+    assert data["confidence"] == [round(100 * float(p)) for p in result.confidences]
+    assert data["tile"] == list(range(60))
+    assert data["names"] == [cluster.name for cluster in result.clusters]
+    assert max(data["x"] + data["y"]) == 10_000
+    assert "All 60 images" in check(text).shown()
+    (sheet,) = data["sheets"]
+    head, content = sheet.split(",")
+    assert head == "data:image/jpeg;base64"
+    with Image.open(io.BytesIO(base64.b64decode(content))) as picture:
+        assert picture.size == (16 * 96, 4 * 96)
+
+
+def test_hostile_names_stay_text_in_the_map():
+    result = build_result(None, num_images=5, num_clusters=2, paths=HOSTILE)
+    assert map_data(render_report(result))["path"] == list(HOSTILE)
+
+
+def test_duplicates_are_shown_with_their_pictures(tmp_path):
+    result = build_result(tmp_path, num_images=12, num_clusters=2)
+    first, second = result.paths[:2]
+    (tmp_path / second).write_bytes((tmp_path / first).read_bytes())
+    result.embeddings[1] = result.embeddings[0]
+    report = build_report(result)
+    assert [(each.kind, each.rows) for each in report.duplicates] == [
+        ("identical", (0, 1))
+    ]
+    assert "1 file repeats another one bit for bit" in check(report.html).shown()
+    # Equal embeddings are no proof: without pictures nothing is said.
+    assert build_report(dataclasses.replace(result, root="")).duplicates == ()
+
+
+def test_pictures_can_lie_beside_the_page(tmp_path):
+    paths = [f"<script>alert({i})</script> ..\\ %41?#.jpg" for i in range(12)]
+    paths = [path.replace("/", "_") for path in paths]
+    result = build_result(tmp_path, num_clusters=2, num_images=12, paths=paths)
+    inside, beside = (
+        build_report(result, thumbnails=each) for each in ("embed", "beside")
+    )
+    assert inside.files == {}
+    assert "data:image" not in beside.html
+    names = {f"report_files/{row:07d}.jpg" for row in range(12)}
+    assert set(beside.files) == names | {"report_files/map-000.jpg"}
+    page = Page(beside.html)
+    assert {image["src"] for image in page.all("img") if "src" in image} == names
+    assert map_data(beside.html)["sheets"] == ["report_files/map-000.jpg"]
+    encoded = {base64.b64encode(jpeg).decode() for jpeg in beside.files.values()}
+    assert all(f"data:image/jpeg;base64,{text}" in inside.html for text in encoded)
+    with pytest.raises(InputError, match="thumbnails"):
+        build_report(result, thumbnails="besides")
+
+
+def test_the_page_tells_its_size(result):
+    text = render_report(result)
+    (size,) = re.findall(r"own pictures: ([\d.]+) MB", check(text).shown())
+    assert float(size) == pytest.approx(len(text.encode()) / 1e6, abs=0.06)
+    beside = build_report(result, thumbnails="beside")
+    (size,) = re.findall(r"([\d.]+) MB of pictures", Page(beside.html).shown())
+    total = sum(map(len, beside.files.values())) / 1e6
+    assert float(size) == pytest.approx(total, abs=0.06)
+
+
+def test_no_more_than_the_end_of_a_path_is_shown(result):
+    config = {"images": "/data/jane/photos", "num_clusters": 4}
+    shown = check(render_report(dataclasses.replace(result, config=config))).shown()
+    assert "…/photos" in shown
+    assert "jane" not in shown
+
+
+def test_a_large_set_is_drawn_in_part(monkeypatch):
+    monkeypatch.setattr(map_module, "_MOST_POINTS", 50)
+    result = build_result(None, num_images=200, num_clusters=4)
+    text = render_report(result)
+    data = map_data(text)
+    rows = [result.paths.index(path) for path in data["path"]]
+    assert rows == sorted(set(rows))
+    assert 50 <= len(rows) <= 54
+    assert {cluster.exemplars[0] for cluster in result.clusters} <= set(rows)
+    assert f"{len(rows)} of 200 images ({len(rows) / 2:.1f}%)" in check(text).shown()
+    assert render_report(result) == text
 
 
 def test_pictures_of_arrays():

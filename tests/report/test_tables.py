@@ -65,6 +65,22 @@ def test_audit_counts_down_to_what_is_kept():
     assert audit_rows({}) == []
 
 
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("/data/jane/photos", "…/photos"),
+        ("~/nouns.txt", "…/nouns.txt"),
+        ("C:\\Users\\jane\\photos", "…/photos"),
+        ("openai/clip-vit-base-patch32", "openai/clip-vit-base-patch32"),
+        ("photos/2024", "photos/2024"),
+        ("/", "/"),
+        (3, "3"),
+    ],
+)
+def test_no_more_than_the_end_of_an_absolute_path(value, shown):
+    assert flat_settings({"name": value}) == [("name", shown)]
+
+
 def test_settings_are_flat_and_printable():
     assert flat_settings({"a": {"b": 1, "c": [1, 2]}, "d": "x\ny", "e": {}}) == [
         ("a.b", "1"),
