@@ -14,7 +14,10 @@ BIN = $(VENV)/bin
 PIP = "$(BIN)/python" -m pip --disable-pip-version-check
 MACHINE = . tools/machine.sh
 
-.PHONY: help demo test lint clean FORCE
+RESULTS_DIR = results-out
+SEEDS = 5
+
+.PHONY: help demo test lint results clean FORCE
 # Two installations into one environment at a time would break it.
 .NOTPARALLEL:
 
@@ -23,6 +26,8 @@ help:
 	@echo "             IMAGES=folder clusters a folder of your own, CLUSTERS=number into as many"
 	@echo "make test    run the tests; PYTEST_ARGS='-k name' runs some"
 	@echo "make lint    check style, format and types"
+	@echo "make results IMAGES=folder,folder  score every level, filter and baseline over SEEDS seeds"
+	@echo "             on folders whose sub-folders are classes; writes docs/results.md"
 	@echo "make clean   remove the virtual environment, the demo's output and caches"
 	@echo "PYTHON=path  takes that interpreter, 3.11 or later, for the virtual environment"
 
@@ -68,7 +73,16 @@ lint: $(VENV)/.installed-lint
 	"$(BIN)/ruff" format --check .
 	"$(BIN)/pyright" --pythonpath "$(BIN)/python"
 
+results: $(VENV)/.installed-benchmarks
+	@if [ -z "$$IMAGES" ]; then \
+		echo "Name the folders: make results IMAGES=/path/to/photos" >&2; exit 1; \
+	fi
+	@"$(BIN)/python" -m benchmarks.sweep "--images=$$IMAGES" --seeds=$(SEEDS) \
+		--cache="$(RESULTS_DIR)/cache" --out="$(RESULTS_DIR)/runs"
+	@"$(BIN)/python" -m benchmarks.results_page --runs="$(RESULTS_DIR)/runs" \
+		--out=docs/results.md
+
 clean:
 	@if [ -e "$(VENV)/pyvenv.cfg" ]; then rm -rf "$(VENV)"; fi
-	rm -rf "$(DEMO_DIR)" build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf "$(DEMO_DIR)" "$(RESULTS_DIR)" build dist *.egg-info .pytest_cache .ruff_cache
 	find mca_jax experiments tests benchmarks -name __pycache__ -prune -exec rm -rf {} +

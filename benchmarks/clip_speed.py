@@ -29,6 +29,7 @@ import jax
 import numpy as np
 
 from mca_jax.encoders.clip import build_clip
+from mca_jax.encoders.nouns import cut_length
 
 __all__ = ["main"]
 
@@ -116,6 +117,8 @@ def _measure(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     nouns = _nouns(options.texts)
     tokens = encoder.tokenize(nouns, [""] * len(nouns))
     longest = int((tokens[:, 0] != 49407).sum(axis=1).max()) + 1
+    # As embed_nouns does, the reference's rows being cut to the last token.
+    tokens = tokens[..., : cut_length(longest, tokens.shape[-1])]
     ids = torch.from_numpy(tokens[:, 0, :longest].astype(np.int64))
     encode_images = jax.jit(encoder.encode_images)
     encode_texts = jax.jit(encoder.encode_texts)

@@ -3,26 +3,39 @@
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
+from mca_jax.assembly import build_model, host_network, remember_images
+from mca_jax.checkpoint_config import settings_of_result
 from mca_jax.checks import InputError, check_in_range
 from mca_jax.config import Config, config_to_dict
-from mca_jax.data import find_images
-from mca_jax.encoders import Encoder, build_encoder
+from mca_jax.data import ImageSource, find_images, open_source
+from mca_jax.embedding import open_encoders, place_nouns
+from mca_jax.encoders import Encoder
 from mca_jax.encoders.store import Embedded, embed_images
 from mca_jax.evaluation import contingency_table, score_clustering
 from mca_jax.evaluation.evaluator import read_out
+from mca_jax.listener import Clock, Listener
 from mca_jax.result import ClusterResult
+from mca_jax.resume import checkpoint_opener, training_identity
 from mca_jax.semantics import NounTable, load_nouns
 from mca_jax.semantics.vocabulary import parse_vocabulary
-from mca_jax.stages import prepare, project, split_key, train_heads
+from mca_jax.stages import (
+    Prepared,
+    Projected,
+    RunKeys,
+    TrainedHeads,
+    place_embeddings,
+    prepare,
+    project,
+    split_key,
+    train_heads,
+)
 from mca_jax.summary import (
     describe_clusters,
     label_free_metrics,
@@ -30,73 +43,13 @@ from mca_jax.summary import (
     provenance,
     warnings_for,
 )
+from mca_jax.training import Checkpointer
 
 __all__ = ["Listener", "cluster", "score_result"]
 
-_TEXT_BLOCK = 8192
-
-
-class Listener(Protocol):
-    """Told what a run is doing, for progress and logs."""
-
-    def start(self, stage: str, total: int | None) -> None:
-        """Note that a stage begins.
-
-        Args:
-          stage: Its name, such as ``"Embedding"``.
-          total: Number of its parts, or None if nobody knows.
-        """
-
-    def advance(self, count: int) -> None:
-        """Count parts that are done.
-
-        Args:
-          count: How many since the last call.
-        """
-
-    def log(self, event: str, values: dict[str, Any]) -> None:
-        """Take a line for the log.
-
-        Args:
-          event: What happened.
-          values: What belongs to it.
-        """
-
-
-class _Silent:
-    def start(self, stage: str, total: int | None) -> None:
-        pass
-
-    def advance(self, count: int) -> None:
-        pass
-
-    def log(self, event: str, values: dict[str, Any]) -> None:
-        pass
-
-
-class _Clock:
-    """Wall time of each stage, told to the listener as well."""
-
-    def __init__(self, listener: Listener) -> None:
-        self.seconds: dict[str, float] = {}
-        self.listener = listener
-        self._stage, self._since = "", 0.0
-
-    def start(self, stage: str, total: int | None = None) -> None:
-        self.stop()
-        self._stage, self._since = stage, time.monotonic()
-        self.listener.start(stage, total)
-
-    def stop(self) -> None:
-        if self._stage:
-            spent = time.monotonic() - self._since
-            self.seconds[self._stage] = spent
-            self.listener.log("stage", {"stage": self._stage, "seconds": spent})
-            self._stage = ""
-
 
 def cluster(
-    images: str | os.PathLike[str] | np.ndarray | None = None,
+    images: str | os.PathLike[str] | np.ndarray | ImageSource | None = None,
     *,
     num_clusters: int | None = None,
     config: Config | None = None,
@@ -104,6 +57,7 @@ def cluster(
     noun_embeddings: Any = None,
     nouns: Sequence[str] | NounTable | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
+    checkpoint_dir: str | os.PathLike[str] | None = None,
     baselines: bool = False,
     listener: Listener | None = None,
 ) -> ClusterResult:
@@ -112,7 +66,8 @@ def cluster(
     Give a folder, an array of pixels, or embeddings with those of the nouns.
 
     Args:
-      images: Folder, read recursively, or pixels: uint8 ``[n, h, w, 3]``.
+      images: Folder, read recursively; pixels, uint8 ``[n, h, w, 3]``; or a
+        source, such as the images of a named data set.
       num_clusters: ``k``, at least 2 and at most ``n``; stands above that of
         ``config``.
       config: All settings; None takes the defaults.
@@ -120,6 +75,8 @@ def cluster(
       noun_embeddings: With them: unit vectors of the nouns ``[m, d]``.
       nouns: The nouns of those rows: names, or a table from ``load_nouns``.
       cache_dir: Folder that keeps embeddings of images for later runs.
+      checkpoint_dir: Folder that keeps the state of training. A run that was
+        broken off goes on from there, bit for bit, when it is called again.
       baselines: Also train with the text levels off, to compare.
       listener: Told about progress.
 
@@ -128,7 +85,8 @@ def cluster(
 
     Raises:
       InputError: The arguments don't fit each other, a value is out of range,
-        or no image can be read.
+        no image can be read, or ``checkpoint_dir`` belongs to another run.
+      Interrupted: With ``checkpoint_dir``, after Ctrl-C or SIGTERM in training.
 
     Example:
       >>> import numpy as np
@@ -142,7 +100,7 @@ def cluster(
     config = config or Config()
     if num_clusters is not None:
         config = replace(config, num_clusters=num_clusters)
-    clock = _Clock(listener or _Silent())
+    clock = Clock(listener)
     if image_embeddings is not None:
         if images is not None:
             raise InputError("Expected images or image_embeddings, found both")
@@ -152,7 +110,8 @@ def cluster(
             )
         embedded = _given_embeddings(image_embeddings)
         table = _given_nouns(nouns)
-        texts, encoder = jnp.asarray(noun_embeddings, jnp.float32), None
+        texts = jnp.asarray(noun_embeddings, jnp.float32)
+        encoder, reader = None, None
         if texts.shape != (len(table.names), embedded.embeddings.shape[1]):
             raise InputError(
                 f"Expected noun_embeddings of shape [{len(table.names)}, "
@@ -161,17 +120,27 @@ def cluster(
     elif images is None:
         raise InputError("Expected images or image_embeddings, found neither")
     else:
-        encoder = build_encoder(config.encoder.name)
         # Before the embedding: a bad vocabulary should not cost minutes first.
         table = load_nouns(config.semantics.vocabulary)
+        encoder, reader = open_encoders(config.encoder, table)
         embedded = _embed(encoder, images, config, cache_dir, clock)
         texts = None
     check_in_range("num_clusters", config.num_clusters, 2, len(embedded.paths))
     if encoder is not None:
-        clock.start("Placing nouns")
-        texts = _embed_nouns(encoder, table)
+        placed = place_nouns(
+            encoder, reader, table, config.encoder, clock, cache_dir=cache_dir
+        )
+        encoder, texts = placed.encoder, jnp.asarray(placed.embeddings)
+        embedded = embedded._replace(warnings=embedded.warnings + placed.warnings)
     return _cluster_embeddings(
-        embedded, texts, table, encoder, config, clock, baselines=baselines
+        embedded,
+        texts,
+        table,
+        encoder,
+        config,
+        clock,
+        baselines=baselines,
+        checkpoint_dir=checkpoint_dir,
     )
 
 
@@ -235,36 +204,85 @@ def _given_nouns(nouns: Sequence[str] | NounTable) -> NounTable:
 
 def _embed(
     encoder: Encoder,
-    images: str | os.PathLike[str] | np.ndarray,
+    images: str | os.PathLike[str] | np.ndarray | ImageSource,
     config: Config,
     cache_dir: str | os.PathLike[str] | None,
-    clock: _Clock,
+    clock: Clock,
 ) -> Embedded:
-    if isinstance(images, (str, os.PathLike)):
-        source: Any = find_images(Path(images))
-        total = len(source.paths)
-    else:
-        source, total = images, len(images)
-    clock.start("Embedding", total)
+    found = find_images(images) if isinstance(images, (str, os.PathLike)) else images
+    source = open_source(found)
+    clock.start("Embedding", len(source.names))
     return embed_images(
         encoder,
         source,
         batch_size=config.encoder.batch_size,
         cache_dir=cache_dir,
+        dtype=config.encoder.store_dtype,
         threads=config.encoder.threads or None,
         progress=clock.listener.advance,
     )
 
 
-def _embed_nouns(encoder: Encoder, table: NounTable) -> Any:
-    """Embed the vocabulary block by block, so that memory stays bounded."""
-    names, synsets = table.names, table.synsets
-    blocks = []
-    for start in range(0, len(names), _TEXT_BLOCK):
-        rows = slice(start, start + _TEXT_BLOCK)
-        tokens = encoder.tokenize(names[rows], synsets[rows])
-        blocks.append(encoder.encode_texts(encoder.params, tokens))
-    return jnp.concatenate(blocks)
+def _train(
+    keys: RunKeys,
+    prepared: Prepared,
+    config: Config,
+    clock: Clock,
+    baselines: bool,
+    open_run: Callable[[str], Checkpointer] | None,
+) -> TrainedHeads:
+    clock.start("Training", config.train.epochs * (2 if baselines else 1))
+
+    def on_epoch(name: str, row: dict[str, float]) -> None:
+        clock.listener.advance(1)
+        clock.listener.log("epoch", {"run": name, **row})
+
+    return train_heads(
+        keys.training,
+        prepared,
+        config,
+        consistency_only=baselines,
+        on_epoch=on_epoch,
+        checkpointer=open_run,
+    )
+
+
+def _prepare_and_train(
+    embedded: Embedded,
+    texts: Any,
+    table: NounTable,
+    encoder: Encoder | None,
+    config: Config,
+    clock: Clock,
+    *,
+    baselines: bool,
+    checkpoint_dir: str | os.PathLike[str] | None,
+) -> tuple[Projected, Prepared, TrainedHeads]:
+    keys = split_key(config.seed)
+    clock.start("Finding neighbours")
+    placed = place_embeddings(embedded.embeddings, config)
+    projected = project(placed, texts, config)
+    del placed
+    identity = None
+    if checkpoint_dir is not None:
+        identity = training_identity(config, embedded.embeddings, texts, table, encoder)
+    del texts
+    prepared = prepare(keys, projected.images, projected.nouns, table, config)
+    open_run = None
+    if checkpoint_dir is not None and identity is not None:
+        noted = provenance(encoder, len(table.names))
+        open_run = checkpoint_opener(
+            checkpoint_dir, config, identity, noted, prepared.space, clock.listener
+        )
+    trained = _train(keys, prepared, config, clock, baselines, open_run)
+    return projected, prepared, trained
+
+
+def _baselines(prepared: Prepared, trained: TrainedHeads) -> dict[str, np.ndarray]:
+    compared = {"kmeans": np.asarray(prepared.kmeans.assignments)}
+    if trained.consistency_only is not None:
+        compared["consistency_only"] = trained.consistency_only
+    return compared
 
 
 def _cluster_embeddings(
@@ -273,23 +291,11 @@ def _cluster_embeddings(
     table: NounTable,
     encoder: Encoder | None,
     config: Config,
-    clock: _Clock,
-    *,
-    baselines: bool,
+    clock: Clock,
+    **training: Any,
 ) -> ClusterResult:
-    keys = split_key(config.seed)
-    clock.start("Finding neighbours")
-    photos, placed = project(jnp.asarray(embedded.embeddings), texts, config)
-    del texts
-    prepared = prepare(keys, photos, placed, table, config)
-    clock.start("Training", config.train.epochs * (2 if baselines else 1))
-
-    def on_epoch(name: str, row: dict[str, float]) -> None:
-        clock.listener.advance(1)
-        clock.listener.log("epoch", {"run": name, **row})
-
-    trained = train_heads(
-        keys.training, prepared, config, consistency_only=baselines, on_epoch=on_epoch
+    projected, prepared, trained = _prepare_and_train(
+        embedded, texts, table, encoder, config, clock, **training
     )
     clock.start("Naming")
     readout = read_out(
@@ -302,26 +308,38 @@ def _cluster_embeddings(
     )
     assignments = readout.probabilities.argmax(axis=1).astype(np.int32)
     names = name_from_readout(readout, prepared, table, assignments)
-    compared = {"kmeans": np.asarray(prepared.kmeans.assignments)}
-    if trained.consistency_only is not None:
-        compared["consistency_only"] = trained.consistency_only
+    clusters = describe_clusters(names, readout, prepared, table, assignments)
+    model = build_model(
+        encoder=encoder,
+        config=settings_of_result(config_to_dict(config)),
+        embeddings=embedded.embeddings,
+        assignments=assignments,
+        network=host_network(projected, trained),
+        memory=remember_images(projected, prepared.neighborhood),
+        space=prepared.space,
+        table=table,
+        clusters=clusters,
+        num_neighbors=config.retrieval.noun_neighbors,
+    )
     clock.stop()
     return ClusterResult(
         paths=embedded.paths,
         root=embedded.root,
         assignments=assignments,
         probabilities=readout.probabilities,
-        clusters=describe_clusters(names, readout, prepared, table, assignments),
+        clusters=clusters,
         metrics={"label_free": label_free_metrics(readout, prepared, trained.fit)},
         history=trained.fit.history,
         status=trained.fit.status.value,
         skipped=embedded.skipped,
         audit=prepared.space.audit.counts(),
-        warnings=embedded.warnings + warnings_for(names, trained.fit.status.value),
+        warnings=embedded.warnings + warnings_for(names, trained.fit),
         seconds=clock.seconds,
         config=config_to_dict(config),
         provenance=provenance(encoder, len(table.names)),
-        baselines=compared,
+        baselines=_baselines(prepared, trained),
+        neighbors=np.asarray(prepared.data.image_neighbors),
         embeddings=embedded.embeddings,
         params=trained.fit.params,
+        model=model,
     )

@@ -11,7 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from mca_jax.checkpoint_config import CheckpointConfig
 from mca_jax.checks import InputError, check_in_range, nearest_option
+from mca_jax.data_config import DataConfig
+from mca_jax.encoder_config import EncoderConfig
 
 __all__ = [
     "Config",
@@ -26,36 +29,6 @@ __all__ = [
     "config_to_dict",
     "fingerprint",
 ]
-
-
-@dataclass(frozen=True)
-class EncoderConfig:
-    """Images to embeddings.
-
-    Attributes:
-      name: Name of an encoder.
-      batch_size: Images embedded at once, at least 1.
-      threads: Decoding threads; 0 chooses by the number of cores.
-      components: Principal axes of the images that are kept, at least 1; raised
-        to the number of clusters where that is larger, cut to one for every
-        eight images of a small set.
-      whitening: How far the kept axes are made equally strong, in [0, 0.5].
-    """
-
-    name: str = "lite"
-    batch_size: int = 32
-    threads: int = 0
-    # Measured on Caltech-40 and CIFAR-10, see benchmarks/RESULTS.md: k-means gains
-    # 4 to 5 points of ACC over plain cosines, and training handles fewer numbers.
-    components: int = 64
-    whitening: float = 0.5
-
-    def __post_init__(self) -> None:
-        """Check ranges."""
-        check_in_range("encoder.batch_size", self.batch_size, 1)
-        check_in_range("encoder.threads", self.threads, 0)
-        check_in_range("encoder.components", self.components, 1)
-        check_in_range("encoder.whitening", self.whitening, 0, 0.5)
 
 
 @dataclass(frozen=True)
@@ -98,18 +71,35 @@ class RetrievalConfig:
       image_neighbors: Nearest images of each image, at least 1.
       noun_neighbors: Nearest nouns of each image, at least 1.
       block_size: Rows scored at once; bounds memory.
+      smoothing_steps: Times that every image moves to the mean of itself and its
+        nearest images before anything else, at least 0: 0 leaves them alone.
+      smoothing_neighbors: Nearest images that it moves towards, at least 1; cut
+        to half of a cluster of mean size.
       kmeans_restarts: Seedings of k-means; the best objective is kept.
+      kmeans_sample: Most images from which k-means starts; a larger set is
+        sampled, and all of it refines the centres.
+      exact_up_to: Images up to which neighbours are exact; above, most of them
+        are found and the share is measured.
+      probes: Cells of the set that an image above ``exact_up_to`` looks into.
     """
 
     image_neighbors: int = 20
     noun_neighbors: int = 10
     block_size: int = 1024
+    # Measured on Caltech-40 and CIFAR-10, see benchmarks/RESULTS.md: k-means gains 4
+    # to 7 points of ACC, zero-shot accuracy 3, and the text levels begin to pay.
+    smoothing_steps: int = 4
+    smoothing_neighbors: int = 10
     kmeans_restarts: int = 10
+    kmeans_sample: int = 100_000
+    exact_up_to: int = 250_000
+    probes: int = 24
 
     def __post_init__(self) -> None:
         """Check ranges."""
         for name, value in dataclasses.asdict(self).items():
-            check_in_range(f"retrieval.{name}", value, 1)
+            least = 0 if name == "smoothing_steps" else 1
+            check_in_range(f"retrieval.{name}", value, least)
 
 
 @dataclass(frozen=True)
@@ -123,12 +113,15 @@ class HeadsConfig:
         images and their nouns, > 0: the same setting fits every encoder.
       null_score: Cosine of the null noun, in standard deviations above the mean
         cosine of images and their nouns.
+      attention: Whether the nouns of an image are weighed; false takes the mean
+        of them all, without a null noun.
     """
 
     initial_scale: float = 20.0
     attention_width: int = 64
     attention_temperature: float = 1.0
     null_score: float = 0.0
+    attention: bool = True
 
     def __post_init__(self) -> None:
         """Check ranges."""
@@ -187,6 +180,9 @@ class TrainConfig:
       learning_rate: Adam's step size at the start, > 0.
       loss_tolerance: Relative change of the loss that counts as a plateau.
       changed_tolerance: Share of moved images that counts as rest.
+      memory_budget_gib: Memory of each device for a set's tables, in GiB; 0 takes
+        half of what it has. What does not fit stays on the host, and batches are
+        copied ahead of the steps; the result is the same.
     """
 
     epochs: int = 30
@@ -194,6 +190,7 @@ class TrainConfig:
     learning_rate: float = 1e-3
     loss_tolerance: float = 1e-3
     changed_tolerance: float = 1e-3
+    memory_budget_gib: float = 0.0
 
     def __post_init__(self) -> None:
         """Check ranges."""
@@ -202,6 +199,7 @@ class TrainConfig:
         check_in_range("train.learning_rate", self.learning_rate, 1e-8)
         check_in_range("train.loss_tolerance", self.loss_tolerance, 0)
         check_in_range("train.changed_tolerance", self.changed_tolerance, 0, 1)
+        check_in_range("train.memory_budget_gib", self.memory_budget_gib, 0)
 
 
 @dataclass(frozen=True)
@@ -211,12 +209,14 @@ class Config:
     Attributes:
       num_clusters: ``k``, at least 2.
       seed: Seed of everything random.
+      data: Which named data set, and which of its splits.
       encoder: Images to embeddings.
       semantics: Which nouns form the semantic space.
       retrieval: Neighbours and k-means.
       heads: The three networks.
       losses: Weights of the levels.
       train: Optimisation.
+      checkpoint: How often training is saved.
 
     Example:
       >>> Config(num_clusters=5).train.batch_size
@@ -225,12 +225,14 @@ class Config:
 
     num_clusters: int = 10
     seed: int = 0
+    data: DataConfig = field(default_factory=DataConfig)
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     semantics: SemanticsConfig = field(default_factory=SemanticsConfig)
     retrieval: RetrievalConfig = field(default_factory=RetrievalConfig)
     heads: HeadsConfig = field(default_factory=HeadsConfig)
     losses: LossConfig = field(default_factory=LossConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
 
     def __post_init__(self) -> None:
         """Check ranges."""

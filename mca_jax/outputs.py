@@ -2,65 +2,56 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
+from mca_jax.checks import InputError
+from mca_jax.model import Prediction
+from mca_jax.model_files import MODEL_FILES, write_result
 from mca_jax.plain import dump_json, printable
-from mca_jax.report import render_report
-from mca_jax.result import Cluster, ClusterResult
-from mca_jax.workdir import CONFIG_FILE, LOG_FILE, write_file
+from mca_jax.report import DuplicateGroup, Outlier, Report, Thumbnails, build_report
+from mca_jax.result import Cluster, ClusterResult, SkippedImage
+from mca_jax.tables import csv_lines, path_cell, text_cell
+from mca_jax.workdir import CONFIG_FILE, LOG_FILE, write_file, write_parts
 
-__all__ = ["OUTPUT_FILES", "write_outputs"]
+__all__ = ["OUTPUT_FILES", "PREDICTION_FILES", "write_outputs", "write_predictions"]
 
 OUTPUT_FILES = (
     "assignments.csv",
     "skipped.csv",
+    "outliers.csv",
+    "duplicates.csv",
     "clusters.json",
     "metrics.json",
     "report.html",
+    *MODEL_FILES,
     LOG_FILE,
 )
 """Names of the files of a run beside its settings."""
 
+PREDICTION_FILES = ("assignments.csv", "skipped.csv", LOG_FILE)
+"""Names of the files of a prediction beside its settings."""
+
 _DIGITS = 6
-# What a spreadsheet takes for the start of a formula.
-_FORMULA_START = ("=", "+", "-", "@", "\t", "\r")
 
 
 def _table(header: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
-    """Rows as CSV in UTF-8 with a newline after each."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    return text.getvalue()
-
-
-def _path_cell(path: str) -> str:
-    """A path that names the same file and is no formula in a spreadsheet."""
-    shown = printable(path)
-    return f"./{shown}" if shown.startswith(_FORMULA_START) else shown
-
-
-def _text_cell(text: str) -> str:
-    """Text that is no formula in a spreadsheet, by the customary apostrophe."""
-    shown = printable(text)
-    return f"'{shown}" if shown.startswith(_FORMULA_START) else shown
+    """Rows as CSV below their header."""
+    return csv_lines((header, *rows))
 
 
 def _assignments(result: ClusterResult) -> str:
     """Table of images, in the order of the rows."""
-    names = [_text_cell(cluster.name) for cluster in result.clusters]
+    names = [text_cell(cluster.name) for cluster in result.clusters]
     return _table(
         ("path", "cluster", "confidence", "cluster_name"),
         (
-            (_path_cell(path), cluster, f"{confidence:.{_DIGITS}f}", names[cluster])
+            (path_cell(path), cluster, f"{confidence:.{_DIGITS}f}", names[cluster])
             for path, cluster, confidence in zip(
                 result.paths,
                 result.assignments.tolist(),
@@ -71,13 +62,37 @@ def _assignments(result: ClusterResult) -> str:
     )
 
 
-def _skipped(result: ClusterResult) -> str:
+def _skipped(skipped: Iterable[SkippedImage]) -> str:
     """Table of the files that could not be read."""
     return _table(
         ("path", "reason"),
+        ((path_cell(image.path), text_cell(image.reason)) for image in skipped),
+    )
+
+
+def _outliers(result: ClusterResult, outliers: Iterable[Outlier]) -> str:
+    """Table of the images that are most unlike any other, those first."""
+    return _table(
+        ("path", "distance", "cluster"),
         (
-            (_path_cell(image.path), _text_cell(image.reason))
-            for image in result.skipped
+            (
+                path_cell(result.paths[each.row]),
+                f"{each.distance:.{_DIGITS}f}",
+                result.assignments[each.row],
+            )
+            for each in outliers
+        ),
+    )
+
+
+def _duplicates(result: ClusterResult, groups: Iterable[DuplicateGroup]) -> str:
+    """Table of the images that show the same, group by group."""
+    return _table(
+        ("group", "kind", "path", "cluster"),
+        (
+            (number, group.kind, path_cell(result.paths[row]), result.assignments[row])
+            for number, group in enumerate(groups)
+            for row in group.rows
         ),
     )
 
@@ -131,12 +146,32 @@ def _metrics(result: ClusterResult) -> dict[str, Any]:
     }
 
 
+def _write_pictures(pictures: Mapping[str, bytes], folder: Path) -> None:
+    """Write the pictures beside the report.
+
+    Raises:
+      InputError: One can't be written.
+    """
+    for name, picture in pictures.items():
+        path = folder / name
+        try:
+            path.parent.mkdir(exist_ok=True)
+        except OSError as error:
+            raise InputError(
+                f"Can't make {printable(str(path.parent))!r} for pictures: "
+                f"{error.strerror or error}; move what is there, or take "
+                "--thumbnails=embed"
+            ) from error
+        write_file(path, picture)
+
+
 def write_outputs(
     result: ClusterResult,
     workdir: str | os.PathLike[str],
     *,
     load_image: Callable[[int], Image.Image] | None = None,
     command: str | None = None,
+    thumbnails: Thumbnails = "embed",
 ) -> dict[str, Path]:
     """Write all files of a run except its log.
 
@@ -156,13 +191,15 @@ def write_outputs(
       command: What to type to run it again, for the report and
         ``config.json``; leave the folder out, so that it doesn't tell two equal
         runs apart.
+      thumbnails: ``"embed"`` puts the report's pictures into the page,
+        ``"beside"`` into the folder ``report_files`` beside it.
 
     Returns:
       Path of each file by its name, in the order of writing.
 
     Raises:
       InputError: A file can't be written; it is named, and those before it
-        are whole.
+        are whole. Or ``thumbnails`` is neither of these.
 
     Example:
       >>> import tempfile
@@ -184,17 +221,86 @@ def write_outputs(
     }
     if command is not None:
         config["command"] = command
+
+    @cache
+    def report() -> Report:
+        return build_report(
+            result, load_image=load_image, command=command, thumbnails=thumbnails
+        )
+
     makers: dict[str, Callable[[], str]] = {
         # First: a folder without settings is nobody's.
         CONFIG_FILE: lambda: dump_json(config) + "\n",
         "assignments.csv": lambda: _assignments(result),
-        "skipped.csv": lambda: _skipped(result),
+        "skipped.csv": lambda: _skipped(result.skipped),
         "clusters.json": lambda: dump_json(_clusters(result), digits=_DIGITS) + "\n",
         "metrics.json": lambda: dump_json(_metrics(result), digits=_DIGITS) + "\n",
-        "report.html": lambda: render_report(
-            result, load_image=load_image, command=command
-        ),
+        "outliers.csv": lambda: _outliers(result, report().outliers),
+        "duplicates.csv": lambda: _duplicates(result, report().duplicates),
+        "report.html": lambda: report().html,
     }
     for name, make in makers.items():
         write_file(folder / name, make())
-    return {name: folder / name for name in makers}
+    _write_pictures(report().files, folder)
+    written = [*makers, *report().files]
+    if result.model is not None:
+        write_result(result, folder)
+        written += MODEL_FILES
+    return {name: folder / name for name in written}
+
+
+def _predicted_rows(part: Prediction) -> Iterator[tuple[Any, ...]]:
+    """Lines of ``assignments.csv`` for some images."""
+    for row, path in enumerate(part.paths):
+        yield (
+            path_cell(path),
+            part.clusters[row],
+            f"{part.confidences[row]:.{_DIGITS}f}",
+            text_cell(part.names[row]),
+            part.nearest[row],
+            f"{part.closeness[row]:.{_DIGITS}f}",
+            text_cell("; ".join(part.nouns[row])),
+        )
+
+
+def write_predictions(
+    parts: Iterable[Prediction], workdir: str | os.PathLike[str]
+) -> dict[str, int]:
+    """Write ``assignments.csv`` and ``skipped.csv`` while the parts come in.
+
+    The first four columns are those of a run; ``nearest_cluster``, ``closeness``
+    and ``nouns`` follow. An image that is none of these has cluster -1, and its
+    confidence is that of the nearest cluster. The files are whole or absent.
+
+    Args:
+      parts: From ``Predictor.stream``.
+      workdir: Folder that exists.
+
+    Returns:
+      Number of images under ``"images"``, of those that are none of these under
+      ``"none"``, and of files that could not be read under ``"skipped"``.
+
+    Raises:
+      InputError: A file can't be written, or no image could be read.
+    """
+    folder = Path(workdir)
+    skipped: list[SkippedImage] = []
+    counts = {"images": 0, "none": 0}
+    header = ("path", "cluster", "confidence", "cluster_name", "nearest_cluster")
+
+    def lines() -> Iterator[str]:
+        yield csv_lines([(*header, "closeness", "nouns")])
+        for part in parts:
+            skipped.extend(part.skipped)
+            counts["images"] += len(part.paths)
+            counts["none"] += int((part.clusters < 0).sum())
+            yield csv_lines(_predicted_rows(part))
+        if not counts["images"]:
+            raise InputError(
+                f"No readable image among {len(skipped)}; the first, "
+                f"{printable(skipped[0].path)}: {skipped[0].reason}"
+            )
+
+    write_parts(folder / PREDICTION_FILES[0], lines())
+    write_file(folder / PREDICTION_FILES[1], _skipped(skipped))
+    return {**counts, "skipped": len(skipped)}

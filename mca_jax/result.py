@@ -91,6 +91,10 @@ class ClusterResult:
       params: Trained weights of the three networks.
       baselines: Assignments of simpler methods on the same embeddings, by name;
         made without labels.
+      neighbors: Rows of each image's nearest other images in the space that was
+        clustered, nearest first, int32 ``[n, r]``; None where nobody kept them.
+      model: A ``ClusterModel``: what new images are placed by, and the edits
+        since training; None for a result that was put together by hand.
 
     Example:
       >>> import mca_jax
@@ -120,6 +124,8 @@ class ClusterResult:
     embeddings: np.ndarray = field(repr=False)
     params: Any = field(repr=False)
     baselines: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
+    neighbors: np.ndarray | None = field(default=None, repr=False)
+    model: Any = field(default=None, repr=False)
 
     @property
     def confidences(self) -> np.ndarray:

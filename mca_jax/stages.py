@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,22 +12,32 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from mca_jax.config import Config
-from mca_jax.heads import Heads, build_heads
-from mca_jax.losses import LossWeights, build_objective, uniform_prior
+from mca_jax.heads import Heads
+from mca_jax.losses import LossWeights, uniform_prior
+from mca_jax.neighborhood import Neighborhood, find_neighborhood, near_images
+from mca_jax.parallel import (
+    Rows,
+    default_mesh,
+    mesh_of,
+    place_images,
+    place_like,
+    place_rows,
+)
 from mca_jax.retrieval import (
     KMeansResult,
+    Projection,
     apply_projection,
     fit_projection,
-    image_neighbors,
     noun_neighbors,
     spherical_kmeans,
 )
 from mca_jax.semantics import NounTable, SemanticSpace, build_semantic_space
 from mca_jax.training import (
+    Checkpointer,
     FitResult,
     TrainingData,
-    build_optimizer,
-    build_trainer,
+    TrainingSetup,
+    build_setup,
     fit,
 )
 from mca_jax.types import PRNGKey
@@ -35,8 +45,11 @@ from mca_jax.types import PRNGKey
 __all__ = [
     "EpochHook",
     "Prepared",
+    "Projected",
     "RunKeys",
     "TrainedHeads",
+    "gather_data",
+    "place_embeddings",
     "prepare",
     "project",
     "split_key",
@@ -60,6 +73,23 @@ class RunKeys(NamedTuple):
     training: PRNGKey
 
 
+class Projected(NamedTuple):
+    """Images and nouns in the space that is clustered, and the way there.
+
+    Attributes:
+      images: Unit vectors of the images, ``[n, c]``.
+      nouns: Unit vectors of all nouns, ``[m, c]``.
+      projection: The map of the images.
+      noun_mean: Mean embedding of the nouns, subtracted from them in place of
+        the images' mean, ``[d]``.
+    """
+
+    images: Float[Array, "n c"] | Rows
+    nouns: Float[Array, "m c"]
+    projection: Projection
+    noun_mean: Float[Array, " d"]
+
+
 class Prepared(NamedTuple):
     """Everything that training reads, and where it came from.
 
@@ -69,12 +99,15 @@ class Prepared(NamedTuple):
       space: The semantic space with its audit.
       noun_rows: Row in the vocabulary of each noun in ``data``, int32 ``[m]``:
         those of the space that are some image's neighbour.
+      neighborhood: Neighbours and smoothed images; None for images that were
+        smoothed before.
     """
 
     data: TrainingData
     kmeans: KMeansResult
     space: SemanticSpace
     noun_rows: Int[np.ndarray, " m"]
+    neighborhood: Neighborhood | None = None
 
 
 class TrainedHeads(NamedTuple):
@@ -82,12 +115,14 @@ class TrainedHeads(NamedTuple):
 
     Attributes:
       heads: The three networks as functions.
-      fit: Weights, logits, history and status.
+      fit: Weights, clusters, history and status.
+      constants: What ``build_heads`` was given.
       consistency_only: Assignments of a run with all levels off, or None.
     """
 
     heads: Heads
     fit: FitResult
+    constants: dict[str, Any]
     consistency_only: Int[np.ndarray, " n"] | None
 
 
@@ -103,9 +138,33 @@ def split_key(seed: int) -> RunKeys:
     return RunKeys(*jax.random.split(jax.random.key(seed), 2))
 
 
+def place_embeddings(embeddings: np.ndarray, config: Config) -> Rows:
+    """Put embeddings where the run reads them.
+
+    Args:
+      embeddings: One row an image, also memory-mapped or float16.
+      config: Settings of the memory budget.
+
+    Returns:
+      The table on the device, over several where there are several, or on the
+      host where it is too large for them.
+    """
+    retrieval = config.retrieval
+    # Embeddings, projected ones, probabilities twice, and tables of neighbours.
+    width = max(config.encoder.components, config.num_clusters)
+    columns = embeddings.shape[1] + width + 2 * config.num_clusters
+    columns += 2 * retrieval.image_neighbors + 3 * retrieval.noun_neighbors
+    return place_images(
+        embeddings,
+        default_mesh(),
+        bytes_per_row=4 * columns,
+        budget_gib=config.train.memory_budget_gib,
+    )
+
+
 def project(
-    images: Float[Array, "n d"], nouns: Float[Array, "m d"], config: Config
-) -> tuple[Float[Array, "n c"], Float[Array, "m c"]]:
+    images: Float[Array, "n d"] | Rows, nouns: Float[Array, "m d"], config: Config
+) -> Projected:
     """Move images and nouns to the principal axes of the images.
 
     Args:
@@ -114,7 +173,7 @@ def project(
       config: Number of axes and whitening.
 
     Returns:
-      Unit vectors of the images and of the nouns.
+      Both as unit vectors, and the map.
     """
     settings, clusters = config.encoder, config.num_clusters
     # Whitened in as many directions as there are images, all would be equally
@@ -125,20 +184,25 @@ def project(
         components=min(max(settings.components, clusters), supported),
         whitening=settings.whitening,
     )
-    return (
+    noun_mean = jnp.mean(nouns, axis=0)
+    return Projected(
         apply_projection(projection, images),
-        apply_projection(projection, nouns, jnp.mean(nouns, axis=0)),
+        apply_projection(projection, nouns, noun_mean),
+        projection,
+        noun_mean,
     )
 
 
 def prepare(
     keys: RunKeys,
-    images: Float[Array, "n d"],
+    images: Float[Array, "n d"] | Rows,
     nouns: Float[Array, "m d"],
     table: NounTable,
     config: Config,
+    *,
+    grouped: Prepared | None = None,
 ) -> Prepared:
-    """Run k-means, filter the nouns, find all neighbours.
+    """Smooth the images, run k-means, filter the nouns, find all neighbours.
 
     Args:
       keys: Keys of the run.
@@ -146,6 +210,8 @@ def prepare(
       nouns: Unit vectors, one a row of ``table``.
       table: The vocabulary.
       config: Settings of semantics and retrieval.
+      grouped: What other settings of semantics gave for the same images and keys,
+        whose neighbours and k-means are taken over; None finds them.
 
     Returns:
       What training reads.
@@ -154,15 +220,21 @@ def prepare(
       InputError: More clusters than images, or no noun passes the filters.
     """
     settings, retrieval = config.semantics, config.retrieval
-    kmeans = spherical_kmeans(
-        keys.kmeans,
-        images,
-        num_clusters=config.num_clusters,
-        num_restarts=retrieval.kmeans_restarts,
-    )
+    if grouped is not None and grouped.neighborhood is not None:
+        neighborhood, kmeans = grouped.neighborhood, grouped.kmeans
+    else:
+        neighborhood = find_neighborhood(images, config)
+        kmeans = spherical_kmeans(
+            keys.kmeans,
+            neighborhood.images,
+            num_clusters=config.num_clusters,
+            num_restarts=retrieval.kmeans_restarts,
+            sample_size=max(retrieval.kmeans_sample, config.num_clusters),
+        )
+    mesh = mesh_of(images)
     space = build_semantic_space(
         table,
-        nouns,
+        nouns if mesh is None else place_rows(nouns, mesh),
         kmeans.centers,
         nouns_per_center=settings.nouns_per_center,
         min_uniqueness=settings.min_uniqueness,
@@ -172,11 +244,30 @@ def prepare(
         allow_people=settings.allow_people,
         allow_offensive=settings.allow_offensive,
     )
-    near_images = image_neighbors(
-        images,
-        num_neighbors=retrieval.image_neighbors,
-        block_size=retrieval.block_size,
-    )
+    return gather_data(neighborhood.images, kmeans, space, config, neighborhood)
+
+
+def gather_data(
+    images: Float[Array, "n d"] | Rows,
+    kmeans: KMeansResult,
+    space: SemanticSpace,
+    config: Config,
+    neighborhood: Neighborhood | None = None,
+) -> Prepared:
+    """Find all neighbours of images among images and nouns.
+
+    Args:
+      images: Unit vectors.
+      kmeans: Their k-means.
+      space: The nouns that are kept.
+      config: Settings of retrieval.
+      neighborhood: Where the neighbours of the images are known already.
+
+    Returns:
+      What training reads.
+    """
+    retrieval = config.retrieval
+    near = neighborhood.neighbors if neighborhood else near_images(images, config)[0]
     near_nouns = noun_neighbors(
         images,
         space.embeddings,
@@ -188,11 +279,13 @@ def prepare(
     data = TrainingData(
         images=images,
         nouns=space.embeddings[used],
-        image_neighbors=near_images.indices,
-        noun_neighbors=jnp.asarray(compact.reshape(images.shape[0], -1), jnp.int32),
+        image_neighbors=near.indices,
+        noun_neighbors=place_like(
+            compact.reshape(images.shape[0], -1).astype(np.int32), images
+        ),
         noun_similarities=near_nouns.similarities,
     )
-    return Prepared(data, kmeans, space, space.rows[used])
+    return Prepared(data, kmeans, space, space.rows[used], neighborhood)
 
 
 def train_heads(
@@ -202,6 +295,8 @@ def train_heads(
     *,
     consistency_only: bool = False,
     on_epoch: EpochHook | None = None,
+    checkpointer: Callable[[str], Checkpointer] | None = None,
+    setup: TrainingSetup | None = None,
 ) -> TrainedHeads:
     """Train the three networks; takes no labels.
 
@@ -212,42 +307,22 @@ def train_heads(
       consistency_only: Also train with all three levels off, to compare.
       on_epoch: Called with ``"train"`` or ``"consistency only"`` and the row of
         the history after each pass.
+      checkpointer: Opens the checkpoints of the training of either name, which
+        it then goes on from; None keeps none.
+      setup: From ``build_setup``, to share what a run with other weights of the
+        losses has compiled; None builds it.
 
     Returns:
       Trained networks.
     """
     losses, train = config.losses, config.train
-    num_images = prepared.data.images.shape[0]
-    batch_size = min(train.batch_size, num_images)
-    cosines = np.asarray(prepared.data.noun_similarities, np.float64)
-    mean, deviation = float(cosines.mean()), max(float(cosines.std()), 1e-6)
-    heads = build_heads(
-        num_clusters=config.num_clusters,
-        initial_scale=config.heads.initial_scale,
-        attention_width=config.heads.attention_width,
-        attention_temperature=config.heads.attention_temperature * deviation,
-        null_similarity=mean + config.heads.null_score * deviation,
-    )
-    objective = build_objective(
-        heads,
-        prototype_reading=losses.prototype_reading,
-        prototype_temperature=losses.prototype_temperature,
-        prototype_momentum=losses.prototype_momentum,
-        confident_share=losses.confident_share,
-        label_temperature=losses.label_temperature,
-        min_confidence=losses.min_confidence,
-    )
-    optimizer = build_optimizer(
-        learning_rate=train.learning_rate,
-        total_steps=train.epochs * (num_images // batch_size),
-    )
-    trainer = build_trainer(heads, objective, optimizer, batch_size=batch_size)
+    setup = setup or build_setup(prepared.data, config)
 
     def run(name: str, weights: LossWeights) -> FitResult:
         hook = None if on_epoch is None else partial(on_epoch, name)
         return fit(
             key,
-            trainer,
+            setup.trainer,
             prepared.data,
             prepared.kmeans.centers,
             weights=weights,
@@ -256,6 +331,7 @@ def train_heads(
             loss_tolerance=train.loss_tolerance,
             changed_tolerance=train.changed_tolerance,
             on_epoch=hook,
+            checkpointer=None if checkpointer is None else checkpointer(name),
         )
 
     full = LossWeights(
@@ -263,6 +339,6 @@ def train_heads(
     )
     result = run("train", full)
     if not consistency_only:
-        return TrainedHeads(heads, result, None)
+        return TrainedHeads(setup.heads, result, setup.constants, None)
     plain = run("consistency only", LossWeights(0.0, 0.0, 0.0, losses.balance))
-    return TrainedHeads(heads, result, np.asarray(jnp.argmax(plain.logits, axis=1)))
+    return TrainedHeads(setup.heads, result, setup.constants, plain.assignments)

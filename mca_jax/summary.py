@@ -20,10 +20,12 @@ from mca_jax.stages import Prepared
 from mca_jax.training import FitResult
 
 __all__ = [
+    "describe_cluster",
     "describe_clusters",
     "label_free_metrics",
     "name_from_readout",
     "provenance",
+    "scored_nouns",
     "warnings_for",
 ]
 
@@ -44,9 +46,13 @@ def label_free_metrics(
       One number a name; see ``evaluation/risk.py`` for the risk quantities.
     """
     risk = measure_risk(
-        jnp.asarray(readout.probabilities), prepared.data.image_neighbors
+        jnp.asarray(readout.probabilities),
+        jnp.asarray(np.asarray(prepared.data.image_neighbors)),
     )
+    near = prepared.neighborhood
+    recall = None if near is None else near.recall
     return {
+        **({} if recall is None else {"neighbor_recall": recall}),
         **{name: float(value) for name, value in risk._asdict().items()},
         "kmeans_objective": float(prepared.kmeans.objective),
         "text_trust": float(readout.trust.mean()),
@@ -101,33 +107,73 @@ def describe_clusters(
       One entry a cluster, in order.
     """
     photos = np.asarray(prepared.data.images)
-    clusters = []
-    for index, name in enumerate(names):
-        rows = np.flatnonzero(assignments == index)
-        center = photos[rows].sum(axis=0)
-        order = np.argsort(-(photos[rows] @ center), kind="stable")
-        confidence = (
-            float(readout.probabilities[rows, index].mean()) if len(rows) else 0
+    return tuple(
+        describe_cluster(
+            index,
+            name.name,
+            scored_nouns(name, table),
+            photos=photos,
+            probabilities=readout.probabilities,
+            assignments=assignments,
         )
-        nouns = tuple(
-            ScoredNoun(
-                table.names[row], table.synsets[row], float(score), table.glosses[row]
-            )
-            for row, score in name.nouns
-        )
-        exemplars = tuple(int(row) for row in rows[order[:_NUM_EXEMPLARS]])
-        clusters.append(
-            Cluster(index, len(rows), name.name, confidence, nouns, exemplars)
-        )
-    return tuple(clusters)
+        for index, name in enumerate(names)
+    )
 
 
-def warnings_for(names: Sequence[ClusterName], status: str) -> tuple[str, ...]:
+def scored_nouns(name: ClusterName, table: NounTable) -> tuple[ScoredNoun, ...]:
+    """Spell out the nouns behind a name.
+
+    Args:
+      name: From ``name_clusters``.
+      table: The table that its rows are of.
+
+    Returns:
+      The nouns, best first.
+    """
+    return tuple(
+        ScoredNoun(
+            table.names[row], table.synsets[row], float(score), table.glosses[row]
+        )
+        for row, score in name.nouns
+    )
+
+
+def describe_cluster(
+    index: int,
+    name: str,
+    nouns: tuple[ScoredNoun, ...],
+    *,
+    photos: np.ndarray,
+    probabilities: np.ndarray,
+    assignments: np.ndarray,
+) -> Cluster:
+    """Put together what is shown of one cluster.
+
+    Args:
+      index: Its number.
+      name: Its name.
+      nouns: The nouns behind the name.
+      photos: Projected unit vectors of all images, ``[n, c]``.
+      probabilities: Of every cluster, ``[n, k]``.
+      assignments: Cluster of each image.
+
+    Returns:
+      The cluster, with the images nearest to its centre.
+    """
+    rows = np.flatnonzero(assignments == index)
+    center = photos[rows].sum(axis=0)
+    order = np.argsort(-(photos[rows] @ center), kind="stable")
+    confidence = float(probabilities[rows, index].mean()) if len(rows) else 0.0
+    exemplars = tuple(int(row) for row in rows[order[:_NUM_EXEMPLARS]])
+    return Cluster(index, len(rows), name, confidence, nouns, exemplars)
+
+
+def warnings_for(names: Sequence[ClusterName], fit: FitResult) -> tuple[str, ...]:
     """Say what a reader should be wary of.
 
     Args:
       names: Names with their confidences.
-      status: How training ended.
+      fit: What training gave.
 
     Returns:
       Sentences, most often none.
@@ -138,10 +184,10 @@ def warnings_for(names: Sequence[ClusterName], status: str) -> tuple[str, ...]:
             "Most names are guesses: the vocabulary or the encoder does not fit these "
             "images well. Judge the groups by their pictures."
         )
-    if status in ("diverged", "non_finite"):
+    if fit.failure is not None:
         warnings.append(
-            f"Training ended as {status}; what is shown is from before. Lower "
-            "train.learning_rate."
+            f"Training ended as {fit.status.value} ({fit.failure}); what is shown is "
+            "from before. Lower train.learning_rate."
         )
     return tuple(warnings)
 

@@ -1,6 +1,7 @@
 """Strict settings for every test, and the fixtures that all share."""
 
 import os
+import tempfile
 
 # Before jax starts: more virtual devices than cores deadlock otherwise, since
 # XLA's CPU thread pool is sized by the number of cores.
@@ -10,7 +11,21 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 import jax
 import pytest
 
+# Embeddings of nouns are kept in the home folder otherwise.
+_KEPT = tempfile.TemporaryDirectory(prefix="mca_jax-tests-")
+os.environ["MCA_JAX_CACHE"] = f"{_KEPT.name}/nouns"
+# Workers and commands share what they compile, through the environment of the first
+# process; with a size it is under a lock.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", f"{_KEPT.name}/compiled")
+os.environ["JAX_COMPILATION_CACHE_MAX_SIZE"] = str(2**30)
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
+jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
+jax.config.update("jax_compilation_cache_max_size", 2**30)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+
 jax.config.update("jax_num_cpu_devices", 8)
+# Runs take one device unless a test says otherwise.
+jax.config.update("jax_default_device", jax.devices()[0])
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 

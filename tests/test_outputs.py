@@ -6,8 +6,10 @@ import os
 import numpy as np
 import pytest
 from sample_results import build_result, crop
+from small_runs import small_run
 
 from mca_jax.checks import InputError
+from mca_jax.model_files import MODEL_FILES
 from mca_jax.outputs import OUTPUT_FILES, write_outputs
 from mca_jax.result import SkippedImage
 from mca_jax.workdir import prepare_workdir
@@ -30,9 +32,16 @@ def read_json(path):
     return json.loads(path.read_text("utf-8"), parse_constant=refuse)
 
 
-def test_every_file_is_there(result, tmp_path):
-    written = write_outputs(result, tmp_path)
+def test_every_file_is_there(tmp_path):
+    written = write_outputs(small_run(), tmp_path)
     assert set(written) == {"config.json", *OUTPUT_FILES} - {"log.jsonl"}
+    assert set(written.values()) == set(tmp_path.iterdir())
+
+
+def test_a_result_without_a_model_has_its_other_files(result, tmp_path):
+    written = write_outputs(result, tmp_path)
+    others = {"config.json", *OUTPUT_FILES} - {"log.jsonl", *MODEL_FILES}
+    assert set(written) == others
     assert set(written.values()) == set(tmp_path.iterdir())
 
 
@@ -46,6 +55,44 @@ def test_assignments_have_a_row_an_image(result, tmp_path):
         [float(row[2]) for row in rows], result.confidences, atol=5e-7
     )
     assert rows[5] == [rows[5][0], "1", rows[5][2], "noun 1"]
+
+
+def test_outliers_and_duplicates_are_listed(tmp_path):
+    images, folder = tmp_path / "images", tmp_path / "run"
+    folder.mkdir()
+    result = build_result(images, num_images=12, num_clusters=3)
+    first, second = result.paths[2], result.paths[9]
+    (images / second).write_bytes((images / first).read_bytes())
+    result.embeddings[9] = result.embeddings[2]
+    write_outputs(result, folder)
+    header, *rows = read_rows(folder / "duplicates.csv")
+    assert header == ["group", "kind", "path", "cluster"]
+    assert rows[:2] == [
+        ["0", "identical", first, "2"],
+        ["0", "identical", second, "0"],
+    ]
+    header, *rows = read_rows(folder / "outliers.csv")
+    assert header == ["path", "distance", "cluster"]
+    assert len(rows) == 8
+    distances = [float(row[1]) for row in rows]
+    assert distances == sorted(distances, reverse=True)
+    for path, _, cluster in rows:
+        assert result.assignments[result.paths.index(path)] == int(cluster)
+
+
+def test_pictures_beside_the_report_are_written(result, tmp_path):
+    written = write_outputs(result, tmp_path, thumbnails="beside")
+    pictures = {f"report_files/{path.name}" for path in tmp_path.glob("*/*.jpg")}
+    assert pictures == {name for name in written if "/" in name}
+    assert len(pictures) == 41
+    assert "data:image/jpeg" not in (tmp_path / "report.html").read_text("utf-8")
+
+
+def test_a_file_where_the_pictures_should_go(result, tmp_path):
+    (tmp_path / "report_files").write_text("mine")
+    with pytest.raises(InputError, match="report_files.*thumbnails=embed"):
+        write_outputs(result, tmp_path, thumbnails="beside")
+    assert (tmp_path / "report_files").read_text() == "mine"
 
 
 def test_clusters_hold_what_a_program_wants(result, tmp_path):

@@ -1,0 +1,153 @@
+"""Run files of the sweep: what one holds, and the machine that it was made on."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import resource
+from collections.abc import Iterable, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from mca_jax.plain import dump_json
+from mca_jax.workdir import write_file
+
+__all__ = [
+    "Run",
+    "describe_machine",
+    "load_runs",
+    "peak_gib",
+    "read_run",
+    "reset_peak",
+    "run_path",
+    "write_run",
+]
+
+Run = dict[str, Any]
+"""One run as plain JSON; the keys are those that ``read_run`` asks for."""
+
+_KEYS = frozenset(
+    {
+        *("set", "base", "ratio", "variant", "kind", "seed", "uses_labels"),
+        *("scores", "label_free", "epochs", "status", "seconds", "peak_gib"),
+        *("num_images", "num_clusters", "overrides", "identity", "settings", "command"),
+        *("hardware", "versions", "encoder"),
+    }
+)
+_KIB_PER_GIB = 2**20
+
+
+def run_path(folder: Path, name: str, variant: str, seed: int) -> Path:
+    """Say where a run is kept.
+
+    Args:
+      folder: Folder of all runs.
+      name: Name of the set.
+      variant: Name of the variant or baseline.
+      seed: Seed of the run.
+
+    Returns:
+      The path of its file.
+    """
+    return folder / name / f"{variant}-seed{seed}.json"
+
+
+def read_run(path: Path) -> Run | None:
+    """Read one run.
+
+    Args:
+      path: Its file.
+
+    Returns:
+      The run, or None where there is none or only part of one.
+    """
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    whole = isinstance(found, dict) and found.keys() >= _KEYS
+    return found if whole else None
+
+
+def write_run(path: Path, run: Mapping[str, Any]) -> None:
+    """Write one run, whole or not at all.
+
+    Args:
+      path: Its file; the folder is made.
+      run: What ``read_run`` gives back.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_file(path, dump_json(run) + "\n")
+
+
+def load_runs(folder: Path) -> list[Run]:
+    """Read all runs below a folder.
+
+    Args:
+      folder: As given to the sweep.
+
+    Returns:
+      The whole ones, ordered by set, variant and seed.
+    """
+    found: Iterable[Run | None] = map(read_run, folder.glob("*/*.json"))
+    runs = [run for run in found if run is not None]
+    return sorted(runs, key=lambda run: (run["set"], run["variant"], run["seed"]))
+
+
+def _cpu_model() -> str:
+    """Name of the processor as the system gives it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if "model name" in line]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def describe_machine() -> tuple[dict[str, Any], dict[str, str]]:
+    """Tell what a run was made on, and with which versions.
+
+    Returns:
+      Processor, cores and devices; and versions of Python and of packages.
+    """
+    affinity = getattr(os, "sched_getaffinity", None)
+    cores = len(affinity(0)) if affinity else os.cpu_count()
+    device = jax.devices()[0]
+    hardware = {
+        "cpu": _cpu_model(),
+        "cores": cores,
+        "device": device.device_kind,
+        "num_devices": jax.device_count(),
+    }
+    packages = ("mca-jax", "jax", "numpy")
+    versions = {"python": platform.python_version()}
+    return hardware, versions | {package: version(package) for package in packages}
+
+
+def reset_peak() -> None:
+    """Forget the largest memory so far, where the system can do it (Linux)."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    except OSError:
+        return
+
+
+def peak_gib() -> float:
+    """Measure the largest resident memory since ``reset_peak``.
+
+    Returns:
+      GiB of this process, with all that other runs left in it; since the start of
+      the process where the system can't forget.
+    """
+    try:
+        status = Path("/proc/self/status").read_text(encoding="utf-8")
+    except OSError:
+        status = ""
+    for line in status.splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) / _KIB_PER_GIB
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / _KIB_PER_GIB

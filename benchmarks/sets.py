@@ -1,0 +1,199 @@
+"""The sets of the sweep: embeddings on one side, the answers on the other.
+
+What trains gets a ``SweepSet``, which holds no label. The ``Answers`` go to the
+functions that score a finished run, and to the draw of a long-tailed set, which has
+to know the classes in order to thin them out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from mca_jax.checks import InputError, check_in_range
+from mca_jax.config import Config
+from mca_jax.data import find_images, folder_labels, open_source
+from mca_jax.embedding import open_encoders, place_nouns
+from mca_jax.encoders.store import embed_images
+from mca_jax.listener import Clock
+from mca_jax.semantics import NounTable, load_nouns
+
+__all__ = ["Answers", "SweepSet", "draw_long_tail", "load_sets", "long_tail_sizes"]
+
+
+class SweepSet(NamedTuple):
+    """What a method may read of a set.
+
+    Attributes:
+      name: Name of the folder, with the ratio of a long-tailed draw.
+      base: Name of the folder.
+      ratio: Largest class over smallest of a draw; 1 for the set itself.
+      embeddings: Of the images, float32 ``[n, d]``.
+      nouns: Embeddings of the vocabulary, float32 ``[m, d]``.
+      table: The vocabulary.
+      num_clusters: ``k``: the number of classes is taken as known.
+      encoder: Fingerprint of the encoder.
+      digest: Hash of the embeddings.
+    """
+
+    name: str
+    base: str
+    ratio: int
+    embeddings: np.ndarray
+    nouns: np.ndarray
+    table: NounTable
+    num_clusters: int
+    encoder: str
+    digest: str
+
+
+class Answers(NamedTuple):
+    """What only scoring may read.
+
+    Attributes:
+      labels: Class of each image, int ``[n]``.
+      class_names: Name of each class.
+    """
+
+    labels: np.ndarray
+    class_names: tuple[str, ...]
+
+
+def _digest(embeddings: np.ndarray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(embeddings).data).hexdigest()[:16]
+
+
+def load_sets(
+    folders: Sequence[Path], caches: Sequence[Path], config: Config
+) -> list[tuple[SweepSet, Answers]]:
+    """Embed folders whose sub-folders are classes, or read what is embedded.
+
+    Args:
+      folders: One a set.
+      caches: Folder of the cache of each, or one for all.
+      config: Settings of encoder and vocabulary.
+
+    Returns:
+      Each set and its answers.
+
+    Raises:
+      InputError: A folder can't be used, two have one name, or the numbers of
+        folders and caches don't fit.
+    """
+    if len(caches) not in (1, len(folders)):
+        raise InputError(
+            f"Expected one --cache, or one for each of {len(folders)} folders, found "
+            f"{len(caches)}"
+        )
+    names = [folder.resolve().name for folder in folders]
+    if len(set(names)) != len(names):
+        raise InputError(f"Expected folders of different names, found {names}")
+    table = load_nouns(config.semantics.vocabulary)
+    encoder, reader = open_encoders(config.encoder, table)
+    embedded = [
+        embed_images(
+            encoder,
+            open_source(find_images(folder)),
+            batch_size=config.encoder.batch_size,
+            cache_dir=caches[index % len(caches)],
+            dtype=config.encoder.store_dtype,
+            threads=config.encoder.threads or None,
+        )
+        for index, folder in enumerate(folders)
+    ]
+    placed = place_nouns(
+        encoder, reader, table, config.encoder, Clock(None), cache_dir=caches[0]
+    )
+    nouns = np.asarray(placed.embeddings, np.float32)
+    sets = []
+    for name, found in zip(names, embedded, strict=True):
+        answers = Answers(*folder_labels(found.paths))
+        rows = np.asarray(found.embeddings, np.float32)
+        plain = SweepSet(
+            name=name,
+            base=name,
+            ratio=1,
+            embeddings=rows,
+            nouns=nouns,
+            table=table,
+            num_clusters=len(answers.class_names),
+            encoder=encoder.fingerprint,
+            digest=_digest(rows),
+        )
+        sets.append((plain, answers))
+    return sets
+
+
+def long_tail_sizes(counts: Sequence[int], ratio: int) -> list[int]:
+    r"""Decide how many images of each class a long-tailed draw keeps.
+
+    .. math:: n_j = \lfloor n_0\, \rho^{-j / (k - 1)} \rceil
+
+    for the ``j``-th largest class, with the largest :math:`n_0` that every class
+    can serve; no class gets less than one image.
+
+    Args:
+      counts: Images of each class, the largest first; at least two classes.
+      ratio: ``rho``, at least 1: first class over last.
+
+    Returns:
+      Images to keep, in the same order.
+
+    Raises:
+      InputError: Fewer than two classes, or a ratio below 1.
+
+    References:
+      Cui et al., Class-Balanced Loss Based on Effective Number of Samples,
+      CVPR 2019, Section 5.1.
+    """
+    check_in_range("number of classes", len(counts), 2)
+    check_in_range("long-tail ratio", ratio, 1)
+    factors = ratio ** (-np.arange(len(counts)) / (len(counts) - 1))
+    head = float(np.min(np.asarray(counts) / factors))
+    # Rounding must not ask for one image more than there is.
+    sizes = np.minimum(np.rint(head * factors), counts)
+    return [max(1, int(size)) for size in sizes]
+
+
+def draw_long_tail(
+    whole: SweepSet, answers: Answers, *, ratio: int, seed: int
+) -> tuple[SweepSet, Answers]:
+    """Thin the classes of a set out, each to its share of a long tail.
+
+    Larger classes come first, so that few images are lost; classes of one size
+    and the images of a class are drawn.
+
+    Args:
+      whole: The set.
+      answers: Its labels: the draw can't be made without them.
+      ratio: Largest class over smallest, at least 1.
+      seed: Seed of the draw; not that of a run.
+
+    Returns:
+      The smaller set and its answers.
+
+    Raises:
+      InputError: Fewer than two classes, or a ratio below 1.
+    """
+    random = np.random.default_rng([seed, ratio])
+    counts = np.bincount(answers.labels, minlength=len(answers.class_names))
+    order = random.permutation(len(counts))
+    order = order[np.argsort(-counts[order], kind="stable")]
+    sizes = long_tail_sizes(counts[order].tolist(), ratio)
+    kept = [
+        random.choice(np.flatnonzero(answers.labels == label), size, replace=False)
+        for label, size in zip(order, sizes, strict=True)
+    ]
+    rows = np.sort(np.concatenate(kept))
+    embeddings = whole.embeddings[rows]
+    drawn = whole._replace(
+        name=f"{whole.name}-lt{ratio}",
+        ratio=ratio,
+        embeddings=embeddings,
+        digest=_digest(embeddings),
+    )
+    return drawn, answers._replace(labels=answers.labels[rows])

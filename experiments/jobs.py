@@ -1,0 +1,230 @@
+"""The stages of the main job, as the launchers put them in a row."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import sys
+from contextlib import nullcontext
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from absl import flags
+
+from experiments.flags import read_config
+from experiments.inputs import open_input
+from experiments.scoring import score_run
+from experiments.terminal import Terminal
+from mca_jax.checks import InputError, check_one_of
+from mca_jax.clustering import cluster, score_result
+from mca_jax.config import Config
+from mca_jax.data import folder_labels
+from mca_jax.encoders import ENCODERS, build_encoder
+from mca_jax.encoders.store import embed_images
+from mca_jax.outputs import OUTPUT_FILES, write_outputs
+from mca_jax.parallel import is_first_host, on_first_host
+from mca_jax.result import ClusterResult
+from mca_jax.workdir import RunLog, prepare_workdir
+
+__all__ = [
+    "CACHE_FOLDER",
+    "check_given",
+    "embed",
+    "print_result",
+    "print_scores",
+    "score_by_folders",
+    "train",
+]
+
+CACHE_FOLDER = "embeddings"
+"""Where a workdir keeps the embeddings of images."""
+
+_REPEATED = (
+    *("images", "dataset", "data_dir", "num_clusters", "encoder", "seed", "labels"),
+    *("text_encoder", "config", "thumbnails"),
+)
+
+
+def check_given(values: flags.FlagValues, *names: str) -> None:
+    """Check that flags were given, and that ``--labels`` has a meaning.
+
+    Args:
+      values: Parsed flags.
+      *names: Names of the flags without dashes.
+
+    Raises:
+      InputError: One is missing, or the labels are of an unknown kind.
+    """
+    for name in names:
+        if not values[name].value:
+            raise InputError(f"Expected --{name}, found nothing")
+    if values.labels is not None:
+        check_one_of("--labels", values.labels, ("folders",))
+
+
+def _check_encoder(config: Config) -> None:
+    """Check the name of an encoder before anything costs time.
+
+    Raises:
+      InputError: There is no encoder of that name.
+    """
+    name = config.encoder.name
+    if "/" not in name and not Path(name).expanduser().is_dir():
+        check_one_of("encoder", name, ENCODERS)
+
+
+def _command(values: flags.FlagValues) -> str:
+    """What to type again; the workdir is left open, it says nothing of the run."""
+    parts = ["python -m experiments.cluster"]
+    for name in _REPEATED:
+        if values[name].value is not None:
+            parts.append(f"--{name}={shlex.quote(str(values[name].value))}")
+    parts += [f"--set={shlex.quote(setting)}" for setting in values.set]
+    return " ".join([*parts, "--workdir=OUT"])
+
+
+def embed(values: flags.FlagValues) -> None:
+    """Embed the images of a folder or data set into the cache of a workdir.
+
+    Args:
+      values: Parsed flags.
+
+    Raises:
+      InputError: A flag or the input is wrong, or nothing can be written.
+    """
+    check_given(values, "workdir")
+    config = read_config(values, need_clusters=False)
+    _check_encoder(config)
+    given = open_input(values, config)
+    encoder = build_encoder(config.encoder.name, dtype=config.encoder.dtype)
+    sources = [given.images, given.held_out]
+    parts = []
+    for source in filter(None, sources):
+        with Terminal() as terminal:
+            terminal.start("Embedding", len(source.names))
+            embedded = embed_images(
+                encoder,
+                source,
+                batch_size=config.encoder.batch_size,
+                cache_dir=Path(values.workdir) / CACHE_FOLDER,
+                dtype=config.encoder.store_dtype,
+                threads=config.encoder.threads or None,
+                progress=terminal.advance,
+            )
+        parts.append(embedded)
+        for warning in embedded.warnings:
+            print(f"Warning: {warning}", file=sys.stderr)
+        for image in embedded.skipped:
+            print(f"Skipped {image.path}: {image.reason}", file=sys.stderr)
+    print(
+        f"{sum(len(part.paths) for part in parts)} images embedded, "
+        f"{sum(part.num_computed for part in parts)} of them now, "
+        f"{sum(len(part.skipped) for part in parts)} skipped"
+    )
+
+
+def _own_workdir(
+    values: flags.FlagValues, settings: dict[str, Any], checkpoints: Path
+) -> None:
+    """Make the workdir that of this run; of other settings it loses its files."""
+    was = prepare_workdir(
+        values.workdir, settings, overwrite=values.overwrite, outputs=OUTPUT_FILES
+    )
+    if was == "replaced" and checkpoints.exists():
+        shutil.rmtree(checkpoints)
+
+
+def train(values: flags.FlagValues, *, score: bool) -> ClusterResult:
+    """Cluster a folder or data set and write all files of the run.
+
+    Args:
+      values: Parsed flags. Where there are labels, the run without text is trained
+        as well, to compare; the labels themselves are not read.
+      score: Whether the run is scored at the end, if there are labels.
+
+    Returns:
+      What was written.
+
+    Raises:
+      InputError: A flag or the input is wrong, or nothing can be written.
+    """
+    check_given(values, "workdir")
+    config = read_config(values)
+    _check_encoder(config)
+    given = open_input(values, config)
+    cache_dir = Path(values.workdir) / CACHE_FOLDER
+    checkpoint_dir = Path(values.workdir) / "checkpoints"
+    on_first_host(lambda: _own_workdir(values, given.settings, checkpoint_dir))
+    with RunLog(values.workdir) if is_first_host() else nullcontext() as log:
+        with Terminal(log) as terminal:
+            result = cluster(
+                given.images,
+                config=given.config,
+                cache_dir=cache_dir,
+                checkpoint_dir=checkpoint_dir,
+                baselines=given.is_scored,
+                listener=terminal,
+            )
+            # The images are part of what the workdir belongs to.
+            about = {"data": given.about} if given.about else {}
+            metrics = {**about, **result.metrics}
+            result = replace(result, config=given.settings, metrics=metrics)
+            if score:
+                result = score_run(
+                    result, given, cache_dir=cache_dir, terminal=terminal
+                )
+        write = partial(
+            write_outputs,
+            result,
+            values.workdir,
+            load_image=given.thumbnails(result.paths),
+            command=_command(values),
+            thumbnails=values.thumbnails or "embed",
+        )
+        on_first_host(write)
+        if log is not None:
+            log.write("end", status=result.status, metrics=result.metrics)
+    return result
+
+
+def score_by_folders(result: ClusterResult) -> ClusterResult:
+    """Score a result against the names of its images' folders.
+
+    Args:
+      result: A finished run.
+
+    Returns:
+      The same with scores among its metrics.
+    """
+    labels, names = folder_labels(result.paths)
+    return score_result(result, np.asarray(labels), names)
+
+
+def print_scores(scores: dict[str, dict[str, float]]) -> None:
+    """Print one line of scores a method.
+
+    Args:
+      scores: Scores by method.
+    """
+    for name, own in scores.items():
+        print(f"  {name}: " + ", ".join(f"{m} {v:.3f}" for m, v in own.items()))
+
+
+def print_result(result: ClusterResult, workdir: str) -> None:
+    """Print what came out of a run, and where it is.
+
+    Args:
+      result: The run.
+      workdir: Its folder.
+    """
+    if not is_first_host():
+        return
+    for warning in result.warnings:
+        print(f"Warning: {warning}", file=sys.stderr)
+    skipped = f", {len(result.skipped)} skipped" if result.skipped else ""
+    print(f"{len(result.paths)} images in {len(result.clusters)} clusters{skipped}")
+    print_scores(result.metrics.get("scores", {}))
+    print(f"Report: {Path(workdir) / 'report.html'}")

@@ -1,0 +1,144 @@
+"""What all launchers do alike: progress, errors in one line, Ctrl-C."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from absl import flags
+
+from mca_jax.checks import InputError
+from mca_jax.interrupts import raise_on_sigterm
+from mca_jax.parallel import join_hosts
+from mca_jax.progress import Progress
+from mca_jax.workdir import RunLog
+
+__all__ = ["Terminal", "parse_flags", "run_job"]
+
+_UNITS = {
+    "Embedding": "images",
+    "Placing nouns": "nouns",
+    "Predicting": "images",
+    "Reading nouns": "nouns",
+    "Training": "passes",
+}
+
+
+class Terminal:
+    """Shows progress on a terminal and writes the log."""
+
+    def __init__(self, log: RunLog | None = None) -> None:
+        """Start without a stage.
+
+        Args:
+          log: Where events go; None keeps none.
+        """
+        self._log = log
+        self._bar: Progress | None = None
+
+    def start(self, stage: str, total: int | None) -> None:
+        """Show that a stage begins.
+
+        Args:
+          stage: Its name.
+          total: Number of its parts, or None if nobody knows.
+        """
+        self.close()
+        self._bar = Progress(stage, total, unit=_UNITS.get(stage, "parts"))
+
+    def advance(self, count: int) -> None:
+        """Show that parts are done.
+
+        Args:
+          count: How many since the last call.
+        """
+        if self._bar is not None:
+            self._bar.update(count)
+
+    def log(self, event: str, values: dict[str, Any]) -> None:
+        """Write a line of the log.
+
+        Args:
+          event: What happened.
+          values: What belongs to it.
+        """
+        if self._log is not None:
+            self._log.write(event, **values)
+        if event == "warning":
+            self._print(f"Warning: {values['text']}")
+        elif event == "resume":
+            done = f"step {values['step']}, pass {values['epoch']}"
+            self._print(f"Training ({values['run']}) goes on from {done}")
+
+    def _print(self, line: str) -> None:
+        # What progress has on its line so far is over.
+        ended = "\n" if sys.stderr.isatty() else ""
+        print(f"{ended}{line}", file=sys.stderr)
+
+    def close(self) -> None:
+        """End the stage that is shown; closing twice is fine."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+    def __enter__(self) -> Terminal:
+        """Return the terminal."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close what is shown."""
+        self.close()
+
+
+def _join_others(values: flags.FlagValues) -> None:
+    """Make this one of several processes, before anything touches a device."""
+    if "coordinator" in values:
+        join_hosts(values.coordinator, values.num_processes, values.process_id)
+
+
+def run_job(job: Callable[[flags.FlagValues], None], argv: list[str]) -> int:
+    """Run a job; bad input is one line and exit status 2.
+
+    Args:
+      job: What to do with the flags.
+      argv: What absl leaves of the command line.
+
+    Returns:
+      Exit status: 0, 2 for bad input, 130 after Ctrl-C, 143 after SIGTERM.
+    """
+    # jax tells at level INFO which accelerators it did not find.
+    logging.getLogger("jax").setLevel(logging.WARNING)
+    raise_on_sigterm()
+    try:
+        if len(argv) > 1:
+            raise InputError(f"Unknown argument {argv[1]!r}; every flag starts with --")
+        _join_others(flags.FLAGS)
+        job(flags.FLAGS)
+    except (InputError, OSError) as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt as error:
+        notes = getattr(error, "__notes__", None)
+        kept = "; ".join(notes or ["embeddings so far are kept in the workdir"])
+        print(f"\nInterrupted: {kept}; run it again to go on", file=sys.stderr)
+        return 128 + getattr(error, "signum", signal.SIGINT)
+    return 0
+
+
+def parse_flags(argv: list[str]) -> list[str]:
+    """Parse the command line; an unknown flag is one line and exit status 2.
+
+    Args:
+      argv: The command line.
+
+    Returns:
+      What is no flag.
+    """
+    try:
+        return flags.FLAGS(argv)
+    except flags.Error as error:
+        print(f"Error: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,100 @@
+"""Who is told what a run is doing, and how long each stage took."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Protocol
+
+__all__ = ["Clock", "Listener", "Silent"]
+
+
+class Listener(Protocol):
+    """Told what a run is doing, for progress and logs."""
+
+    def start(self, stage: str, total: int | None) -> None:
+        """Note that a stage begins.
+
+        Args:
+          stage: Its name, such as ``"Embedding"``.
+          total: Number of its parts, or None if nobody knows.
+        """
+
+    def advance(self, count: int) -> None:
+        """Count parts that are done.
+
+        Args:
+          count: How many since the last call.
+        """
+
+    def log(self, event: str, values: dict[str, Any]) -> None:
+        """Take a line for the log.
+
+        Args:
+          event: What happened.
+          values: What belongs to it.
+        """
+
+
+class Silent:
+    """A listener that tells nobody."""
+
+    def start(self, stage: str, total: int | None) -> None:
+        """Do nothing.
+
+        Args:
+          stage: Not used.
+          total: Not used.
+        """
+
+    def advance(self, count: int) -> None:
+        """Do nothing.
+
+        Args:
+          count: Not used.
+        """
+
+    def log(self, event: str, values: dict[str, Any]) -> None:
+        """Do nothing.
+
+        Args:
+          event: Not used.
+          values: Not used.
+        """
+
+
+class Clock:
+    """Measures the wall time of each stage, and tells the listener of it.
+
+    Attributes:
+      seconds: Wall time of each stage that has ended.
+      listener: Who is told.
+    """
+
+    def __init__(self, listener: Listener | None) -> None:
+        """Start with no stage.
+
+        Args:
+          listener: Who is told; None tells nobody.
+        """
+        self.seconds: dict[str, float] = {}
+        self.listener: Listener = listener or Silent()
+        self._stage, self._since = "", 0.0
+
+    def start(self, stage: str, total: int | None = None) -> None:
+        """End the stage before and begin another.
+
+        Args:
+          stage: Its name.
+          total: Number of its parts, or None if nobody knows.
+        """
+        self.stop()
+        self._stage, self._since = stage, time.monotonic()
+        self.listener.start(stage, total)
+
+    def stop(self) -> None:
+        """End the stage, if one is running."""
+        if self._stage:
+            spent = time.monotonic() - self._since
+            self.seconds[self._stage] = spent
+            self.listener.log("stage", {"stage": self._stage, "seconds": spent})
+            self._stage = ""
