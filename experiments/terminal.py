@@ -122,8 +122,11 @@ def run_job(job: Callable[[flags.FlagValues], None], argv: list[str]) -> int:
         return 2
     except KeyboardInterrupt as error:
         notes = getattr(error, "__notes__", None)
-        kept = "; ".join(notes or ["embeddings so far are kept in the workdir"])
-        print(f"\nInterrupted: {kept}; run it again to go on", file=sys.stderr)
+        kept = "; ".join(
+            notes
+            or ["embeddings so far are kept in the workdir; run it again to go on"]
+        )
+        print(f"\nInterrupted: {kept}", file=sys.stderr)
         return 128 + getattr(error, "signum", signal.SIGINT)
     return 0
 
