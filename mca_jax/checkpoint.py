@@ -375,9 +375,9 @@ def _claim_room(folder: Path, num_bytes: int) -> None:
     claim = folder / "room"
     with claim.open("wb") as file:
         try:
-            # Arrays are written compressed, but not all compress, and beside them
-            # there are some files of a few kilobytes.
-            os.posix_fallocate(file.fileno(), 0, num_bytes + num_bytes // 4 + 2**18)
+            # Not all arrays compress, and there are some small files beside them.
+            if claim_range := getattr(os, "posix_fallocate", None):  # not on macOS
+                claim_range(file.fileno(), 0, num_bytes + num_bytes // 4 + 2**18)
         except OSError as error:
             if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
                 raise

@@ -33,8 +33,9 @@ class NounAttention(nn.Module):
         + \langle W_q u_i, W_k t_j\rangle / \sqrt{d_a})
 
     ``W_k`` starts at zero, so that step 0 is plain softmax retrieval. The null
-    noun has a fixed cosine and a learned offset: a softmax over real nouns
-    alone can't say "none of these".
+    noun has a fixed cosine: a softmax over real nouns alone can't say "none of
+    these". Its offset would be learned, but the objective lets no gradient
+    through the trust, where alone it counts, and so it stays at zero.
 
     Attributes:
       width: ``d_a``, width of queries and keys.
