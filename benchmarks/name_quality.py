@@ -1,0 +1,102 @@
+"""Names of clusters against true classes, beside the noun nearest to the centroid.
+
+python -m benchmarks.name_quality --images=DIR --cache=DIR --classes=caltech40 --seeds=5
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+
+from mca_jax.config import Config, apply_overrides
+from mca_jax.data import find_images, folder_labels
+from mca_jax.encoders import build_encoder
+from mca_jax.encoders.nouns import embed_nouns
+from mca_jax.encoders.store import embed_images
+from mca_jax.evaluation import contingency_table
+from mca_jax.evaluation.evaluator import read_out
+from mca_jax.evaluation.names import score_names
+from mca_jax.semantics import NounTable, load_nouns
+from mca_jax.stages import place_embeddings, prepare, project, split_key, train_heads
+from mca_jax.summary import name_from_readout
+
+__all__ = ["main"]
+
+_CLASSES = Path(__file__).with_name("class_synsets.json")
+
+
+def _run(
+    images: np.ndarray, nouns: jax.Array, table: NounTable, config: Config
+) -> tuple[np.ndarray, dict[str, list[int]]]:
+    """Cluster once; return assignments and the row of each cluster's name."""
+    keys = split_key(config.seed)
+    projected = project(place_embeddings(images, config), nouns, config)
+    prepared = prepare(keys, projected.images, projected.nouns, table, config)
+    trained = train_heads(keys.training, prepared, config)
+    data = prepared.data
+    readout = read_out(
+        trained.heads,
+        trained.fit.params,
+        images=data.images,
+        nouns=data.nouns,
+        noun_neighbors=data.noun_neighbors,
+        noun_similarities=data.noun_similarities,
+    )
+    assignments = readout.probabilities.argmax(axis=1)
+    named = name_from_readout(readout, prepared, table, assignments)
+    photos = np.asarray(data.images)
+    means = np.zeros((config.num_clusters, photos.shape[1]))
+    np.add.at(means, assignments, photos)
+    nearest = (means @ np.asarray(prepared.space.embeddings).T).argmax(axis=1)
+    return assignments, {
+        "headline": [name.headline for name in named],
+        "nearest noun": np.asarray(prepared.space.rows)[nearest].tolist(),
+    }
+
+
+def main() -> None:
+    """Cluster once a seed and print both scores of the names."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--images", type=Path, required=True)
+    parser.add_argument("--cache", type=Path, required=True)
+    parser.add_argument("--classes", required=True, help="entry of class_synsets.json")
+    parser.add_argument("--seeds", type=int, default=5)
+    arguments = parser.parse_args()
+    synsets = json.loads(_CLASSES.read_text())[arguments.classes]
+    table = load_nouns("wordnet")
+    rows = {synset: row for row, synset in enumerate(table.synsets)}
+    scores: dict[str, list[tuple[float, float]]] = {"headline": [], "nearest noun": []}
+    encoder = build_encoder("lite")
+    embedded = embed_images(
+        encoder, find_images(arguments.images), cache_dir=arguments.cache
+    )
+    labels, names = folder_labels(embedded.paths)
+    nouns = jnp.asarray(embed_nouns(encoder, table.names, table.synsets).embeddings)
+    for seed in range(arguments.seeds):
+        config = apply_overrides(
+            Config(), [f"seed={seed}", f"num_clusters={len(names)}"]
+        )
+        assignments, found = _run(embedded.embeddings, nouns, table, config)
+        counts = contingency_table(labels, assignments, len(names), len(names))
+        class_of = dict(zip(*linear_sum_assignment(-counts.T), strict=True))
+        classes = [
+            [rows[each] for each in synsets[names[class_of[index]]] if each in rows]
+            for index in range(len(names))
+        ]
+        for name, heads in found.items():
+            score = score_names(table, heads, classes)
+            scores[name].append((score.related, score.wu_palmer))
+        print(f"seed {seed}: {scores['headline'][-1]}", flush=True)
+    for name, values in scores.items():
+        related, similarity = np.mean(values, axis=0)
+        print(f"| {name} | {100 * related:.1f} % | {similarity:.3f} |")
+
+
+if __name__ == "__main__":
+    main()
