@@ -232,9 +232,14 @@ def prepare(
             sample_size=max(retrieval.kmeans_sample, config.num_clusters),
         )
     mesh = mesh_of(images)
+    # Over several processes jaxlib 0.11 crashes when it compiles the filters for
+    # split rows: there each process filters all nouns, which is the same.
+    placed: Float[Array, "m d"] | Rows = nouns
+    if mesh is not None and jax.process_count() == 1:
+        placed = place_rows(nouns, mesh)
     space = build_semantic_space(
         table,
-        nouns if mesh is None else place_rows(nouns, mesh),
+        placed,
         kmeans.centers,
         nouns_per_center=settings.nouns_per_center,
         min_uniqueness=settings.min_uniqueness,
