@@ -1,4 +1,4 @@
-"""Prediction of photographs against the encoder alone on decoded pixels.
+"""Prediction of photographs, beside embedding them and the encoder alone.
 
 python -m benchmarks.prediction_speed --checkpoint=OUT --images=DIR --count=1000
 """
@@ -17,6 +17,7 @@ import numpy as np
 import mca_jax
 from mca_jax.data import ImageFolder, find_images
 from mca_jax.encoders.rows import compile_rows
+from mca_jax.encoders.store import embed_images
 from mca_jax.prediction import load_encoder
 
 __all__ = ["main"]
@@ -58,20 +59,28 @@ def main() -> None:
     def predict() -> None:
         predictor.predict(folder)
 
+    def embed() -> None:
+        embed_images(encoder, folder, batch_size=_BATCH)
+
     predict()
+    embed()
     tower()
     rates = np.array(
         [
-            (_rate(batches * _BATCH, tower), _rate(len(paths), predict))
+            (
+                _rate(batches * _BATCH, tower),
+                _rate(len(paths), embed),
+                _rate(len(paths), predict),
+            )
             for _ in range(arguments.rounds)
         ]
     )
-    alone, whole = np.median(rates, axis=0)
-    ratio = np.median(rates[:, 1] / rates[:, 0])
-    print(f"encoder alone {alone:.1f} images/s, prediction {whole:.1f} images/s")
-    print(
-        f"median ratio {ratio:.2f} over {arguments.rounds} rounds, {len(paths)} files"
-    )
+    names = ("encoder alone", "embedding of files", "prediction of files")
+    for name, rate in zip(names, np.median(rates, axis=0), strict=True):
+        print(f"{name}: {rate:.1f} images/s")
+    ratios = np.median(rates[:, 2:] / rates[:, :2], axis=0)
+    print(f"prediction against the encoder: {ratios[0]:.2f}")
+    print(f"prediction against embedding: {ratios[1]:.2f}")
 
 
 if __name__ == "__main__":
