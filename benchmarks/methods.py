@@ -19,13 +19,13 @@ from mca_jax.evaluation.baselines import (
     sic_labels,
     text_views,
 )
-from mca_jax.evaluation.evaluator import read_out
 from mca_jax.stages import (
     Prepared,
     Projected,
     place_embeddings,
     prepare,
     project,
+    read_prepared,
     split_key,
     train_heads,
 )
@@ -205,14 +205,7 @@ def run_variant(shared: Shared, config: Config) -> Outcome:
             split_key(config.seed).training, prepared, config, setup=setup
         )
     with _timed(seconds, "read-out"):
-        readout = read_out(
-            trained.heads,
-            trained.fit.params,
-            images=prepared.data.images,
-            nouns=prepared.data.nouns,
-            noun_neighbors=prepared.data.noun_neighbors,
-            noun_similarities=prepared.data.noun_similarities,
-        )
+        readout = read_prepared(trained, prepared)
         label_free = label_free_metrics(readout, prepared, trained.fit)
     return Outcome(
         readout.probabilities.argmax(axis=1).astype(np.int32),

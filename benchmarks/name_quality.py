@@ -20,10 +20,16 @@ from mca_jax.encoders import build_encoder
 from mca_jax.encoders.nouns import embed_nouns
 from mca_jax.encoders.store import embed_images
 from mca_jax.evaluation import contingency_table
-from mca_jax.evaluation.evaluator import read_out
 from mca_jax.evaluation.names import score_names
 from mca_jax.semantics import NounTable, load_nouns
-from mca_jax.stages import place_embeddings, prepare, project, split_key, train_heads
+from mca_jax.stages import (
+    place_embeddings,
+    prepare,
+    project,
+    read_prepared,
+    split_key,
+    train_heads,
+)
 from mca_jax.summary import name_from_readout
 
 __all__ = ["main"]
@@ -39,18 +45,10 @@ def _run(
     projected = project(place_embeddings(images, config), nouns, config)
     prepared = prepare(keys, projected.images, projected.nouns, table, config)
     trained = train_heads(keys.training, prepared, config)
-    data = prepared.data
-    readout = read_out(
-        trained.heads,
-        trained.fit.params,
-        images=data.images,
-        nouns=data.nouns,
-        noun_neighbors=data.noun_neighbors,
-        noun_similarities=data.noun_similarities,
-    )
+    readout = read_prepared(trained, prepared)
     assignments = readout.probabilities.argmax(axis=1)
     named = name_from_readout(readout, prepared, table, assignments)
-    photos = np.asarray(data.images)
+    photos = np.asarray(prepared.data.images)
     means = np.zeros((config.num_clusters, photos.shape[1]))
     np.add.at(means, assignments, photos)
     nearest = (means @ np.asarray(prepared.space.embeddings).T).argmax(axis=1)

@@ -23,7 +23,6 @@ import jax
 import numpy as np
 
 from mca_jax.config import Config, apply_overrides
-from mca_jax.evaluation.evaluator import read_out
 from mca_jax.neighborhood import find_neighborhood
 from mca_jax.parallel import HostRows, mesh_of, place_rows
 from mca_jax.retrieval import spherical_kmeans
@@ -33,6 +32,7 @@ from mca_jax.stages import (
     gather_data,
     place_embeddings,
     project,
+    read_prepared,
     split_key,
     train_heads,
 )
@@ -127,15 +127,7 @@ def _run(stages: _Stages, images: np.ndarray, nouns: np.ndarray, config: Config)
     with stages.stage("training"):
         trained = train_heads(keys.training, prepared, config)
     with stages.stage("read-out"):
-        data = prepared.data
-        read_out(
-            trained.heads,
-            trained.fit.params,
-            images=data.images,
-            nouns=data.nouns,
-            noun_neighbors=data.noun_neighbors,
-            noun_similarities=data.noun_similarities,
-        )
+        read_prepared(trained, prepared)
     recall = near.recall
     found = "exact" if recall is None else f"recall {recall:.3f}"
     place = "host" if isinstance(near.images, HostRows) else "device"

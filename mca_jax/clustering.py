@@ -19,7 +19,6 @@ from mca_jax.embedding import open_encoders, place_nouns
 from mca_jax.encoders import Encoder
 from mca_jax.encoders.store import Embedded, embed_images
 from mca_jax.evaluation import contingency_table, score_clustering
-from mca_jax.evaluation.evaluator import read_out
 from mca_jax.listener import Clock, Listener
 from mca_jax.result import ClusterResult
 from mca_jax.resume import checkpoint_opener, training_identity
@@ -33,6 +32,7 @@ from mca_jax.stages import (
     place_embeddings,
     prepare,
     project,
+    read_prepared,
     split_key,
     train_heads,
 )
@@ -298,14 +298,7 @@ def _cluster_embeddings(
         embedded, texts, table, encoder, config, clock, **training
     )
     clock.start("Naming")
-    readout = read_out(
-        trained.heads,
-        trained.fit.params,
-        images=prepared.data.images,
-        nouns=prepared.data.nouns,
-        noun_neighbors=prepared.data.noun_neighbors,
-        noun_similarities=prepared.data.noun_similarities,
-    )
+    readout = read_prepared(trained, prepared)
     assignments = readout.probabilities.argmax(axis=1).astype(np.int32)
     names = name_from_readout(readout, prepared, table, assignments)
     clusters = describe_clusters(names, readout, prepared, table, assignments)

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from mca_jax.config import Config
+from mca_jax.evaluation.evaluator import Readout, read_out
 from mca_jax.heads import Heads
 from mca_jax.losses import LossWeights, uniform_prior
 from mca_jax.neighborhood import Neighborhood, find_neighborhood, near_images
@@ -52,6 +53,7 @@ __all__ = [
     "place_embeddings",
     "prepare",
     "project",
+    "read_prepared",
     "split_key",
     "train_heads",
 ]
@@ -347,3 +349,24 @@ def train_heads(
         return TrainedHeads(setup.heads, result, setup.constants, None)
     plain = run("consistency only", LossWeights(0.0, 0.0, 0.0, losses.balance))
     return TrainedHeads(setup.heads, result, setup.constants, plain.assignments)
+
+
+def read_prepared(trained: TrainedHeads, prepared: Prepared) -> Readout:
+    """Read the trained networks out over the set that they were trained on.
+
+    Args:
+      trained: From :func:`train_heads`.
+      prepared: What it was given.
+
+    Returns:
+      Assignments and attention of the whole set, on the host.
+    """
+    data = prepared.data
+    return read_out(
+        trained.heads,
+        trained.fit.params,
+        images=data.images,
+        nouns=data.nouns,
+        noun_neighbors=data.noun_neighbors,
+        noun_similarities=data.noun_similarities,
+    )

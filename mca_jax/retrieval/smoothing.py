@@ -19,6 +19,7 @@ from mca_jax.parallel import (
     Table,
     over_devices,
 )
+from mca_jax.parallel.collectives import counted_rows
 
 __all__ = ["smooth_embeddings", "smooth_new"]
 
@@ -36,8 +37,7 @@ def _step_on_devices(
     own: Float[Array, "b d"], near: Int[Array, "b r"], *, axis_name: str, count: int
 ) -> Float[Array, "b d"]:
     everyone = jax.lax.all_gather(own, axis_name, tiled=True)
-    first = jax.lax.axis_index(axis_name) * own.shape[0]
-    counted = first + jnp.arange(own.shape[0]) < count
+    counted = counted_rows(own.shape[0], axis_name, count)
     # What fills up stays zero, and so takes part in no sum.
     return jnp.where(counted[:, None], _step(own, everyone, near), 0.0)
 
