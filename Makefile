@@ -28,6 +28,7 @@ help:
 	@echo "make lint    check style, format and types"
 	@echo "make results IMAGES=folder,folder  score every level, filter and baseline over SEEDS seeds"
 	@echo "             on folders whose sub-folders are classes; writes docs/results.md"
+	@echo "             and docs/convergence.md"
 	@echo "make clean   remove the virtual environment, the demo's output and caches"
 	@echo "PYTHON=path  takes that interpreter, 3.11 or later, for the virtual environment"
 
@@ -81,6 +82,8 @@ results: $(VENV)/.installed-benchmarks
 		--cache="$(RESULTS_DIR)/cache" --out="$(RESULTS_DIR)/runs"
 	@"$(BIN)/python" -m benchmarks.results_page --runs="$(RESULTS_DIR)/runs" \
 		--out=docs/results.md
+	@"$(BIN)/python" -m benchmarks.convergence_page --runs="$(RESULTS_DIR)/runs" \
+		--out=docs/convergence.md
 
 clean:
 	@if [ -e "$(VENV)/pyvenv.cfg" ]; then rm -rf "$(VENV)"; fi

@@ -38,7 +38,7 @@ def main() -> None:
             num_clusters=classes,
             config=config,
             cache_dir=arguments.cache,
-            baselines=True,
+            baselines=["consistency_only"],
         )
         seconds = time.monotonic() - started
         labels, names = folder_labels(result.paths)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeVar
 
@@ -12,16 +12,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.sets import SweepSet
-from mca_jax.config import Config, config_to_dict, fingerprint
-from mca_jax.evaluation.baselines import (
-    image_text_kmeans,
-    raw_kmeans,
-    sic_labels,
-    text_views,
-)
+from mca_jax import baselines
+from mca_jax.config import Config, apply_overrides, config_to_dict, fingerprint
+from mca_jax.evaluation import measure_risk
+from mca_jax.evaluation.comparison import measure_clusters
 from mca_jax.stages import (
     Prepared,
     Projected,
+    find_start,
     place_embeddings,
     prepare,
     project,
@@ -30,13 +28,17 @@ from mca_jax.stages import (
     train_heads,
 )
 from mca_jax.summary import label_free_metrics
-from mca_jax.training import TrainingSetup, build_setup
+from mca_jax.training import FitResult, TrainingSetup, build_setup
 
 __all__ = ["BASELINES", "Outcome", "Shared", "run_baseline", "run_variant"]
 
 Made = TypeVar("Made")
 
-_BASELINE_STREAM = 1
+# What is written of numbers along the way; files stay small.
+_DIGITS = 6
+_FOLLOWED = ("consistency", "confidence", "imbalance", "size_entropy")
+# Compiled once a shape, for all runs of a sweep.
+_measure = jax.jit(measure_risk)
 
 
 class Outcome(NamedTuple):
@@ -44,14 +46,22 @@ class Outcome(NamedTuple):
 
     Attributes:
       assignments: Cluster of each image, int32 ``[n]``.
+      started: The same before any step; None without training.
       label_free: Quantities that need no labels.
+      history: One row a pass, as of ``fit``; none without training.
+      risk: Risk quantities after so many passes, from 0 on; none for baselines.
+      steps_per_pass: Steps of each pass; 0 without training.
       epochs: Passes over the set; 0 without training.
       status: How training ended, or ``"no training"``.
       seconds: Wall time by stage, of shared ones what they took when first done.
     """
 
     assignments: np.ndarray
+    started: np.ndarray | None
     label_free: dict[str, float]
+    history: list[dict[str, float]]
+    risk: list[dict[str, float]]
+    steps_per_pass: int
     epochs: int
     status: str
     seconds: dict[str, float]
@@ -98,6 +108,10 @@ class Shared:
         settings = config_to_dict(config)["semantics"]
         return _key(config.seed, "prepare", self._group_key(config), settings)
 
+    def _start_key(self, config: Config) -> str:
+        settings = (config_to_dict(config)["heads"], config.losses.prior)
+        return _key(config.seed, "start", self._prepare_key(config), *settings)
+
     def project(self, config: Config) -> Projected:
         """Project the images and the nouns.
 
@@ -133,14 +147,20 @@ class Shared:
                 projected.images,
                 projected.nouns,
                 self.given.table,
-                config,
+                even,
                 grouped=grouped,
             )
 
+        # The start is another stage: settings that choose another share all else.
+        even = apply_overrides(config, ["losses.prior=uniform"])
         prepared = self._once(self._prepare_key(config), make)
         # Other settings of semantics take neighbours and k-means over from here.
         self._made.setdefault(group_key, prepared)
-        return prepared
+        start = self._once(
+            self._start_key(config),
+            lambda: find_start(prepared.data, prepared.kmeans, config),
+        )
+        return prepared._replace(start=start)
 
     def setup(self, config: Config) -> TrainingSetup:
         """Build networks and compiled steps.
@@ -152,7 +172,7 @@ class Shared:
           What runs that differ in those weights alone share.
         """
         settings = config_to_dict(config)
-        weights = ("instance", "prototype", "semantic", "balance")
+        weights = ("instance", "prototype", "semantic", "balance", "prior")
         losses = {k: v for k, v in settings["losses"].items() if k not in weights}
         parts = (self._prepare_key(config), losses, settings["heads"])
         key = _key(config.seed, "setup", *parts, settings["train"])
@@ -173,6 +193,7 @@ class Shared:
         return {
             "projection": self.seconds[self._project_key(config)],
             "neighbours": self.seconds[self._prepare_key(config)],
+            "start": self.seconds[self._start_key(config)],
         }
 
     def forget_seed(self) -> None:
@@ -188,6 +209,56 @@ def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
     seconds[stage] = time.perf_counter() - started
 
 
+def _rounded(row: Mapping[str, float]) -> dict[str, float]:
+    return {name: float(f"{value:.{_DIGITS}g}") for name, value in row.items()}
+
+
+class _RiskWatch:
+    """Measures the risk quantities after each pass, and what that takes.
+
+    Attributes:
+      rows: One a pass, with the number of passes made as ``epoch``.
+      started: Cluster of each image before any step.
+      seconds: Time spent here, which is none of the method's.
+    """
+
+    def __init__(self, setup: TrainingSetup, prepared: Prepared) -> None:
+        self.rows: list[dict[str, float]] = []
+        self.started: np.ndarray | None = None
+        self.seconds = 0.0
+        self._setup, self._data = setup, prepared.data
+
+    def __call__(self, epoch: int, params: Any) -> None:
+        started = time.perf_counter()
+        images = jnp.asarray(np.asarray(self._data.images))
+        logits = self._setup.heads.image_logits(params, images)
+        if self.started is None:
+            self.started = np.asarray(logits).argmax(axis=1).astype(np.int32)
+        near = jnp.asarray(np.asarray(self._data.image_neighbors))
+        risk = jax.device_get(_measure(jax.nn.softmax(logits, axis=-1), near))
+        row = {name: float(getattr(risk, name)) for name in _FOLLOWED}
+        self.rows.append({"epoch": float(epoch), **_rounded(row)})
+        self.seconds += time.perf_counter() - started
+
+
+def _steps_per_pass(prepared: Prepared, config: Config) -> int:
+    count = prepared.data.images.shape[0]
+    return count // min(config.train.batch_size, count)
+
+
+def _measured(
+    assignments: np.ndarray, prepared: Prepared, config: Config
+) -> dict[str, float]:
+    near = np.asarray(prepared.data.image_neighbors)
+    return measure_clusters(
+        assignments, prepared.data.images, near, num_clusters=config.num_clusters
+    )
+
+
+def _history(fit: FitResult | None) -> list[dict[str, float]]:
+    return [] if fit is None else [_rounded(row) for row in fit.history]
+
+
 def run_variant(shared: Shared, config: Config) -> Outcome:
     """Train and read out under some settings.
 
@@ -200,101 +271,40 @@ def run_variant(shared: Shared, config: Config) -> Outcome:
     """
     prepared, setup = shared.prepare(config), shared.setup(config)
     seconds = shared.shared_seconds(config)
+    watch = _RiskWatch(setup, prepared)
     with _timed(seconds, "training"):
         trained = train_heads(
-            split_key(config.seed).training, prepared, config, setup=setup
+            split_key(config.seed).training,
+            prepared,
+            config,
+            on_weights=watch,
+            setup=setup,
         )
+    seconds["training"] -= watch.seconds
     with _timed(seconds, "read-out"):
         readout = read_prepared(trained, prepared)
         label_free = label_free_metrics(readout, prepared, trained.fit)
+    assignments = readout.probabilities.argmax(axis=1).astype(np.int32)
     return Outcome(
-        readout.probabilities.argmax(axis=1).astype(np.int32),
-        label_free,
+        assignments,
+        watch.started,
+        {**_measured(assignments, prepared, config), **label_free},
+        _history(trained.fit),
+        watch.rows,
+        _steps_per_pass(prepared, config),
         len(trained.fit.history),
         trained.fit.status.value,
         seconds,
     )
 
 
-def _baseline_key(config: Config) -> jax.Array:
-    return jax.random.fold_in(split_key(config.seed).kmeans, _BASELINE_STREAM)
-
-
-def _raw_kmeans(shared: Shared, config: Config) -> Outcome:
-    seconds: dict[str, float] = {}
-    with _timed(seconds, "k-means"):
-        found = raw_kmeans(
-            _baseline_key(config),
-            shared.given.embeddings,
-            num_clusters=config.num_clusters,
-            num_restarts=config.retrieval.kmeans_restarts,
-        )
-        assignments = np.asarray(found.assignments)
-    objective = {"kmeans_objective": float(found.objective)}
-    return Outcome(assignments, objective, 0, "no training", seconds)
-
-
-def _kmeans(shared: Shared, config: Config) -> Outcome:
-    found = shared.prepare(config).kmeans
-    objective = {"kmeans_objective": float(found.objective)}
-    seconds = shared.shared_seconds(config)
-    return Outcome(np.asarray(found.assignments), objective, 0, "no training", seconds)
-
-
-def _image_text_kmeans(shared: Shared, config: Config) -> Outcome:
-    data = shared.prepare(config).data
-    seconds = shared.shared_seconds(config)
-    similarities = np.asarray(data.noun_similarities)
-    spread = max(float(similarities.std()), 1e-6)
-    with _timed(seconds, "k-means"):
-        views = text_views(
-            data.nouns,
-            jnp.asarray(np.asarray(data.noun_neighbors)),
-            jnp.asarray(similarities),
-            temperature=config.heads.attention_temperature * spread,
-        )
-        found = image_text_kmeans(
-            _baseline_key(config),
-            jnp.asarray(np.asarray(data.images)),
-            views,
-            num_clusters=config.num_clusters,
-            num_restarts=config.retrieval.kmeans_restarts,
-        )
-        assignments = np.asarray(found.assignments)
-    objective = {"kmeans_objective": float(found.objective)}
-    return Outcome(assignments, objective, 0, "no training", seconds)
-
-
-def _sic(shared: Shared, config: Config) -> Outcome:
-    prepared = shared.prepare(config)
-    seconds = shared.shared_seconds(config)
-    with _timed(seconds, "training"):
-        found = sic_labels(
-            split_key(config.seed).training,
-            prepared.data,
-            prepared.kmeans.centers,
-            initial_scale=config.heads.initial_scale,
-            num_epochs=config.train.epochs,
-            batch_size=config.train.batch_size,
-            learning_rate=config.train.learning_rate,
-        )
-    label_free = {"loss": found.history[-1]["loss"]}
-    status = found.status.value
-    return Outcome(
-        np.asarray(found.assignments), label_free, len(found.history), status, seconds
-    )
-
-
-BASELINES: dict[str, tuple[Callable[[Shared, Config], Outcome], str]] = {
-    "kmeans-raw": (_raw_kmeans, "spherical k-means on the encoder's embeddings"),
-    "kmeans": (_kmeans, "spherical k-means where the method starts from"),
-    "kmeans-image-text": (
-        _image_text_kmeans,
-        "spherical k-means on image and retrieved text, as TAC without training",
-    ),
-    "sic-style": (_sic, "SIC's loss with this project's head and optimiser"),
+BASELINES = {
+    name.replace("_", "-"): about
+    for name, about in baselines.BASELINES.items()
+    # Here it is the variant "none".
+    if name != "consistency_only"
 }
-"""Every baseline by its name: the function and what it is."""
+"""Every baseline by its name, and what it is."""
 
 
 def run_baseline(shared: Shared, name: str, config: Config) -> Outcome:
@@ -308,5 +318,28 @@ def run_baseline(shared: Shared, name: str, config: Config) -> Outcome:
     Returns:
       Clusters; it takes no labels either.
     """
-    method, _ = BASELINES[name]
-    return method(shared, config)
+    prepared = shared.prepare(config)
+    # Raw embeddings are clustered as they are.
+    seconds = {} if name == "kmeans-raw" else shared.shared_seconds(config)
+    with _timed(seconds, "clustering"):
+        found = baselines.run_baseline(
+            name.replace("-", "_"), shared.given.embeddings, prepared, config
+        )
+    fit = found.fit
+    label_free = _measured(found.assignments, prepared, config)
+    if found.kmeans_objective is not None:
+        label_free["kmeans_objective"] = found.kmeans_objective
+    if fit is not None:
+        label_free["loss"] = fit.history[-1]["loss"]
+        label_free["rate_exponent"] = fit.rate_exponent
+    return Outcome(
+        found.assignments,
+        None,
+        label_free,
+        _history(fit),
+        [],
+        0 if fit is None else _steps_per_pass(prepared, config),
+        0 if fit is None else len(fit.history),
+        "no training" if fit is None else fit.status.value,
+        seconds,
+    )

@@ -9,81 +9,36 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.bars import Bar, draw_bars
+from benchmarks.groups import ORDER, group_runs, origin_lines
 from benchmarks.methods import BASELINES
 from benchmarks.page_sections import (
     choice_section,
     correlation_section,
-    long_tail_section,
     published_section,
-    setbacks_section,
     table_of_set,
 )
 from benchmarks.runs import Run, load_runs
 from benchmarks.summaries import mean_spread
-from benchmarks.sweep import REFERENCES
 from benchmarks.variants import VARIANTS
+from benchmarks.verdicts import (
+    goals_section,
+    long_tail_section,
+    negative_section,
+    rivals_section,
+)
 from mca_jax.checks import InputError
 from mca_jax.workdir import write_file
 
 __all__ = ["main", "render_page", "render_picture"]
 
-_ORDER = [*VARIANTS, *BASELINES, *REFERENCES]
 
-
-def _group(runs: Iterable[Run]) -> dict[str, dict[str, list[Run]]]:
-    """Runs by set and variant; sets by name, variants in the order of the sweep."""
-    groups: dict[str, dict[str, list[Run]]] = {}
-    rank = {name: place for place, name in enumerate(_ORDER)}
-    # Long-tailed draws after the set that they are of, by rising ratio.
-    ordered = sorted(
-        (run for run in runs if run["variant"] in rank),
-        key=lambda r: (r["base"], r["ratio"], rank[r["variant"]], r["seed"]),
-    )
-    for run in ordered:
-        groups.setdefault(run["set"], {}).setdefault(run["variant"], []).append(run)
-    for name, by_variant in groups.items():
-        for variant, line in by_variant.items():
-            if len({run["settings"] for run in line}) > 1:
-                raise InputError(
-                    f"Expected runs of {variant} on {name} with the same settings, "
-                    "found several; run the sweep again with as many --seeds, or into "
-                    "another --out"
-                )
-    return groups
-
-
-def _head(runs: Sequence[Run], picture: str) -> list[str]:
-    """How the numbers came about."""
-
-    def different(values: Iterable[str]) -> str:
-        return "; ".join(dict.fromkeys(values))
-
-    machines = different(
-        f"{run['hardware']['cpu']}, {run['hardware']['cores']} cores, "
-        f"{run['hardware']['num_devices']} x {run['hardware']['device']}"
-        for run in runs
-    )
-    versions = different(
-        ", ".join(f"{name} {number}" for name, number in run["versions"].items())
-        for run in runs
-    )
-    commands = dict.fromkeys(run["command"] for run in runs)
+def _read_so() -> list[str]:
+    """How the numbers are to be read."""
     return [
-        "# Results",
-        "",
-        "Made from run files by `python -m benchmarks.results_page`; not edited by "
-        "hand. The runs come from",
-        "",
-        "```",
-        *commands,
-        "```",
-        "",
-        f"on {machines}; {versions}.",
-        "",
         "Scores are in percent, mean over seeds with the standard deviation in "
         "brackets. The number of clusters is that of the classes. Labels are read "
         "only to score a finished run: no epoch, seed or setting of a table is chosen "
@@ -91,9 +46,9 @@ def _head(runs: Sequence[Run], picture: str) -> list[str]:
         "Seconds are those of the stages from embeddings to clusters; stages that "
         "runs share count for each of them, and the first of those that share "
         "compiled steps pays for compiling. Memory is the peak of the whole process "
-        "during a run.",
-        "",
-        f"![Accuracy by variant and set]({picture})",
+        "during a run. The sections after the tables are worked out from the same "
+        "runs; [convergence.md](convergence.md) has their gradients and risk "
+        "quantities.",
         "",
     ]
 
@@ -112,21 +67,19 @@ def render_page(runs: Sequence[Run], *, picture: str) -> str:
       InputError: There is no run to show, or runs of one line were made with
         different settings.
     """
-    groups = _group(runs)
-    if not groups:
-        raise InputError("Expected run files of the sweep, found none; see --runs")
-    shown = [run for by in groups.values() for each in by.values() for run in each]
-    lines = _head(shown, picture)
-    about = {name: variant.about for name, variant in VARIANTS.items()}
-    about |= {name: what for name, (_, what) in BASELINES.items()}
+    groups = group_runs(runs)
+    about = {name: variant.about for name, variant in VARIANTS.items()} | BASELINES
     about["zero-shot"] = "**uses the class names**: nearest true name"
     about["linear-probe"] = "**uses labels**: half of them fitted, the rest scored"
+    used = {name for by in groups.values() for name in by}
+    lines = ["# Results", "", *origin_lines(groups, "benchmarks.results_page")]
+    lines += [*_read_so(), f"![Accuracy by variant and set]({picture})", ""]
     for name, by_variant in groups.items():
         lines += table_of_set(name, by_variant)
-    used = {name for by in groups.values() for name in by}
     lines += ["## What the lines are", ""]
-    lines += [f"- `{name}`: {about[name]}." for name in _ORDER if name in used]
-    lines += ["", *setbacks_section(groups), *long_tail_section(groups)]
+    lines += [f"- `{name}`: {about[name]}." for name in ORDER if name in used]
+    lines += ["", *goals_section(groups), *rivals_section(groups)]
+    lines += [*negative_section(groups), *long_tail_section(groups)]
     lines += [*correlation_section(groups), *choice_section(groups)]
     lines += published_section(groups)
     return "\n".join(lines).rstrip() + "\n"
@@ -152,7 +105,7 @@ def render_picture(runs: Sequence[Run]) -> str:
     Raises:
       InputError: Runs of one line were made with different settings.
     """
-    panels = {name: _bars(by_variant) for name, by_variant in _group(runs).items()}
+    panels = {name: _bars(by_variant) for name, by_variant in group_runs(runs).items()}
     about = "Mean accuracy in percent by variant and set, with the standard deviation"
     return draw_bars(panels, about=about)
 

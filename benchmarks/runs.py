@@ -34,6 +34,7 @@ _KEYS = frozenset(
     {
         *("set", "base", "ratio", "variant", "kind", "seed", "uses_labels"),
         *("scores", "label_free", "epochs", "status", "seconds", "peak_gib"),
+        *("history", "risk", "steps_per_pass", "start_acc"),
         *("num_images", "num_clusters", "overrides", "identity", "settings", "command"),
         *("hardware", "versions", "encoder"),
     }

@@ -1,41 +1,49 @@
-"""Time and peak memory of each stage from embeddings to clusters, by size.
+r"""Time and peak memory of the whole job from embeddings to written files, by size.
 
-python -m benchmarks.scale --images=50000 --width=512 --clusters=100
+python -m benchmarks.scale --images=1000000 --cache=CACHE --set=train.epochs=2 \
+  --set=train.batch_size=4096 --set=retrieval.kmeans_restarts=2 \
+  --set=losses.prior=uniform --set=semantics.nouns_per_center=320
 
-The embeddings are synthetic: unit vectors around as many centres as clusters are
-asked for, with nouns around the same centres and others around none. They say how
-the stages grow, nothing of quality.
+Embeddings are made from real ones: `CACHE` is a folder of embeddings that a run of
+the launcher left (take a copy). Rows are drawn from it with replacement and jittered
+by Gaussian noise of the real rows' own covariance times `--jitter` squared; then they
+are unit vectors again. Before, images and nouns move to the `--width` axes that hold
+most of the real images, the first right singular vectors of their table: real
+embeddings are another width. So copies of one image are neighbours, not equals, and
+the set has the spread and the axes of the real one; it has no more than its kinds of
+images. The vocabulary is the real one, as the same encoder places it. Without
+`--cache` all is made up: unit vectors around as many centres as clusters are asked
+for, with nouns around the same centres and others around none.
+
+The images are a `.npy` file, opened memory-mapped as a user's may be. The job is that
+of the launchers without their encoder: `mca_jax.cluster` with checkpoints, and
+`write_outputs`. Give each size a process of its own: peak memory is the process's, as
+the system counts it, pages of mapped files that it holds among them.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import resource
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 from pathlib import Path
+from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
+import mca_jax
 from mca_jax.config import Config, apply_overrides
-from mca_jax.neighborhood import find_neighborhood
-from mca_jax.parallel import HostRows, mesh_of, place_rows
-from mca_jax.retrieval import spherical_kmeans
-from mca_jax.semantics import build_semantic_space
+from mca_jax.encoders import build_encoder
+from mca_jax.encoders.cache import EmbeddingCache
+from mca_jax.encoders.nouns import embed_nouns
+from mca_jax.outputs import write_outputs
+from mca_jax.semantics import NounTable, load_nouns
 from mca_jax.semantics.vocabulary import parse_vocabulary
-from mca_jax.stages import (
-    gather_data,
-    place_embeddings,
-    project,
-    read_prepared,
-    split_key,
-    train_heads,
-)
 
 __all__ = ["main"]
 
@@ -44,94 +52,170 @@ _NOISE = 1.0
 _GIB = 2**30
 
 
-def _peak_gib() -> float:
-    """Largest resident memory so far; the system counts it in KiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / _GIB
+class _Seeds(NamedTuple):
+    """What a set of any size is made from.
+
+    Attributes:
+      rows: Vectors that images are drawn from, ``[s, d]``.
+      spread: Factor of the jitter's covariance, ``[d, d]``.
+      nouns: Unit vectors, ``[m, d]``.
+      table: Their names.
+      about: One line that says so.
+    """
+
+    rows: np.ndarray
+    spread: np.ndarray
+    nouns: np.ndarray
+    table: NounTable
+    about: str
+
+
+def _status(name: str) -> float:
+    """A line of what the system says of this process, in GiB."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(f"{name}:"):
+            return int(line.split()[1]) * 1024 / _GIB
+    raise LookupError(name)
 
 
 class _Stages:
-    """Seconds and peak memory of each stage, printed as they end."""
+    """A listener that notes seconds and peak memory of each stage."""
 
     def __init__(self) -> None:
-        self.rows: list[dict[str, float | str]] = []
+        self.rows: list[dict[str, Any]] = []
+        self.peak = 0.0
+        self._stage, self._since, self._worked = "", 0.0, 0.0
 
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        start = time.perf_counter()
-        yield
-        seconds, peak = time.perf_counter() - start, _peak_gib()
-        row = {"stage": name, "seconds": round(seconds, 2), "peak_gib": round(peak, 2)}
+    def start(self, stage: str, total: int | None) -> None:
+        self.stop()
+        self._reset()
+        self._stage, self._since = stage, time.perf_counter()
+        self._worked = time.process_time()
+
+    def advance(self, count: int) -> None:
+        pass
+
+    def log(self, event: str, values: dict[str, Any]) -> None:
+        if event == "warning":
+            print(f"warning: {values}", flush=True)
+
+    def stop(self) -> None:
+        """End the stage, if one is running."""
+        if not self._stage:
+            return
+        seconds, peak = time.perf_counter() - self._since, self._peak()
+        worked = time.process_time() - self._worked
+        self.peak = max(self.peak, peak)
+        held = _status("RssAnon") if os.path.exists("/proc/self/status") else peak
+        row = {
+            "stage": self._stage,
+            "seconds": round(seconds, 1),
+            "cpu_seconds": round(worked, 1),
+            "peak_gib": round(peak, 2),
+            "anonymous_at_end_gib": round(held, 2),
+        }
         self.rows.append(row)
-        print(f"{name:<22}{seconds:9.1f} s{peak:9.2f} GiB", flush=True)
+        print(
+            f"{self._stage:<20}{seconds:8.1f} s {worked:8.1f} s of CPU, peak "
+            f"{peak:5.2f} GiB, {held:5.2f} GiB not of files at its end",
+            flush=True,
+        )
+        self._stage = ""
+
+    def _reset(self) -> None:
+        """Begin a new peak, where the system can."""
+        with suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5")
+
+    def _peak(self) -> float:
+        try:
+            return _status("VmHWM")
+        except OSError:
+            return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / _GIB
 
 
 def _unit(rows: np.ndarray) -> np.ndarray:
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
-def _write_images(path: Path, centers: np.ndarray, count: int) -> np.ndarray:
-    """Write vectors around the centres block by block; return the file's map."""
-    shape = (count, centers.shape[1])
-    table = np.lib.format.open_memmap(path, "w+", np.float32, shape)
+def _real_seeds(folder: str, width: int, jitter: float) -> _Seeds:
+    """Real rows and nouns on the axes that hold most of the images."""
+    encoder, table = build_encoder("lite"), load_nouns("wordnet")
+    key = encoder.image_fingerprint or encoder.fingerprint
+    cache = EmbeddingCache(folder, encoder.name, key)
+    found = [cache.get(digest) for digest in sorted(cache.digests)]
+    if not found:
+        raise SystemExit(f"No embeddings of {encoder.name} in {folder!r}")
+    real = np.stack([row for row in found if row is not None])
+    # Right singular vectors, the strongest first.
+    axes = np.linalg.eigh(real.T @ real)[1][:, ::-1][:, :width].astype(np.float32)
+    rows = real @ axes
+    kept = float((rows**2).sum() / (real**2).sum())
+    nouns = embed_nouns(encoder, table.names, table.synsets).embeddings @ axes
+    variances, directions = np.linalg.eigh(np.cov(_unit(rows).T))
+    spread = directions * np.sqrt(np.maximum(variances, 0.0)) * jitter
+    about = (
+        f"{len(real)} real embeddings, {real.shape[1]} wide, on their {width} first "
+        f"axes ({100 * kept:.1f} % of their squared length); drawn with replacement, "
+        f"jitter {jitter} of their standard deviation on every axis"
+    )
+    return _Seeds(_unit(rows), spread.T.astype(np.float32), _unit(nouns), table, about)
+
+
+def _made_up_seeds(clusters: int, width: int, nouns: int) -> _Seeds:
+    """Centres, and half the nouns around them, the others anywhere."""
+    random = np.random.default_rng(0)
+    centers = _unit(random.normal(size=(clusters, width))).astype(np.float32)
+    scale = _NOISE / np.sqrt(width)
+    vectors = random.normal(size=(nouns, width)).astype(np.float32) * scale
+    near = np.arange(nouns // 2)
+    vectors[near] += centers[near % clusters]
+    spread = np.eye(width, dtype=np.float32) * scale
+    names = "\n".join(f"noun{index}" for index in range(nouns))
+    table = parse_vocabulary(names, "nouns")
+    return _Seeds(centers, spread, _unit(vectors), table, "made-up embeddings")
+
+
+def _write_images(path: Path, seeds: _Seeds, count: int) -> np.ndarray:
+    """Write jittered vectors block by block; return the file's map."""
     random = np.random.default_rng(1)
-    scale = _NOISE / np.sqrt(shape[1])
+    width = seeds.rows.shape[1]
+    table = np.lib.format.open_memmap(path, "w+", np.float32, (count, width))
     for start in range(0, count, _BLOCK):
-        rows = np.arange(start, min(start + _BLOCK, count))
-        noise = random.normal(size=(len(rows), shape[1])) * scale
-        table[rows] = _unit(centers[rows % len(centers)] + noise)
+        size = min(_BLOCK, count - start)
+        drawn = seeds.rows[random.integers(len(seeds.rows), size=size)]
+        noise = random.standard_normal((size, width), np.float32) @ seeds.spread
+        table[start : start + size] = _unit(drawn + noise)
     table.flush()
     del table
     return np.load(path, mmap_mode="r")
 
 
-def _make_nouns(centers: np.ndarray, count: int) -> np.ndarray:
-    """Half the nouns around the centres, the others anywhere."""
-    random = np.random.default_rng(2)
-    scale = _NOISE / np.sqrt(centers.shape[1])
-    nouns = random.normal(size=(count, centers.shape[1])).astype(np.float32) * scale
-    near = np.arange(count // 2)
-    nouns[near] += centers[near % len(centers)]
-    return _unit(nouns)
-
-
-def _run(stages: _Stages, images: np.ndarray, nouns: np.ndarray, config: Config) -> str:
-    """Do the whole job; say where the images were."""
-    table = parse_vocabulary("\n".join(f"noun{i}" for i in range(len(nouns))), "nouns")
-    keys = split_key(config.seed)
-    with stages.stage("place and project"):
-        placed = place_embeddings(images, config)
-        projected = project(placed, jax.numpy.asarray(nouns), config)
-        del placed
-    mesh = mesh_of(projected.images)
-    with stages.stage("neighbours"):
-        near = find_neighborhood(projected.images, config)
-        jax.block_until_ready(near.neighbors.indices)
-    with stages.stage("k-means"):
-        kmeans = spherical_kmeans(
-            keys.kmeans,
-            near.images,
-            num_clusters=config.num_clusters,
-            num_restarts=config.retrieval.kmeans_restarts,
-            sample_size=max(config.retrieval.kmeans_sample, config.num_clusters),
-        )
-        jax.block_until_ready(kmeans.centers)
-    with stages.stage("semantic space"):
-        space = build_semantic_space(
-            table,
-            projected.nouns if mesh is None else place_rows(projected.nouns, mesh),
-            kmeans.centers,
-            nouns_per_center=config.semantics.nouns_per_center,
-        )
-    with stages.stage("nouns of images"):
-        prepared = gather_data(near.images, kmeans, space, config, near)
-    with stages.stage("training"):
-        trained = train_heads(keys.training, prepared, config)
-    with stages.stage("read-out"):
-        read_prepared(trained, prepared)
-    recall = near.recall
-    found = "exact" if recall is None else f"recall {recall:.3f}"
-    place = "host" if isinstance(near.images, HostRows) else "device"
-    return f"images on the {place}, neighbours {found}, {len(space.rows)} nouns kept"
+def _run(
+    stages: _Stages, images: np.ndarray, seeds: _Seeds, config: Config, workdir: Path
+) -> str:
+    """Do the whole job; say what came out."""
+    result = mca_jax.cluster(
+        image_embeddings=images,
+        noun_embeddings=seeds.nouns,
+        nouns=seeds.table,
+        config=config,
+        checkpoint_dir=workdir / "checkpoints",
+        listener=stages,
+    )
+    stages.start("Writing", None)
+    written = write_outputs(result, workdir)
+    stages.stop()
+    size = sum(path.stat().st_size for path in written.values()) / 1e9
+    measured = result.metrics["label_free"]
+    recall = measured.get("neighbor_recall")
+    found = "exact" if recall is None else f"approximate, recall {recall:.3f}"
+    used = sum(1 for each in result.clusters if each.size)
+    return (
+        f"neighbours {found}; {result.audit['kept']} nouns kept of "
+        f"{len(seeds.table.names)}; {used} clusters used; training {result.status} "
+        f"after {len(result.history)} passes; {size:.2f} GB written"
+    )
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -147,27 +231,46 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--images", type=int, default=1_000_000)
     parser.add_argument("--width", type=int, default=512)
     parser.add_argument("--clusters", type=int, default=1000)
-    parser.add_argument("--nouns", type=int, default=82_115)
+    parser.add_argument("--cache", default=None, help="of a run, or made-up vectors")
+    parser.add_argument("--jitter", type=float, default=0.5)
+    parser.add_argument("--nouns", type=int, default=82_115, help="made-up ones")
+    parser.add_argument(
+        "--memory", type=float, default=8.0, help="GiB of the machine that is meant"
+    )
     parser.add_argument("--set", action="append", default=[], help="train.epochs=3")
-    parser.add_argument("--folder", default=None, help="for the embeddings' file")
+    parser.add_argument("--folder", default=None, help="for the files of the run")
     parser.add_argument("--json", default=None, help="file for the numbers")
     given = parser.parse_args(argv)
-    config = apply_overrides(Config(num_clusters=given.clusters), given.set)
-    random = np.random.default_rng(0)
-    centers = _unit(random.normal(size=(given.clusters, given.width)))
+    config = apply_overrides(
+        Config(num_clusters=given.clusters),
+        # What the default takes on such a machine.
+        [f"train.memory_budget_gib={given.memory / 2}", *given.set],
+    )
     stages = _Stages()
     start = time.perf_counter()
     with tempfile.TemporaryDirectory(dir=given.folder) as folder:
-        images = _write_images(Path(folder) / "images.npy", centers, given.images)
-        nouns = _make_nouns(centers, given.nouns)
+        if given.cache:
+            seeds = _real_seeds(given.cache, given.width, given.jitter)
+        else:
+            seeds = _made_up_seeds(given.clusters, given.width, given.nouns)
+        images = _write_images(Path(folder) / "images.npy", seeds, given.images)
         made = time.perf_counter() - start
-        print(f"{given.images} x {given.width} made in {made:.1f} s", flush=True)
+        print(f"{given.images} x {given.width} made in {made:.1f} s: {seeds.about}")
+        workdir = Path(folder) / "OUT"
+        workdir.mkdir()
         start = time.perf_counter()
-        about = _run(stages, images, nouns, config)
+        about = _run(stages, images, seeds, config, workdir)
     seconds = time.perf_counter() - start
-    print(f"whole job {seconds:.1f} s, peak {_peak_gib():.2f} GiB; {about}")
+    print(f"whole job {seconds:.1f} s, peak {stages.peak:.2f} GiB; {about}")
     if given.json:
-        numbers = {"arguments": vars(given), "stages": stages.rows, "about": about}
+        numbers = {
+            "arguments": vars(given),
+            "seeds": seeds.about,
+            "seconds": round(seconds, 1),
+            "peak_gib": round(stages.peak, 2),
+            "stages": stages.rows,
+            "about": about,
+        }
         Path(given.json).write_text(json.dumps(numbers, indent=2) + "\n")
     return 0
 

@@ -22,6 +22,7 @@ __all__ = [
     "correlate",
     "mean_spread",
     "paired_difference",
+    "spearman",
 ]
 
 RULES: Mapping[str, int] = {
@@ -29,6 +30,8 @@ RULES: Mapping[str, int] = {
     "consistency": 1,
     "confidence": 1,
     "kmeans_objective": 1,
+    "neighbor_agreement": 1,
+    "compactness": 1,
     "imbalance": -1,
 }
 """Scores by which a run may be chosen: 1 takes the largest, -1 the smallest. Fixed
@@ -132,8 +135,15 @@ def paired_difference(
     return Difference(mean_spread(values), p_value)
 
 
-def _spearman(pairs: Sequence[tuple[float, float]]) -> float:
-    """Rank correlation, NaN where it is not defined."""
+def spearman(pairs: Sequence[tuple[float, float]]) -> float:
+    """Compute Spearman's rank correlation.
+
+    Args:
+      pairs: Pairs of values.
+
+    Returns:
+      Rho in [-1, 1]; NaN with fewer than three pairs, or where one side is constant.
+    """
     columns = np.asarray(pairs, float).reshape(-1, 2)
     if len(columns) < 3 or (np.ptp(columns, axis=0) == 0).any():
         return math.nan
@@ -161,10 +171,10 @@ def correlate(runs: Sequence[Run]) -> dict[str, Correlation]:
     found = {}
     for name, groups in pairs.items():
         together = [pair for group in groups.values() for pair in group]
-        within = [_spearman(group) for group in groups.values()]
+        within = [spearman(group) for group in groups.values()]
         within = [rho for rho in within if not math.isnan(rho)]
         mean = float(np.mean(within)) if within else math.nan
-        found[name] = Correlation(_spearman(together), mean, len(together))
+        found[name] = Correlation(spearman(together), mean, len(together))
     # A score that never changes says nothing and comes last.
     strength = {
         name: -1.0 if math.isnan(each.overall) else abs(each.overall)

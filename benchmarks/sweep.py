@@ -121,6 +121,7 @@ def _make_run(
     """Do one run and score it."""
     reset_peak()
     values: dict[str, Any] = {"label_free": {}, "epochs": 0, "status": "no training"}
+    values |= {"history": [], "risk": [], "steps_per_pass": 0, "start_acc": None}
     if plan.kind == "reference":
         found = _reference(shared.given, answers, plan)
         if found is None:
@@ -133,9 +134,11 @@ def _make_run(
             outcome = run_baseline(shared, plan.variant, config)
         # From here on the clusters are what they are.
         scores = Scores(*score_clustering(answers.labels, outcome.assignments))
-        values["label_free"] = outcome.label_free
-        values["epochs"], values["status"] = outcome.epochs, outcome.status
-        values["seconds"] = outcome.seconds
+        values |= outcome._asdict()
+        del values["assignments"], values["started"]
+        if outcome.started is not None:
+            start = score_clustering(answers.labels, outcome.started)
+            values["start_acc"] = start.acc
     return {"scores": scores._asdict(), **values, "peak_gib": peak_gib()}
 
 

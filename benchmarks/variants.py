@@ -61,6 +61,14 @@ def _ablations() -> dict[str, Variant]:
             ("semantics.nouns_per_center=5000",),
             "ten times as many nouns around each centre",
         ),
+        "uniform-prior": (
+            ("losses.prior=uniform",),
+            "clusters are wanted of one size, whatever the set",
+        ),
+        "estimated-prior": (
+            ("losses.prior=estimated",),
+            "clusters are wanted of the sizes that merging finds, whatever the set",
+        ),
         "no-smoothing": (
             ("retrieval.smoothing_steps=0",),
             "images are not moved towards their neighbours",
@@ -78,7 +86,9 @@ def _ablations() -> dict[str, Variant]:
 
 def _table() -> dict[str, Variant]:
     """All variants, the ablation of the levels first."""
-    table = {"none": Variant(_levels(), "consistency and balance alone, no text")}
+    # The choice of another start reads the nouns; this line is to be free of them.
+    free = (*_levels(), "losses.prior=uniform")
+    table = {"none": Variant(free, "consistency and balance alone, no text")}
     for count in (1, 2):
         for chosen in combinations(LEVELS, count):
             about = f"{' and '.join(chosen)} level, the others off"

@@ -12,7 +12,9 @@ from absl import flags
 from experiments.inputs import with_dataset
 from mca_jax.checks import InputError
 from mca_jax.config import Config, apply_overrides
+from mca_jax.counting import parse_num_clusters
 from mca_jax.datasets import DATASETS
+from mca_jax.parallel import JOIN_TIMEOUT
 from mca_jax.prediction import NONE_SHARE
 
 __all__ = [
@@ -43,6 +45,9 @@ def _define_common_flags() -> None:
     )
     flags.DEFINE_integer("num_processes", None, "Number of these processes.")
     flags.DEFINE_integer("process_id", None, "Which of them this is, from 0.")
+    flags.DEFINE_integer(
+        "join_timeout", JOIN_TIMEOUT, "Seconds to wait for the others to come."
+    )
 
 
 def define_checkpoint_flags() -> None:
@@ -82,12 +87,22 @@ def define_run_flags() -> None:
     flags.DEFINE_string(
         "data_dir", None, "Folder that holds the data set, or that takes it."
     )
-    flags.DEFINE_integer("num_clusters", None, "Number of clusters, at least 2.")
+    flags.DEFINE_string(
+        "num_clusters",
+        None,
+        "Number of clusters, at least 2; auto, or auto:LOW-HIGH, estimates it.",
+    )
     flags.DEFINE_string("encoder", None, "lite, lite2, a hub id or a local folder.")
     flags.DEFINE_string(
         "text_encoder", None, "Sentence encoder that reads the nouns: hub id or folder."
     )
     flags.DEFINE_integer("seed", None, "Seed of everything random.")
+    flags.DEFINE_bool(
+        "baselines",
+        False,
+        "Also cluster by k-means, consistency only and other simpler methods, and "
+        "compare.",
+    )
     flags.DEFINE_string(
         "config",
         None,
@@ -100,6 +115,11 @@ def define_run_flags() -> None:
         ["embed", "beside"],
         "Where the report's pictures are: in the page (the default), or in files "
         "beside it.",
+    )
+    flags.DEFINE_string(
+        "tensorboard",
+        None,
+        "Folder for TensorBoard's event files.",
     )
     flags.DEFINE_multi_string("set", [], "Setting such as train.epochs=30; repeatable.")
 
@@ -135,7 +155,7 @@ def read_config(values: flags.FlagValues, *, need_clusters: bool = True) -> Conf
       need_clusters: Whether the number of clusters has to be given.
 
     Returns:
-      Checked settings.
+      Checked settings; the number of clusters is open where it is to be estimated.
 
     Raises:
       InputError: A file, setting or value is wrong, or ``--num_clusters`` is
@@ -147,7 +167,9 @@ def read_config(values: flags.FlagValues, *, need_clusters: bool = True) -> Conf
     config = apply_overrides(config, values.set)
     chosen = any(setting.startswith("num_clusters=") for setting in values.set)
     if values.num_clusters is not None:
-        config = replace(config, num_clusters=values.num_clusters)
+        wanted = parse_num_clusters(values.num_clusters)
+        if isinstance(wanted, int):
+            config = replace(config, num_clusters=wanted)
     elif need_clusters and not (values.config or values.dataset or chosen):
         raise InputError("Expected --num_clusters: how many groups to make")
     if values.seed is not None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import shlex
 import shutil
 import sys
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,17 +16,21 @@ import numpy as np
 from absl import flags
 
 from experiments.flags import read_config
-from experiments.inputs import open_input
-from experiments.scoring import score_run
+from experiments.inputs import RunInput, open_input
+from experiments.scoring import baseline_lines, score_run
+from experiments.tensorboard import TensorBoard
 from experiments.terminal import Terminal
 from mca_jax.checks import InputError, check_one_of
 from mca_jax.clustering import cluster, score_result
 from mca_jax.config import Config
-from mca_jax.data import folder_labels
+from mca_jax.counting import parse_num_clusters, settle_num_clusters
+from mca_jax.data import ImageSource, folder_labels
 from mca_jax.encoders import ENCODERS, build_encoder
-from mca_jax.encoders.store import embed_images
+from mca_jax.encoders.store import Embedded, embed_images
+from mca_jax.listener import Clock
 from mca_jax.outputs import OUTPUT_FILES, write_outputs
 from mca_jax.parallel import is_first_host, on_first_host
+from mca_jax.report.counts import count_sentence
 from mca_jax.result import ClusterResult
 from mca_jax.workdir import RunLog, prepare_workdir
 
@@ -82,8 +87,27 @@ def _command(values: flags.FlagValues) -> str:
     for name in _REPEATED:
         if values[name].value is not None:
             parts.append(f"--{name}={shlex.quote(str(values[name].value))}")
+    parts += ["--baselines"] if values.baselines else []
     parts += [f"--set={shlex.quote(setting)}" for setting in values.set]
     return " ".join([*parts, "--workdir=OUT"])
+
+
+def _embed_source(
+    values: flags.FlagValues, config: Config, source: ImageSource
+) -> Embedded:
+    """Embed images into the cache of the workdir, or read them from there."""
+    encoder = build_encoder(config.encoder.name, dtype=config.encoder.dtype)
+    with Terminal() as terminal:
+        terminal.start("Embedding", len(source.names))
+        return embed_images(
+            encoder,
+            source,
+            batch_size=config.encoder.batch_size,
+            cache_dir=Path(values.workdir) / CACHE_FOLDER,
+            dtype=config.encoder.store_dtype,
+            threads=config.encoder.threads or None,
+            progress=terminal.advance,
+        )
 
 
 def embed(values: flags.FlagValues) -> None:
@@ -99,21 +123,10 @@ def embed(values: flags.FlagValues) -> None:
     config = read_config(values, need_clusters=False)
     _check_encoder(config)
     given = open_input(values, config)
-    encoder = build_encoder(config.encoder.name, dtype=config.encoder.dtype)
     sources = [given.images, given.held_out]
     parts = []
     for source in filter(None, sources):
-        with Terminal() as terminal:
-            terminal.start("Embedding", len(source.names))
-            embedded = embed_images(
-                encoder,
-                source,
-                batch_size=config.encoder.batch_size,
-                cache_dir=Path(values.workdir) / CACHE_FOLDER,
-                dtype=config.encoder.store_dtype,
-                threads=config.encoder.threads or None,
-                progress=terminal.advance,
-            )
+        embedded = _embed_source(values, config, source)
         parts.append(embedded)
         for warning in embedded.warnings:
             print(f"Warning: {warning}", file=sys.stderr)
@@ -126,6 +139,28 @@ def embed(values: flags.FlagValues) -> None:
     )
 
 
+def _settle_count(
+    values: flags.FlagValues, given: RunInput
+) -> tuple[RunInput, dict[str, Any]]:
+    """Estimate the number of clusters, where that was asked for.
+
+    This comes before the workdir is made: the number is one of the settings that
+    the workdir belongs to, and the same images and settings give it again.
+    """
+    wanted = parse_num_clusters(values.num_clusters or given.config.num_clusters)
+    if isinstance(wanted, int):
+        return given, {}
+    embedded = _embed_source(values, given.config, given.images)
+    with Terminal() as terminal:
+        config, counted = settle_num_clusters(
+            embedded.embeddings, wanted, given.config, Clock(terminal)
+        )
+    if is_first_host():
+        print(count_sentence(counted["cluster_count"]))
+    settings = {**given.settings, "num_clusters": config.num_clusters}
+    return given._replace(config=config, settings=settings), counted
+
+
 def _own_workdir(
     values: flags.FlagValues, settings: dict[str, Any], checkpoints: Path
 ) -> None:
@@ -135,6 +170,22 @@ def _own_workdir(
     )
     if was == "replaced" and checkpoints.exists():
         shutil.rmtree(checkpoints)
+
+
+@contextmanager
+def _open_logs(values: flags.FlagValues) -> Iterator[list[RunLog | TensorBoard]]:
+    """Open what keeps the events of a run; of several hosts the first keeps them.
+
+    Raises:
+      InputError: One can't be written.
+    """
+    with ExitStack() as stack:
+        logs: list[RunLog | TensorBoard] = []
+        if is_first_host():
+            logs.append(stack.enter_context(RunLog(values.workdir)))
+            if values.tensorboard:
+                logs.append(stack.enter_context(TensorBoard(values.tensorboard)))
+        yield logs
 
 
 def train(values: flags.FlagValues, *, score: bool) -> ClusterResult:
@@ -154,23 +205,25 @@ def train(values: flags.FlagValues, *, score: bool) -> ClusterResult:
     check_given(values, "workdir")
     config = read_config(values)
     _check_encoder(config)
-    given = open_input(values, config)
+    given, counted = _settle_count(values, open_input(values, config))
     cache_dir = Path(values.workdir) / CACHE_FOLDER
     checkpoint_dir = Path(values.workdir) / "checkpoints"
     on_first_host(lambda: _own_workdir(values, given.settings, checkpoint_dir))
-    with RunLog(values.workdir) if is_first_host() else nullcontext() as log:
-        with Terminal(log) as terminal:
+    with _open_logs(values) as logs:
+        with Terminal(*logs) as terminal:
             result = cluster(
                 given.images,
                 config=given.config,
                 cache_dir=cache_dir,
                 checkpoint_dir=checkpoint_dir,
-                baselines=given.is_scored,
+                # Beside scores stands at least the same training without text.
+                baselines=values.baselines
+                or (["consistency_only"] if given.is_scored else False),
                 listener=terminal,
             )
             # The images are part of what the workdir belongs to.
             about = {"data": given.about} if given.about else {}
-            metrics = {**about, **result.metrics}
+            metrics = {**about, **counted, **result.metrics}
             result = replace(result, config=given.settings, metrics=metrics)
             if score:
                 result = score_run(
@@ -185,7 +238,7 @@ def train(values: flags.FlagValues, *, score: bool) -> ClusterResult:
             thumbnails=values.thumbnails or "embed",
         )
         on_first_host(write)
-        if log is not None:
+        for log in logs:
             log.write("end", status=result.status, metrics=result.metrics)
     return result
 
@@ -227,4 +280,6 @@ def print_result(result: ClusterResult, workdir: str) -> None:
     skipped = f", {len(result.skipped)} skipped" if result.skipped else ""
     print(f"{len(result.paths)} images in {len(result.clusters)} clusters{skipped}")
     print_scores(result.metrics.get("scores", {}))
+    for line in baseline_lines(result.metrics.get("baselines", {})):
+        print(line)
     print(f"Report: {Path(workdir) / 'report.html'}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import replace
 
 from experiments.inputs import RunInput
@@ -14,7 +15,16 @@ from mca_jax.held_out import score_held_out
 from mca_jax.prediction import load_encoder
 from mca_jax.result import ClusterResult
 
-__all__ = ["score_run"]
+__all__ = ["baseline_lines", "score_run"]
+
+_COLUMNS = {
+    "nmi_to_run": "NMI to run",
+    "ari_to_run": "ARI to run",
+    "neighbor_agreement": "neighbours agree",
+    "compactness": "compactness",
+    "size_entropy": "evenness",
+    "empty_clusters": "empty",
+}
 
 
 def _score_held_out(
@@ -75,3 +85,40 @@ def score_run(
     if given.held_out is not None:
         result = _score_held_out(result, given, cache_dir, terminal)
     return result
+
+
+def baseline_lines(table: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """Lay out how a run and simpler methods compare without labels.
+
+    Args:
+      table: From ``compare_baselines``; may be empty.
+
+    Returns:
+      Lines for a terminal, none without baselines.
+    """
+    if not table:
+        return []
+
+    def cell(values: Mapping[str, float], name: str) -> str:
+        if name not in values:
+            return "-"
+        return f"{values[name]:.{0 if name == 'empty_clusters' else 3}f}"
+
+    rows = [["", *_COLUMNS.values()]]
+    rows += [
+        ["this run" if name == "mca" else name, *(cell(values, c) for c in _COLUMNS)]
+        for name, values in table.items()
+    ]
+    first, *rest = (max(map(len, column)) for column in zip(*rows, strict=True))
+    return [
+        "Without labels, beside simpler methods on the same embeddings:",
+        *(
+            "  ".join(
+                [
+                    f"  {row[0]:<{first}}",
+                    *(f"{x:>{w}}" for x, w in zip(row[1:], rest, strict=True)),
+                ]
+            )
+            for row in rows
+        ),
+    ]

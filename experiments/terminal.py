@@ -5,16 +5,18 @@ from __future__ import annotations
 import logging
 import signal
 import sys
+import traceback
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
+import jax
 from absl import flags
 
+from experiments.compiled import keep_compiled
 from mca_jax.checks import InputError
 from mca_jax.interrupts import raise_on_sigterm
-from mca_jax.parallel import join_hosts
+from mca_jax.parallel import end_with_others, join_hosts, watch_others
 from mca_jax.progress import Progress
-from mca_jax.workdir import RunLog
 
 __all__ = ["Terminal", "parse_flags", "run_job"]
 
@@ -27,16 +29,22 @@ _UNITS = {
 }
 
 
-class Terminal:
-    """Shows progress on a terminal and writes the log."""
+class _Log(Protocol):
+    """Keeps events."""
 
-    def __init__(self, log: RunLog | None = None) -> None:
+    def write(self, event: str, /, **values: Any) -> None: ...
+
+
+class Terminal:
+    """Shows progress on a terminal and writes the logs."""
+
+    def __init__(self, *logs: _Log) -> None:
         """Start without a stage.
 
         Args:
-          log: Where events go; None keeps none.
+          *logs: Where events go.
         """
-        self._log = log
+        self._logs = logs
         self._bar: Progress | None = None
 
     def start(self, stage: str, total: int | None) -> None:
@@ -59,14 +67,14 @@ class Terminal:
             self._bar.update(count)
 
     def log(self, event: str, values: dict[str, Any]) -> None:
-        """Write a line of the log.
+        """Write a line of each log.
 
         Args:
           event: What happened.
           values: What belongs to it.
         """
-        if self._log is not None:
-            self._log.write(event, **values)
+        for log in self._logs:
+            log.write(event, **values)
         if event == "warning":
             self._print(f"Warning: {values['text']}")
         elif event == "resume":
@@ -96,7 +104,13 @@ class Terminal:
 def _join_others(values: flags.FlagValues) -> None:
     """Make this one of several processes, before anything touches a device."""
     if "coordinator" in values:
-        join_hosts(values.coordinator, values.num_processes, values.process_id)
+        join_hosts(
+            values.coordinator,
+            values.num_processes,
+            values.process_id,
+            timeout=values.join_timeout,
+        )
+        watch_others(lambda line: print(f"Error: {line}", file=sys.stderr))
 
 
 def run_job(job: Callable[[flags.FlagValues], None], argv: list[str]) -> int:
@@ -115,10 +129,12 @@ def run_job(job: Callable[[flags.FlagValues], None], argv: list[str]) -> int:
     try:
         if len(argv) > 1:
             raise InputError(f"Unknown argument {argv[1]!r}; every flag starts with --")
+        keep_compiled()
         _join_others(flags.FLAGS)
         job(flags.FLAGS)
     except (InputError, OSError) as error:
         print(f"Error: {error}", file=sys.stderr)
+        end_with_others(str(error), 2)
         return 2
     except KeyboardInterrupt as error:
         notes = getattr(error, "__notes__", None)
@@ -127,7 +143,15 @@ def run_job(job: Callable[[flags.FlagValues], None], argv: list[str]) -> int:
             or ["embeddings so far are kept in the workdir; run it again to go on"]
         )
         print(f"\nInterrupted: {kept}", file=sys.stderr)
-        return 128 + getattr(error, "signum", signal.SIGINT)
+        status = 128 + getattr(error, "signum", signal.SIGINT)
+        if not getattr(error, "everywhere", False):
+            end_with_others("interrupted", status)
+        return status
+    except Exception as error:
+        if jax.distributed.is_initialized():
+            traceback.print_exc()
+            end_with_others(f"{type(error).__name__}: {error}".partition("\n")[0], 1)
+        raise
     return 0
 
 

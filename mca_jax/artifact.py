@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -21,6 +22,7 @@ from safetensors import SafetensorError
 from mca_jax.checks import InputError
 from mca_jax.config import fingerprint
 from mca_jax.plain import dump_json, plain_json, printable
+from mca_jax.scratch import row_blocks
 from mca_jax.workdir import write_parts
 
 __all__ = [
@@ -33,6 +35,7 @@ __all__ = [
 
 _VERSION = 1
 _CHUNK = 2**24
+_IN_MEMORY_BYTES = 2**28
 _DTYPES = {
     "<f2": "F16",
     "<f4": "F32",
@@ -116,7 +119,9 @@ def _serialized(arrays: Mapping[str, np.ndarray]) -> Iterator[bytes | memoryview
     text += b" " * (-len(text) % 8)
     yield len(text).to_bytes(8, "little") + text
     for name in order:
-        yield np.ascontiguousarray(arrays[name]).reshape(-1).view(np.uint8).data
+        flat = np.ascontiguousarray(arrays[name]).reshape(-1).view(np.uint8)
+        for part in row_blocks(flat):
+            yield flat[part].data
 
 
 def write_artifact(
@@ -196,6 +201,27 @@ def _damaged(path: Path) -> InputError:
     )
 
 
+def _load(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of a safetensors file; large ones stay where they are."""
+    if path.stat().st_size <= _IN_MEMORY_BYTES:
+        return safetensors.numpy.load_file(path)
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+    kinds = {kind: name for name, kind in _DTYPES.items()}
+    arrays: dict[str, np.ndarray] = {}
+    for name, about in header.items():
+        start, end = about["data_offsets"]
+        kind, shape = np.dtype(kinds[about["dtype"]]), tuple(about["shape"])
+        if end - start > _IN_MEMORY_BYTES:
+            arrays[name] = np.memmap(path, kind, "r", 8 + length + start, shape)
+        else:
+            count = math.prod(shape)
+            flat = np.fromfile(path, kind, count, offset=8 + length + start)
+            arrays[name] = flat.reshape(shape)
+    return arrays
+
+
 def read_artifact(
     folder: str | os.PathLike[str], name: str
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -206,7 +232,8 @@ def read_artifact(
       name: Its name.
 
     Returns:
-      Content and arrays.
+      Content and arrays; those of a large artifact that are large themselves are
+      memory-mapped, and can't be written to.
 
     Raises:
       InputError: There is none, a file is damaged or can't be read, or another
@@ -218,7 +245,7 @@ def read_artifact(
     try:
         if _digest(path) != stored["arrays_sha256"]:
             raise _damaged(path)
-        arrays = safetensors.numpy.load_file(path)
+        arrays = _load(path)
     except (SafetensorError, KeyError) as error:
         raise _damaged(path) from error
     except OSError as error:

@@ -14,6 +14,7 @@ from mca_jax.model import ClusterModel, Memory, Network
 from mca_jax.neighborhood import Neighborhood
 from mca_jax.numerics import EPSILON
 from mca_jax.result import Cluster
+from mca_jax.scratch import release
 from mca_jax.semantics import NounTable, SemanticSpace
 from mca_jax.stages import Projected, TrainedHeads
 
@@ -98,6 +99,7 @@ def measure_closeness(
     sums = np.zeros((num_clusters, embeddings.shape[1]))
     for rows in _blocks(len(embeddings)):
         np.add.at(sums, assignments[rows], embeddings[rows])
+        release(embeddings)
     sizes = np.bincount(assignments, minlength=num_clusters)[:, None]
     directions = np.where(sizes > 0, sums - sizes * mean[None].astype(float), 0.0)
     lengths = np.linalg.norm(directions, axis=1, keepdims=True)
@@ -107,6 +109,7 @@ def measure_closeness(
         shifted = embeddings[rows] - mean[None]
         lengths = np.maximum(np.linalg.norm(shifted, axis=1), EPSILON)
         cosines[rows] = (shifted @ centers.T).max(axis=1) / lengths
+        release(embeddings)
     # An entry is a value that an image has: with "lower", fewer than the share are
     # below it, also in a small set.
     shares = np.arange(_QUANTILES + 1) / _QUANTILES

@@ -7,7 +7,7 @@ file.
 
 from __future__ import annotations
 
-import errno
+import itertools
 import logging
 import os
 import sys
@@ -26,6 +26,7 @@ from jax.experimental import multihost_utils
 from mca_jax.checks import InputError, check_in_range
 from mca_jax.manifest import numbered_folders, read_manifest, remove_folder, seal
 from mca_jax.plain import plain_json, printable
+from mca_jax.snapshot_arrays import claim_room, list_arrays, to_template
 from mca_jax.training.snapshot import Snapshot
 from mca_jax.workdir import list_differences
 
@@ -35,6 +36,10 @@ EventHook = Callable[[str, dict[str, Any]], None]
 
 _STATE = "state"
 _FORMAT = 1
+
+# The hosts agree on the number of a call at which to stop. It has to rise by one, and
+# on from one training of a run to the next.
+_CALLS = itertools.count(1)
 
 # What Orbax and TensorStore raise when a disk is full or a folder is gone.
 _REFUSED = (OSError, ValueError, RuntimeError)
@@ -56,6 +61,7 @@ class TrainingCheckpoints:
         every_steps: int = 500,
         every_epochs: int = 0,
         keep: int = 2,
+        use_best: bool = False,
         on_event: EventHook | None = None,
     ) -> None:
         """Set up; the folder is made with the first checkpoint.
@@ -69,6 +75,8 @@ class TrainingCheckpoints:
           every_steps: Steps from one checkpoint to the next; 0 for none.
           every_epochs: Passes from one to the next; 0 for none.
           keep: Newest checkpoints that are kept, at least 1, and the best.
+          use_best: Whether the best is read in place of the newest, and training
+            ends with it.
           on_event: Told ``"checkpoint"``, ``"resume"`` and ``"warning"`` with
             their values; without it warnings are issued as Python's.
 
@@ -82,18 +90,22 @@ class TrainingCheckpoints:
         self._identity = plain_json(identity)
         self._provenance = plain_json(provenance or {})
         self._every_steps, self._every_epochs = every_steps, every_epochs
-        self._keep = keep
+        self._keep, self._use_best = keep, use_best
         self._on_event = on_event
         self._kept: dict[int, float] = {}
         self._writer: Any = None
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._unfinished: tuple[int, Future[float]] | None = None
-        self._asked = 0
 
     @property
     def kept(self) -> dict[int, float]:
         """Score of each checkpoint that is known to be whole, by its step."""
         return dict(self._kept)
+
+    @property
+    def ends_training(self) -> bool:
+        """Whether what is restored is to be read out, not trained any further."""
+        return self._use_best
 
     def due(self, step: int, steps_per_pass: int) -> bool:
         """Tell whether a snapshot is wanted after a step.
@@ -135,12 +147,10 @@ class TrainingCheckpoints:
         del step
         if jax.process_count() == 1:
             return False
-        # The hosts agree on the number of a call, which has to rise by one.
-        self._asked += 1
-        return multihost_utils.reached_preemption_sync_point(self._asked)
+        return multihost_utils.reached_preemption_sync_point(next(_CALLS))
 
     def restore(self, template: Snapshot) -> Snapshot | None:
-        """Read the newest checkpoint that is whole.
+        """Read the newest checkpoint that is whole, or the best.
 
         Half-written and damaged ones are named in a warning and removed.
 
@@ -153,15 +163,19 @@ class TrainingCheckpoints:
 
         Raises:
           InputError: The checkpoint belongs to another configuration; what differs
-            is named.
+            is named. Or the best is wanted and there is none.
         """
         start = time.monotonic()
-        step = self._choose_step(_list_arrays(template))
+        step = self._choose_step(list_arrays(template))
         if step is None:
+            if self._use_best:
+                raise InputError(
+                    f"No checkpoint in {_shown(self._root)} for checkpoint.use=best; "
+                    "train first, without it"
+                )
             return None
         folder = self._folder(step)
-        abstract = jax.tree.map(_abstract, template)
-        found = self._orbax().restore(folder / _STATE, abstract)
+        found = self._orbax().restore(folder / _STATE, to_template(template))
         seconds = time.monotonic() - start
         self._tell("resume", {"step": step, "folder": str(folder), "seconds": seconds})
         return found
@@ -178,10 +192,8 @@ class TrainingCheckpoints:
         step = int(snapshot.state.step)
         folder = self._folder(step)
         try:
-            if jax.process_index() == 0:
-                remove_folder(folder)
-                folder.mkdir(parents=True)
-                _claim_room(folder, _num_bytes(snapshot))
+            if not self._make_folder(folder, snapshot):
+                return
             self._orbax().save(folder / _STATE, snapshot)
         except _REFUSED as error:
             self._note_failure(step, error)
@@ -192,7 +204,7 @@ class TrainingCheckpoints:
             "step": step,
             "score": score,
             "identity": self._identity,
-            "arrays": _list_arrays(snapshot),
+            "arrays": list_arrays(snapshot),
             "provenance": self._provenance,
         }
         future = self._worker.submit(self._complete, body)
@@ -210,6 +222,31 @@ class TrainingCheckpoints:
 
     def _folder(self, step: int) -> Path:
         return self._root / f"{step:08d}"
+
+    def _make_folder(self, folder: Path, snapshot: Snapshot) -> bool:
+        """Make room on the first host; the others learn whether there is some.
+
+        Returns:
+          False on the others where there is none, and nothing is to be written.
+
+        Raises:
+          OSError: On the first host, why there is none.
+        """
+        failure = None
+        if jax.process_index() == 0:
+            try:
+                remove_folder(folder)
+                folder.mkdir(parents=True)
+                claim_room(folder, snapshot)
+            except OSError as error:
+                failure = error
+        failed = failure is not None
+        if jax.process_count() > 1:
+            # Orbax waits for all of them.
+            failed = bool(multihost_utils.broadcast_one_to_all(np.int32(failed)))
+        if failure is not None:
+            raise failure
+        return not failed
 
     def _orbax(self) -> Any:
         if self._writer is None:
@@ -239,8 +276,7 @@ class TrainingCheckpoints:
 
     def _drop_old(self, kept: dict[int, float]) -> None:
         newest = sorted(kept)[-self._keep :]
-        best = min(kept, key=lambda step: (kept[step], -step))
-        for step in kept.keys() - {*newest, best}:
+        for step in kept.keys() - {*newest, _best_step(kept)}:
             # What can't be removed now is tried again with the next checkpoint.
             with suppress(OSError):
                 remove_folder(self._folder(step))
@@ -271,7 +307,7 @@ class TrainingCheckpoints:
         self._tell("warning", {"text": f"{text}, and training goes on"})
 
     def _choose_step(self, arrays: dict[str, str]) -> int | None:
-        """Find the newest whole checkpoint; the first host decides for all.
+        """Find the checkpoint to read; the first host decides for all.
 
         Raises:
           InputError: It belongs to another configuration.
@@ -279,7 +315,7 @@ class TrainingCheckpoints:
         step, refusal = None, None
         if jax.process_index() == 0:
             try:
-                step = self._newest_whole(arrays)
+                step = self._find_whole(arrays)
             except InputError as error:
                 refusal = error
         if jax.process_count() > 1:
@@ -293,7 +329,7 @@ class TrainingCheckpoints:
             raise refusal
         return step
 
-    def _newest_whole(self, arrays: dict[str, str]) -> int | None:
+    def _find_whole(self, arrays: dict[str, str]) -> int | None:
         """Name and remove what is broken; check that the rest is of this run.
 
         Raises:
@@ -307,16 +343,18 @@ class TrainingCheckpoints:
                 broken.append((folder, manifest))
             else:
                 whole[int(folder.name)] = manifest
-        newest = max(whole, default=None)
-        if newest is not None:
-            self._check_identity(newest, whole[newest], arrays)
-        use = "training starts anew" if newest is None else f"step {newest} is used"
+        scores = {step: manifest["score"] for step, manifest in whole.items()}
+        pick = _best_step if self._use_best else max
+        chosen = pick(scores) if scores else None
+        if chosen is not None:
+            self._check_identity(chosen, whole[chosen], arrays)
+        use = "training starts anew" if chosen is None else f"step {chosen} is used"
         for folder, problem in broken:
             text = f"Checkpoint {_shown(folder)} {problem}; {use}"
             self._tell("warning", {"text": text})
             remove_folder(folder)
-        self._kept = {step: manifest["score"] for step, manifest in whole.items()}
-        return newest
+        self._kept = scores
+        return chosen
 
     def _check_identity(
         self, step: int, manifest: dict[str, Any], arrays: dict[str, str]
@@ -341,47 +379,9 @@ class TrainingCheckpoints:
             )
 
 
-def _abstract(leaf: Any) -> Any:
-    """Shape, type and place of an array, for Orbax to fill."""
-    if isinstance(leaf, jax.Array):
-        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
-    return np.empty_like(leaf)
-
-
-def _list_arrays(snapshot: Snapshot) -> dict[str, str]:
-    """Type and shape of each array, by its place in the snapshot."""
-    leaves, _ = jax.tree.flatten_with_path(snapshot)
-    return {
-        jax.tree_util.keystr(path, simple=True, separator="."): (
-            f"{leaf.dtype}{list(leaf.shape)}"
-        )
-        for path, leaf in leaves
-    }
-
-
-def _num_bytes(snapshot: Snapshot) -> int:
-    leaves = jax.tree.leaves((snapshot.state, snapshot.pass_params, snapshot.monitor))
-    return sum(leaf.nbytes for leaf in leaves)
-
-
-def _claim_room(folder: Path, num_bytes: int) -> None:
-    """Fail before Orbax starts where there is no room for its files.
-
-    Its threads each report a write that fails half-way, in many lines.
-
-    Raises:
-      OSError: There is no room.
-    """
-    claim = folder / "room"
-    with claim.open("wb") as file:
-        try:
-            # Not all arrays compress, and there are some small files beside them.
-            if claim_range := getattr(os, "posix_fallocate", None):  # not on macOS
-                claim_range(file.fileno(), 0, num_bytes + num_bytes // 4 + 2**18)
-        except OSError as error:
-            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
-                raise
-    claim.unlink()
+def _best_step(scores: Mapping[int, float]) -> int:
+    """The latest of those with the lowest score."""
+    return min(scores, key=lambda step: (scores[step], -step))
 
 
 def _reason(error: Exception) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mca_jax.checks import check_in_range
+from mca_jax.checks import check_in_range, check_one_of
 
 __all__ = ["CheckpointConfig", "settings_of_result"]
 
@@ -32,17 +32,22 @@ class CheckpointConfig:
       keep: Newest checkpoints that are kept, at least 2: the last but one is
         what a run goes back to if the last is damaged. The one with the lowest
         mean loss over a pass is kept besides.
+      use: Which checkpoint a run that finds some takes: ``"newest"``, to go on
+        from it, or ``"best"``, that of the lowest mean loss, to read the clusters
+        out without training any further.
     """
 
     every_steps: int = 500
     every_epochs: int = 0
     keep: int = 2
+    use: str = "newest"
 
     def __post_init__(self) -> None:
         """Check ranges."""
         check_in_range("checkpoint.every_steps", self.every_steps, 0)
         check_in_range("checkpoint.every_epochs", self.every_epochs, 0)
         check_in_range("checkpoint.keep", self.keep, 2)
+        check_one_of("checkpoint.use", self.use, ("best", "newest"))
 
 
 def settings_of_result(settings: Mapping[str, Any]) -> dict[str, Any]:

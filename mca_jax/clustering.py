@@ -5,29 +5,43 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 
 from mca_jax.assembly import build_model, host_network, remember_images
+from mca_jax.baselines import (
+    TRAINED,
+    Hooks,
+    baseline_warnings,
+    choose_baselines,
+    compare_baselines,
+    run_baseline,
+)
+from mca_jax.calibration import calibrate
 from mca_jax.checkpoint_config import settings_of_result
 from mca_jax.checks import InputError, check_in_range
 from mca_jax.config import Config, config_to_dict
+from mca_jax.counting import parse_num_clusters, settle_num_clusters
 from mca_jax.data import ImageSource, find_images, open_source
 from mca_jax.embedding import open_encoders, place_nouns
 from mca_jax.encoders import Encoder
 from mca_jax.encoders.store import Embedded, embed_images
-from mca_jax.evaluation import contingency_table, score_clustering
+from mca_jax.evaluation import (
+    assign_clusters,
+    contingency_table,
+    score_clustering,
+)
 from mca_jax.listener import Clock, Listener
 from mca_jax.result import ClusterResult
 from mca_jax.resume import checkpoint_opener, training_identity
+from mca_jax.scratch import row_blocks
 from mca_jax.semantics import NounTable, load_nouns
 from mca_jax.semantics.vocabulary import parse_vocabulary
 from mca_jax.stages import (
     Prepared,
     Projected,
-    RunKeys,
     TrainedHeads,
     place_embeddings,
     prepare,
@@ -43,7 +57,7 @@ from mca_jax.summary import (
     provenance,
     warnings_for,
 )
-from mca_jax.training import Checkpointer
+from mca_jax.training import Checkpointer, build_setup
 
 __all__ = ["Listener", "cluster", "score_result"]
 
@@ -51,14 +65,14 @@ __all__ = ["Listener", "cluster", "score_result"]
 def cluster(
     images: str | os.PathLike[str] | np.ndarray | ImageSource | None = None,
     *,
-    num_clusters: int | None = None,
+    num_clusters: int | str | None = None,
     config: Config | None = None,
     image_embeddings: Any = None,
     noun_embeddings: Any = None,
     nouns: Sequence[str] | NounTable | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
     checkpoint_dir: str | os.PathLike[str] | None = None,
-    baselines: bool = False,
+    baselines: bool | Sequence[str] = False,
     listener: Listener | None = None,
 ) -> ClusterResult:
     """Cluster images into named groups. Takes no labels.
@@ -69,7 +83,8 @@ def cluster(
       images: Folder, read recursively; pixels, uint8 ``[n, h, w, 3]``; or a
         source, such as the images of a named data set.
       num_clusters: ``k``, at least 2 and at most ``n``; stands above that of
-        ``config``.
+        ``config``. ``"auto"`` estimates it, ``"auto:5-60"`` in a range; what was
+        found is in ``metrics["cluster_count"]``.
       config: All settings; None takes the defaults.
       image_embeddings: In place of ``images``: unit vectors ``[n, d]``.
       noun_embeddings: With them: unit vectors of the nouns ``[m, d]``.
@@ -77,7 +92,8 @@ def cluster(
       cache_dir: Folder that keeps embeddings of images for later runs.
       checkpoint_dir: Folder that keeps the state of training. A run that was
         broken off goes on from there, bit for bit, when it is called again.
-      baselines: Also train with the text levels off, to compare.
+      baselines: Simpler methods on the same embeddings, to compare: True for all
+        of ``mca_jax.baselines.BASELINES``, or names of some. None takes labels.
       listener: Told about progress.
 
     Returns:
@@ -98,25 +114,17 @@ def cluster(
       ['boat', 'cat']
     """
     config = config or Config()
-    if num_clusters is not None:
-        config = replace(config, num_clusters=num_clusters)
+    wanted = parse_num_clusters(
+        config.num_clusters if num_clusters is None else num_clusters
+    )
+    compared = choose_baselines(baselines)
     clock = Clock(listener)
     if image_embeddings is not None:
         if images is not None:
             raise InputError("Expected images or image_embeddings, found both")
-        if noun_embeddings is None or nouns is None:
-            raise InputError(
-                "Expected noun_embeddings and nouns beside image_embeddings"
-            )
         embedded = _given_embeddings(image_embeddings)
-        table = _given_nouns(nouns)
-        texts = jnp.asarray(noun_embeddings, jnp.float32)
+        table, texts = _given_nouns(nouns, noun_embeddings, embedded)
         encoder, reader = None, None
-        if texts.shape != (len(table.names), embedded.embeddings.shape[1]):
-            raise InputError(
-                f"Expected noun_embeddings of shape [{len(table.names)}, "
-                f"{embedded.embeddings.shape[1]}], found {list(texts.shape)}"
-            )
     elif images is None:
         raise InputError("Expected images or image_embeddings, found neither")
     else:
@@ -125,6 +133,7 @@ def cluster(
         encoder, reader = open_encoders(config.encoder, table)
         embedded = _embed(encoder, images, config, cache_dir, clock)
         texts = None
+    config, counted = settle_num_clusters(embedded.embeddings, wanted, config, clock)
     check_in_range("num_clusters", config.num_clusters, 2, len(embedded.paths))
     if encoder is not None:
         placed = place_nouns(
@@ -132,16 +141,17 @@ def cluster(
         )
         encoder, texts = placed.encoder, jnp.asarray(placed.embeddings)
         embedded = embedded._replace(warnings=embedded.warnings + placed.warnings)
-    return _cluster_embeddings(
+    result = _cluster_embeddings(
         embedded,
         texts,
         table,
         encoder,
         config,
         clock,
-        baselines=baselines,
+        compared=compared,
         checkpoint_dir=checkpoint_dir,
     )
+    return replace(result, metrics={**counted, **result.metrics})
 
 
 def score_result(
@@ -182,7 +192,9 @@ def score_result(
 
 def _given_embeddings(image_embeddings: Any) -> Embedded:
     array = np.asarray(image_embeddings, np.float32)
-    if array.ndim != 2 or not np.isfinite(array).all():
+    if array.ndim != 2 or not all(
+        np.isfinite(array[rows]).all() for rows in row_blocks(array)
+    ):
         raise InputError(
             f"Expected finite image_embeddings of shape [n, d], found {array.shape}"
         )
@@ -190,16 +202,26 @@ def _given_embeddings(image_embeddings: Any) -> Embedded:
     return Embedded(array, np.arange(len(array)), paths, "", (), 0, ())
 
 
-def _given_nouns(nouns: Sequence[str] | NounTable) -> NounTable:
-    if isinstance(nouns, NounTable):
-        return nouns
-    table = parse_vocabulary("\n".join(nouns), "nouns")
-    if len(table.names) != len(nouns):
+def _given_nouns(
+    nouns: Sequence[str] | NounTable | None, noun_embeddings: Any, images: Embedded
+) -> tuple[NounTable, Any]:
+    if noun_embeddings is None or nouns is None:
+        raise InputError("Expected noun_embeddings and nouns beside image_embeddings")
+    table = nouns
+    if not isinstance(table, NounTable):
+        table = parse_vocabulary("\n".join(table), "nouns")
+    if len(table.names) != len(nouns) and not isinstance(nouns, NounTable):
         raise InputError(
             f"Expected nouns without commas or repeats, found {len(nouns)} entries "
             f"for {len(table.names)} nouns"
         )
-    return table
+    texts = jnp.asarray(noun_embeddings, jnp.float32)
+    expected = [len(table.names), images.embeddings.shape[1]]
+    if list(texts.shape) != expected:
+        raise InputError(
+            f"Expected noun_embeddings of shape {expected}, found {list(texts.shape)}"
+        )
+    return table, texts
 
 
 def _embed(
@@ -223,28 +245,51 @@ def _embed(
     )
 
 
+class _Trained(NamedTuple):
+    """Stages up to the trained networks, and the simpler methods beside them.
+
+    Attributes:
+      projected: Images and nouns in the space that is clustered.
+      prepared: What training read.
+      heads: The trained networks.
+      baselines: Cluster of each image by simpler methods.
+      warnings: What to know of those, most often nothing.
+    """
+
+    projected: Projected
+    prepared: Prepared
+    heads: TrainedHeads
+    baselines: dict[str, np.ndarray]
+    warnings: tuple[str, ...]
+
+
 def _train(
-    keys: RunKeys,
+    embeddings: np.ndarray,
     prepared: Prepared,
     config: Config,
     clock: Clock,
-    baselines: bool,
+    compared: Sequence[str],
     open_run: Callable[[str], Checkpointer] | None,
-) -> TrainedHeads:
-    clock.start("Training", config.train.epochs * (2 if baselines else 1))
-
+) -> tuple[TrainedHeads, dict[str, np.ndarray], tuple[str, ...]]:
     def on_epoch(name: str, row: dict[str, float]) -> None:
         clock.listener.advance(1)
         clock.listener.log("epoch", {"run": name, **row})
 
-    return train_heads(
-        keys.training,
-        prepared,
-        config,
-        consistency_only=baselines,
-        on_epoch=on_epoch,
-        checkpointer=open_run,
-    )
+    hooks = Hooks(on_epoch, open_run, build_setup(prepared.data, config))
+    clock.start("Training", config.train.epochs)
+    key = split_key(config.seed).training
+    trained = train_heads(key, prepared, config, **hooks._asdict())
+    # k-means is there anyway.
+    baselines = {"kmeans": np.asarray(prepared.kmeans.assignments)}
+    if compared:
+        passes = config.train.epochs * sum(name in TRAINED for name in compared)
+        clock.start("Comparing", passes or None)
+    warnings: list[str] = []
+    for name in compared:
+        found = run_baseline(name, embeddings, prepared, config, hooks=hooks)
+        baselines[name] = found.assignments
+        warnings += baseline_warnings(name, found)
+    return trained, baselines, tuple(warnings)
 
 
 def _prepare_and_train(
@@ -255,11 +300,11 @@ def _prepare_and_train(
     config: Config,
     clock: Clock,
     *,
-    baselines: bool,
+    compared: Sequence[str],
     checkpoint_dir: str | os.PathLike[str] | None,
-) -> tuple[Projected, Prepared, TrainedHeads]:
+) -> _Trained:
     keys = split_key(config.seed)
-    clock.start("Finding neighbours")
+    clock.start("Projecting")
     placed = place_embeddings(embedded.embeddings, config)
     projected = project(placed, texts, config)
     del placed
@@ -267,22 +312,29 @@ def _prepare_and_train(
     if checkpoint_dir is not None:
         identity = training_identity(config, embedded.embeddings, texts, table, encoder)
     del texts
-    prepared = prepare(keys, projected.images, projected.nouns, table, config)
+    prepared = prepare(
+        keys,
+        projected.images,
+        projected.nouns,
+        table,
+        config,
+        on_stage=clock.start,
+    )
     open_run = None
     if checkpoint_dir is not None and identity is not None:
         noted = provenance(encoder, len(table.names))
         open_run = checkpoint_opener(
             checkpoint_dir, config, identity, noted, prepared.space, clock.listener
         )
-    trained = _train(keys, prepared, config, clock, baselines, open_run)
-    return projected, prepared, trained
+    trained, baselines, warnings = _train(
+        embedded.embeddings, prepared, config, clock, compared, open_run
+    )
+    return _Trained(projected, prepared, trained, baselines, warnings)
 
 
-def _baselines(prepared: Prepared, trained: TrainedHeads) -> dict[str, np.ndarray]:
-    compared = {"kmeans": np.asarray(prepared.kmeans.assignments)}
-    if trained.consistency_only is not None:
-        compared["consistency_only"] = trained.consistency_only
-    return compared
+def _measure(trained: TrainedHeads, prepared: Prepared) -> dict[str, float]:
+    readout = read_prepared(trained, prepared)
+    return label_free_metrics(readout, prepared, trained.fit)
 
 
 def _cluster_embeddings(
@@ -294,12 +346,16 @@ def _cluster_embeddings(
     clock: Clock,
     **training: Any,
 ) -> ClusterResult:
-    projected, prepared, trained = _prepare_and_train(
+    projected, prepared, trained, baselines, told = _prepare_and_train(
         embedded, texts, table, encoder, config, clock, **training
     )
-    clock.start("Naming")
+    clock.start("Reading out")
+    # The risk is that of the networks as they were trained.
+    label_free = _measure(trained, prepared)
+    trained = calibrate(trained, prepared, config)
     readout = read_prepared(trained, prepared)
-    assignments = readout.probabilities.argmax(axis=1).astype(np.int32)
+    clock.start("Naming")
+    assignments = assign_clusters(readout.probabilities)
     names = name_from_readout(readout, prepared, table, assignments)
     clusters = describe_clusters(names, readout, prepared, table, assignments)
     model = build_model(
@@ -314,6 +370,11 @@ def _cluster_embeddings(
         clusters=clusters,
         num_neighbors=config.retrieval.noun_neighbors,
     )
+    clock.start("Measuring")
+    metrics: dict[str, Any] = {"label_free": label_free}
+    if training["compared"]:
+        compared = compare_baselines(assignments, baselines, prepared, config)
+        metrics["baselines"] = compared
     clock.stop()
     return ClusterResult(
         paths=embedded.paths,
@@ -321,16 +382,16 @@ def _cluster_embeddings(
         assignments=assignments,
         probabilities=readout.probabilities,
         clusters=clusters,
-        metrics={"label_free": label_free_metrics(readout, prepared, trained.fit)},
+        metrics=metrics,
         history=trained.fit.history,
         status=trained.fit.status.value,
         skipped=embedded.skipped,
         audit=prepared.space.audit.counts(),
-        warnings=embedded.warnings + warnings_for(names, trained.fit),
+        warnings=(*embedded.warnings, *warnings_for(names, trained.fit), *told),
         seconds=clock.seconds,
         config=config_to_dict(config),
         provenance=provenance(encoder, len(table.names)),
-        baselines=_baselines(prepared, trained),
+        baselines=baselines,
         neighbors=np.asarray(prepared.data.image_neighbors),
         embeddings=embedded.embeddings,
         params=trained.fit.params,

@@ -21,16 +21,21 @@ class Interrupted(KeyboardInterrupt):
 
     Attributes:
       signum: The signal; a launcher exits with 128 more.
+      everywhere: Whether all processes of the run have agreed to stop here.
     """
 
-    def __init__(self, signum: int = signal.SIGINT) -> None:
+    def __init__(
+        self, signum: int = signal.SIGINT, *, everywhere: bool = False
+    ) -> None:
         """Remember the signal.
 
         Args:
           signum: Number of the signal.
+          everywhere: Whether all processes of the run stop here.
         """
         super().__init__(signal.Signals(signum).name)
         self.signum = int(signum)
+        self.everywhere = everywhere
 
 
 class Pending:

@@ -26,6 +26,7 @@ OUTPUT_FILES = (
     "skipped.csv",
     "outliers.csv",
     "duplicates.csv",
+    "baselines.csv",
     "clusters.json",
     "metrics.json",
     "report.html",
@@ -93,6 +94,20 @@ def _duplicates(result: ClusterResult, groups: Iterable[DuplicateGroup]) -> str:
             (number, group.kind, path_cell(result.paths[row]), result.assignments[row])
             for number, group in enumerate(groups)
             for row in group.rows
+        ),
+    )
+
+
+def _baselines(result: ClusterResult) -> str:
+    """Table of the clusters that simpler methods put each image into."""
+    columns = [result.assignments, *result.baselines.values()]
+    return _table(
+        ("path", "cluster", *result.baselines),
+        (
+            (path_cell(path), *clusters)
+            for path, *clusters in zip(
+                result.paths, *(column.tolist() for column in columns), strict=True
+            )
         ),
     )
 
@@ -239,6 +254,11 @@ def write_outputs(
         "duplicates.csv": lambda: _duplicates(result, report().duplicates),
         "report.html": lambda: report().html,
     }
+    if "baselines" in result.metrics:
+        makers["baselines.csv"] = lambda: _baselines(result)
+    else:
+        # Those of an earlier run with --baselines are not of this one.
+        (folder / "baselines.csv").unlink(missing_ok=True)
     for name, make in makers.items():
         write_file(folder / name, make())
     _write_pictures(report().files, folder)

@@ -20,6 +20,7 @@ import numpy as np
 from PIL import Image
 
 from mca_jax.assembly import host_network
+from mca_jax.calibration import calibrate
 from mca_jax.checks import InputError, check_in_range
 from mca_jax.clustering import cluster as run_clustering
 from mca_jax.config import apply_overrides, config_from_dict, config_to_dict
@@ -261,7 +262,7 @@ def split_cluster(
         everything, inside.nouns, SpaceAudit(nothing, nothing, nothing)
     )
     prepared = gather_data(inside.images, kmeans, space, config)
-    trained = train_heads(training_key, prepared, config)
+    trained = calibrate(train_heads(training_key, prepared, config), prepared, config)
     members = model.groups == cluster
     added = len(result.clusters) + np.arange(num_parts - 1)
     groups = [np.where(members, -1, model.groups), [cluster], added]
@@ -333,7 +334,7 @@ from arrays, which are not kept; pass them, or call cluster with the embeddings
         images,
         config=config,
         cache_dir=cache_dir,
-        baselines="consistency_only" in result.baselines,
+        baselines=[name for name in result.baselines if name != "kmeans"],
         listener=listener,
     )
     edit = {"action": "rerun", "overrides": list(overrides)}

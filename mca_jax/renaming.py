@@ -24,7 +24,7 @@ from mca_jax.summary import describe_cluster, scored_nouns
 __all__ = ["describe_again"]
 
 # What depends on the clusters as they were.
-_STALE = ("scores", "contingency")
+_STALE = ("scores", "contingency", "baselines")
 
 
 def _vocabulary(model: ClusterModel) -> tuple[NounTable, np.ndarray]:

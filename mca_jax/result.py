@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from mca_jax.scratch import row_blocks
+
 __all__ = ["Cluster", "ClusterResult", "ScoredNoun", "SkippedImage"]
 
 
@@ -70,15 +72,16 @@ class ClusterResult:
         arrays.
       root: Folder of the images, or empty for arrays.
       assignments: Cluster of each image, int32 ``[n]``.
-      probabilities: Assignment probabilities, float32 ``[n, k]``.
+      probabilities: Assignment probabilities, float32 ``[n, k]``; of a large set
+        memory-mapped from a file that goes with the array.
       clusters: One entry a cluster, in order of the index.
       metrics: Label-free quantities under ``"label_free"``; with labels, scores
         by method under ``"scores"`` (each ``acc``, ``nmi``, ``ari`` in [0, 1])
         and the contingency table under ``"contingency"``.
       history: One dict an epoch: ``epoch``, ``loss`` and its parts, gradient
         norm, share of images that changed cluster.
-      status: How training ended: ``converged``, ``step_limit``, ``diverged``
-        or ``non_finite``.
+      status: How training ended: ``converged``, ``step_limit``, ``diverged``,
+        ``non_finite`` or, read from an earlier run, ``best_checkpoint``.
       skipped: Files that could not be read.
       audit: Count of nouns that each filter of the semantic space took, in the
         order of the filters, ending in ``kept``.
@@ -130,4 +133,8 @@ class ClusterResult:
     @property
     def confidences(self) -> np.ndarray:
         """Probability of each image's own cluster, float32 ``[n]``."""
-        return self.probabilities[np.arange(len(self.paths)), self.assignments]
+        own = np.zeros(len(self.paths), self.probabilities.dtype)
+        for rows in row_blocks(self.probabilities):
+            block, assigned = self.probabilities[rows], self.assignments[rows]
+            own[rows] = block[np.arange(len(block)), assigned]
+        return own

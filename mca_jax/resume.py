@@ -16,6 +16,7 @@ from mca_jax.checkpoint_config import settings_of_result
 from mca_jax.config import Config, config_to_dict
 from mca_jax.encoders import Encoder
 from mca_jax.listener import Listener, Silent
+from mca_jax.scratch import release
 from mca_jax.semantics import NounTable, SemanticSpace
 
 __all__ = ["checkpoint_opener", "training_identity"]
@@ -59,6 +60,7 @@ def _hash_rows(table: Any) -> str:
     total = hashlib.sha256()
     for start in range(0, len(table), 65536):
         total.update(np.ascontiguousarray(table[start : start + 65536]).data)
+        release(table)
     return total.hexdigest()[:16]
 
 
@@ -104,6 +106,7 @@ def checkpoint_opener(
             every_steps=settings.every_steps,
             every_epochs=settings.every_epochs,
             keep=settings.keep,
+            use_best=settings.use == "best",
             on_event=tell,
         )
 

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int
 from mca_jax.config import Config
 from mca_jax.evaluation.evaluator import Readout, read_out
 from mca_jax.heads import Heads
-from mca_jax.losses import LossWeights, uniform_prior
+from mca_jax.losses import LossWeights
 from mca_jax.neighborhood import Neighborhood, find_neighborhood, near_images
 from mca_jax.parallel import (
     Rows,
@@ -33,6 +33,7 @@ from mca_jax.retrieval import (
     spherical_kmeans,
 )
 from mca_jax.semantics import NounTable, SemanticSpace, build_semantic_space
+from mca_jax.starts import Start, choose_start
 from mca_jax.training import (
     Checkpointer,
     FitResult,
@@ -41,14 +42,15 @@ from mca_jax.training import (
     build_setup,
     fit,
 )
+from mca_jax.training.loop import WeightsHook
 from mca_jax.types import PRNGKey
 
 __all__ = [
-    "EpochHook",
     "Prepared",
     "Projected",
     "RunKeys",
     "TrainedHeads",
+    "find_start",
     "gather_data",
     "place_embeddings",
     "prepare",
@@ -59,6 +61,7 @@ __all__ = [
 ]
 
 _IMAGES_PER_AXIS = 8
+_START_STREAM = 2
 
 EpochHook = Callable[[str, dict[str, float]], None]
 
@@ -101,6 +104,7 @@ class Prepared(NamedTuple):
       space: The semantic space with its audit.
       noun_rows: Row in the vocabulary of each noun in ``data``, int32 ``[m]``:
         those of the space that are some image's neighbour.
+      start: Where training begins, and how much it should use each cluster.
       neighborhood: Neighbours and smoothed images; None for images that were
         smoothed before.
     """
@@ -109,23 +113,22 @@ class Prepared(NamedTuple):
     kmeans: KMeansResult
     space: SemanticSpace
     noun_rows: Int[np.ndarray, " m"]
+    start: Start
     neighborhood: Neighborhood | None = None
 
 
 class TrainedHeads(NamedTuple):
-    """The trained networks and, if asked for, the run without text.
+    """The trained networks.
 
     Attributes:
       heads: The three networks as functions.
       fit: Weights, clusters, history and status.
       constants: What ``build_heads`` was given.
-      consistency_only: Assignments of a run with all levels off, or None.
     """
 
     heads: Heads
     fit: FitResult
     constants: dict[str, Any]
-    consistency_only: Int[np.ndarray, " n"] | None
 
 
 def split_key(seed: int) -> RunKeys:
@@ -152,9 +155,11 @@ def place_embeddings(embeddings: np.ndarray, config: Config) -> Rows:
       host where it is too large for them.
     """
     retrieval = config.retrieval
-    # Embeddings, projected ones, probabilities twice, and tables of neighbours.
+    # Embeddings; projected ones, smoothed ones and two steps of them on the way;
+    # scores of k-means; and tables of neighbours.
     width = max(config.encoder.components, config.num_clusters)
-    columns = embeddings.shape[1] + width + 2 * config.num_clusters
+    width = min(width, embeddings.shape[1])
+    columns = embeddings.shape[1] + 4 * width + config.num_clusters
     columns += 2 * retrieval.image_neighbors + 3 * retrieval.noun_neighbors
     return place_images(
         embeddings,
@@ -203,6 +208,7 @@ def prepare(
     config: Config,
     *,
     grouped: Prepared | None = None,
+    on_stage: Callable[[str], None] | None = None,
 ) -> Prepared:
     """Smooth the images, run k-means, filter the nouns, find all neighbours.
 
@@ -214,6 +220,7 @@ def prepare(
       config: Settings of semantics and retrieval.
       grouped: What other settings of semantics gave for the same images and keys,
         whose neighbours and k-means are taken over; None finds them.
+      on_stage: Told what begins.
 
     Returns:
       What training reads.
@@ -222,10 +229,15 @@ def prepare(
       InputError: More clusters than images, or no noun passes the filters.
     """
     settings, retrieval = config.semantics, config.retrieval
+    begin = on_stage or (lambda stage: None)
     if grouped is not None and grouped.neighborhood is not None:
         neighborhood, kmeans = grouped.neighborhood, grouped.kmeans
     else:
+        begin("Finding neighbours")
         neighborhood = find_neighborhood(images, config)
+        # Without it a stage would be charged for the one before.
+        jax.block_until_ready(neighborhood)
+        begin("k-means")
         kmeans = spherical_kmeans(
             keys.kmeans,
             neighborhood.images,
@@ -239,6 +251,8 @@ def prepare(
     placed: Float[Array, "m d"] | Rows = nouns
     if mesh is not None and jax.process_count() == 1:
         placed = place_rows(nouns, mesh)
+    jax.block_until_ready(kmeans)
+    begin("Filtering nouns")
     space = build_semantic_space(
         table,
         placed,
@@ -251,6 +265,7 @@ def prepare(
         allow_people=settings.allow_people,
         allow_offensive=settings.allow_offensive,
     )
+    begin("Finding nouns")
     return gather_data(neighborhood.images, kmeans, space, config, neighborhood)
 
 
@@ -292,7 +307,23 @@ def gather_data(
         ),
         noun_similarities=near_nouns.similarities,
     )
-    return Prepared(data, kmeans, space, space.rows[used], neighborhood)
+    start = find_start(data, kmeans, config)
+    return Prepared(data, kmeans, space, space.rows[used], start, neighborhood)
+
+
+def find_start(data: TrainingData, kmeans: KMeansResult, config: Config) -> Start:
+    """Choose where training begins; see ``choose_start``.
+
+    Args:
+      data: Embeddings and neighbour tables.
+      kmeans: Spherical k-means of the images.
+      config: All settings.
+
+    Returns:
+      Centres and prior.
+    """
+    key = jax.random.fold_in(split_key(config.seed).kmeans, _START_STREAM)
+    return choose_start(key, data, kmeans, config)
 
 
 def train_heads(
@@ -300,22 +331,23 @@ def train_heads(
     prepared: Prepared,
     config: Config,
     *,
-    consistency_only: bool = False,
+    name: str = "train",
     on_epoch: EpochHook | None = None,
+    on_weights: WeightsHook | None = None,
     checkpointer: Callable[[str], Checkpointer] | None = None,
     setup: TrainingSetup | None = None,
 ) -> TrainedHeads:
     """Train the three networks; takes no labels.
 
     Args:
-      key: Key of training; the run without text uses the same.
+      key: Key of training.
       prepared: From :func:`prepare`.
       config: Settings of heads, losses and training.
-      consistency_only: Also train with all three levels off, to compare.
-      on_epoch: Called with ``"train"`` or ``"consistency only"`` and the row of
-        the history after each pass.
-      checkpointer: Opens the checkpoints of the training of either name, which
-        it then goes on from; None keeps none.
+      name: What this training is called, such as ``"consistency only"``.
+      on_epoch: Called with the name and the row of the history after each pass.
+      on_weights: As for ``fit``.
+      checkpointer: Opens the checkpoints of the training of that name, which it
+        then goes on from; None keeps none.
       setup: From ``build_setup``, to share what a run with other weights of the
         losses has compiled; None builds it.
 
@@ -325,30 +357,23 @@ def train_heads(
     losses, train = config.losses, config.train
     setup = setup or build_setup(prepared.data, config)
 
-    def run(name: str, weights: LossWeights) -> FitResult:
-        hook = None if on_epoch is None else partial(on_epoch, name)
-        return fit(
-            key,
-            setup.trainer,
-            prepared.data,
-            prepared.kmeans.centers,
-            weights=weights,
-            prior=uniform_prior(config.num_clusters),
-            num_epochs=train.epochs,
-            loss_tolerance=train.loss_tolerance,
-            changed_tolerance=train.changed_tolerance,
-            on_epoch=hook,
-            checkpointer=None if checkpointer is None else checkpointer(name),
-        )
-
-    full = LossWeights(
-        losses.instance, losses.prototype, losses.semantic, losses.balance
+    result = fit(
+        key,
+        setup.trainer,
+        prepared.data,
+        prepared.start.centers,
+        weights=LossWeights(
+            losses.instance, losses.prototype, losses.semantic, losses.balance
+        ),
+        prior=prepared.start.prior,
+        num_epochs=train.epochs,
+        loss_tolerance=train.loss_tolerance,
+        changed_tolerance=train.changed_tolerance,
+        on_epoch=None if on_epoch is None else partial(on_epoch, name),
+        on_weights=on_weights,
+        checkpointer=None if checkpointer is None else checkpointer(name),
     )
-    result = run("train", full)
-    if not consistency_only:
-        return TrainedHeads(setup.heads, result, setup.constants, None)
-    plain = run("consistency only", LossWeights(0.0, 0.0, 0.0, losses.balance))
-    return TrainedHeads(setup.heads, result, setup.constants, plain.assignments)
+    return TrainedHeads(setup.heads, result, setup.constants)
 
 
 def read_prepared(trained: TrainedHeads, prepared: Prepared) -> Readout:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
 from mca_jax.encoders import Encoder
-from mca_jax.evaluation import measure_risk
+from mca_jax.evaluation import measure_stored_risk
 from mca_jax.evaluation.evaluator import Readout, noun_evidence
 from mca_jax.naming import ClusterName, name_clusters
 from mca_jax.plain import plain_json
 from mca_jax.result import Cluster, ScoredNoun
+from mca_jax.scratch import release
 from mca_jax.semantics import NounTable
 from mca_jax.stages import Prepared
 from mca_jax.training import FitResult
@@ -45,14 +46,19 @@ def label_free_metrics(
     Returns:
       One number a name; see ``evaluation/risk.py`` for the risk quantities.
     """
-    risk = measure_risk(
-        jnp.asarray(readout.probabilities),
-        jnp.asarray(np.asarray(prepared.data.image_neighbors)),
+    risk = measure_stored_risk(
+        readout.probabilities, np.asarray(prepared.data.image_neighbors)
     )
     near = prepared.neighborhood
     recall = None if near is None else near.recall
+    start = prepared.start
+    compared = {
+        "prior_gain": start.gain,
+        "prior_estimated": float(start.estimated),
+    }
     return {
         **({} if recall is None else {"neighbor_recall": recall}),
+        **({} if math.isnan(start.gain) else compared),
         **{name: float(value) for name, value in risk._asdict().items()},
         "kmeans_objective": float(prepared.kmeans.objective),
         "text_trust": float(readout.trust.mean()),
@@ -164,6 +170,8 @@ def describe_cluster(
     center = photos[rows].sum(axis=0)
     order = np.argsort(-(photos[rows] @ center), kind="stable")
     confidence = float(probabilities[rows, index].mean()) if len(rows) else 0.0
+    release(probabilities)
+    release(photos)
     exemplars = tuple(int(row) for row in rows[order[:_NUM_EXEMPLARS]])
     return Cluster(index, len(rows), name, confidence, nouns, exemplars)
 

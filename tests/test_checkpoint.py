@@ -199,7 +199,10 @@ def snapshot(step, place=lambda tree: tree):
         first_loss=jnp.float32(1.5),
     )
     monitor = training.Monitor(
-        np.full((6, 8), step, np.float32), np.ones(6, np.float32), np.ones(2)
+        np.full((6, 8), step, np.float32),
+        np.ones(6, np.float32),
+        np.ones(2),
+        np.zeros(2),
     )
     state, params = place((state, jax.tree.map(jnp.copy, params)))
     return training.Snapshot(state, params, monitor)

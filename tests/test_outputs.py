@@ -34,14 +34,16 @@ def read_json(path):
 
 def test_every_file_is_there(tmp_path):
     written = write_outputs(small_run(), tmp_path)
-    assert set(written) == {"config.json", *OUTPUT_FILES} - {"log.jsonl"}
+    # baselines.csv is for runs that were compared.
+    others = {"log.jsonl", "baselines.csv"}
+    assert set(written) == {"config.json", *OUTPUT_FILES} - others
     assert set(written.values()) == set(tmp_path.iterdir())
 
 
 def test_a_result_without_a_model_has_its_other_files(result, tmp_path):
     written = write_outputs(result, tmp_path)
-    others = {"config.json", *OUTPUT_FILES} - {"log.jsonl", *MODEL_FILES}
-    assert set(written) == others
+    others = {"log.jsonl", "baselines.csv", *MODEL_FILES}
+    assert set(written) == {"config.json", *OUTPUT_FILES} - others
     assert set(written.values()) == set(tmp_path.iterdir())
 
 

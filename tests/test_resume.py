@@ -15,6 +15,7 @@ from PIL import Image
 import mca_jax
 from mca_jax.checkpoint_config import settings_of_result
 from mca_jax.config import config_to_dict
+from mca_jax.manifest import seal
 
 
 class Told:
@@ -136,3 +137,39 @@ def test_the_launcher_goes_on_after_sigterm(tmp_path):
     for path in whole.iterdir():
         if path.is_file() and path.name != "log.jsonl":
             assert path.read_bytes() == (broken / path.name).read_bytes(), path.name
+
+
+def test_the_best_checkpoint_is_read_out_without_training(tmp_path):
+    cluster(tmp_path, "checkpoint.every_steps=1", "checkpoint.keep=5")
+    manifests = {
+        int(path.parent.name): json.loads(path.read_text())
+        for path in (tmp_path / "train").glob("*/manifest.json")
+    }
+    assert sorted(manifests) == [1, 2, 3]
+    # The first is made the best: its manifest is sealed anew with the lowest score.
+    for step, manifest in manifests.items():
+        body = {k: v for k, v in manifest.items() if k not in ("files", "checksum")}
+        seal(tmp_path / f"train/{step:08d}", {**body, "score": float(step)})
+    told = Told()
+    best = cluster(tmp_path, "checkpoint.use=best", told=told)
+    (resumed,) = [values for event, values in told.events if event == "resume"]
+    assert resumed["step"] == 1
+    assert not [event for event, _ in told.events if event in ("epoch", "checkpoint")]
+    assert best.status == "best_checkpoint"
+    assert [row["epoch"] for row in best.history] == [1.0]
+    # One pass from the start gives the same weights.
+    one = cluster(tmp_path / "one", "train.epochs=1")
+    np.testing.assert_array_equal(best.probabilities, one.probabilities)
+    # It stays as it was, to go on from.
+    again = cluster(tmp_path)
+    assert again.status != "best_checkpoint"
+    assert len(again.history) == 3
+
+
+def test_without_a_checkpoint_there_is_no_best(tmp_path):
+    with pytest.raises(
+        mca_jax.InputError, match=r"No checkpoint in '.*train' for checkpoint\.use=best"
+    ):
+        cluster(tmp_path, "checkpoint.use=best")
+    with pytest.raises(mca_jax.InputError, match=r"Unknown checkpoint\.use 'last'"):
+        cluster(tmp_path, "checkpoint.use=last")

@@ -1,6 +1,11 @@
 """How good a clustering is: against labels, and without them."""
 
-from mca_jax.evaluation.evaluator import Readout, noun_evidence, read_out
+from mca_jax.evaluation.evaluator import (
+    Readout,
+    assign_clusters,
+    noun_evidence,
+    read_out,
+)
 from mca_jax.evaluation.metrics import (
     Scores,
     adjusted_rand_index,
@@ -22,6 +27,7 @@ from mca_jax.evaluation.risk import (
     cluster_sizes,
     count_empty_clusters,
     measure_risk,
+    measure_stored_risk,
     neighborhood_consistency,
     neighborhood_imbalance,
     prediction_confidence,
@@ -33,6 +39,7 @@ __all__ = [
     "Risk",
     "Scores",
     "adjusted_rand_index",
+    "assign_clusters",
     "cluster_size_entropy",
     "cluster_sizes",
     "clustering_accuracy",
@@ -40,6 +47,7 @@ __all__ = [
     "count_empty_clusters",
     "is_related",
     "measure_risk",
+    "measure_stored_risk",
     "neighborhood_consistency",
     "neighborhood_imbalance",
     "normalized_mutual_information",

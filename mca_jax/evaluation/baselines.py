@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import tempfile
+from functools import partial
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,41 +18,65 @@ from mca_jax.losses.consistency import consistency_loss
 from mca_jax.losses.objective import Objective
 from mca_jax.losses.semantic import semantic_loss, semantic_prototypes
 from mca_jax.numerics import l2_normalize
-from mca_jax.retrieval import KMeansResult, spherical_kmeans
+from mca_jax.parallel import (
+    DATA_AXIS,
+    HostRows,
+    Rows,
+    ShardedRows,
+    Table,
+    mesh_of,
+    over_devices,
+    place_rows,
+    replicate,
+)
+from mca_jax.parallel.collectives import counted_rows, mean_rows
+from mca_jax.retrieval.streamed import map_blocks
 from mca_jax.training import (
+    Checkpointer,
     FitResult,
     TrainingData,
     build_optimizer,
     build_trainer,
     fit,
 )
+from mca_jax.training.loop import EpochHook
 from mca_jax.types import Params, PRNGKey
 
-__all__ = ["image_text_kmeans", "raw_kmeans", "sic_labels", "text_views"]
+__all__ = ["image_text_rows", "sic_labels", "text_views", "unit_rows"]
+
+_BLOCK = 65536
+# What float16 leaves of a unit norm.
+_NORM_TOLERANCE = 1e-2
 
 
-def raw_kmeans(
-    key: PRNGKey,
-    embeddings: Float[np.ndarray, "n d"],
-    *,
-    num_clusters: int,
-    num_restarts: int = 10,
-) -> KMeansResult:
-    """Cluster the encoder's own embeddings, without any projection.
+def _norms_are_one(rows: HostRows) -> bool:
+    """Whether a table on the host has unit rows already, read block by block."""
+    for start in range(0, rows.shape[0], _BLOCK):
+        block = np.asarray(rows.array[start : start + _BLOCK], np.float32)
+        if np.abs(np.linalg.norm(block, axis=1) - 1).max() > _NORM_TOLERANCE:
+            return False
+    return True
+
+
+def unit_rows(rows: Float[Array, "n d"] | Rows) -> Float[Array, "n d"] | Rows:
+    """Scale embeddings to unit norm, without any projection.
 
     Args:
-      key: Key of the seeding.
-      embeddings: Image embeddings; their norms don't matter.
-      num_clusters: ``k``, at least 2.
-      num_restarts: Seedings, of which the best objective is kept.
+      rows: Embeddings of the images as an encoder gives them.
 
     Returns:
-      Centres, assignments and objective.
+      Unit vectors, where the rows are. A table on the host that has unit rows
+      already is taken as it is, since a copy may not fit.
     """
-    rows = l2_normalize(jnp.asarray(embeddings, jnp.float32))
-    return spherical_kmeans(
-        key, rows, num_clusters=num_clusters, num_restarts=num_restarts
-    )
+    if isinstance(rows, ShardedRows):
+        # Zeros that fill up stay zeros.
+        scale = over_devices(l2_normalize, rows.mesh, split=(True,), split_out=True)
+        return ShardedRows(scale(rows.array), rows.count, rows.mesh)
+    if not isinstance(rows, HostRows):
+        return l2_normalize(rows)
+    if _norms_are_one(rows):
+        return rows
+    return map_blocks(l2_normalize, rows)
 
 
 def text_views(
@@ -83,38 +111,82 @@ def text_views(
     return l2_normalize(total)
 
 
-def image_text_kmeans(
-    key: PRNGKey,
+def _beside_texts(
     images: Float[Array, "n d"],
-    views: Float[Array, "n d"],
+    nouns: Float[Array, "m d"],
+    neighbors: Int[Array, "n r"],
+    similarities: Float[Array, "n r"],
     *,
-    num_clusters: int,
-    num_restarts: int = 10,
-) -> KMeansResult:
-    """Cluster each image together with its retrieved text.
+    temperature: float,
+    axis_name: str | None = None,
+    count: int | None = None,
+) -> Float[Array, "n e"]:
+    views = text_views(nouns, neighbors, similarities, temperature=temperature)
+    rows = l2_normalize(jnp.concatenate([images, views], axis=1))
+    # What fills up the last devices takes part in no sum.
+    counted = counted_rows(rows.shape[0], axis_name, count)
+    return jnp.where(counted[:, None], rows, 0.0)
+
+
+def image_text_rows(
+    images: Float[Array, "n d"] | Rows,
+    nouns: Float[Array, "m d"],
+    neighbors: Int[Array, "n r"] | Table,
+    similarities: Float[Array, "n r"] | Table,
+    *,
+    temperature: float,
+) -> Float[Array, "n e"] | Rows:
+    """Put each image's retrieved text beside it.
 
     Args:
-      key: Key of the seeding.
-      images: Unit vectors.
-      views: From :func:`text_views`.
-      num_clusters: ``k``, at least 2.
-      num_restarts: Seedings, of which the best objective is kept.
+      images: Unit vectors, on one device, over several or on the host.
+      nouns: Unit vectors.
+      neighbors: Rows of each image's nearest nouns.
+      similarities: Cosines to them.
+      temperature: That of :func:`text_views`.
 
     Returns:
-      Centres ``[k, 2 d]``, assignments and objective.
+      Unit vectors ``[n, 2 d]`` where the images are; k-means of them is TAC
+      without training.
 
     References:
       Li et al., Image Clustering with External Guidance, ICML 2024: its variant
       without training.
     """
-    rows = l2_normalize(jnp.concatenate([images, views], axis=1))
-    return spherical_kmeans(
-        key, rows, num_clusters=num_clusters, num_restarts=num_restarts
-    )
+    join = partial(_beside_texts, temperature=temperature)
+    if isinstance(images, ShardedRows):
+        function = over_devices(
+            partial(join, axis_name=DATA_AXIS, count=images.count),
+            images.mesh,
+            split=(True, False, True, True),
+            split_out=True,
+        )
+        near = (place_rows(x, images.mesh).array for x in (neighbors, similarities))
+        rows = function(images.array, replicate(nouns, images.mesh), *near)
+        return ShardedRows(rows, images.count, images.mesh)
+    if not isinstance(images, HostRows):
+        return join(images, nouns, jnp.asarray(neighbors), jnp.asarray(similarities))
+    near_host, cosines = np.asarray(neighbors), np.asarray(similarities)
+    nouns = jnp.asarray(np.asarray(nouns))
+    shape = (images.shape[0], 2 * images.shape[1])
+    with tempfile.TemporaryFile() as file:
+        joined = np.memmap(file, np.float32, mode="w+", shape=shape)
+    for start in range(0, images.shape[0], images.block_size):
+        block = slice(start, start + images.block_size)
+        own = jnp.asarray(np.asarray(images.array[block], np.float32))
+        joined[block] = join(
+            own, nouns, jnp.asarray(near_host[block]), jnp.asarray(cosines[block])
+        )
+    return HostRows(joined, images.block_size, images.mesh)
 
 
 def _sic_objective(
-    heads: Heads, *, nouns_per_cluster: int, confident_share: float, momentum: float
+    heads: Heads,
+    *,
+    nouns_per_cluster: int,
+    confident_share: float,
+    momentum: float,
+    **whole: Any,
 ) -> Objective:
     """The loss of SIC: consistency, balance and labels from semantic centres."""
 
@@ -129,7 +201,7 @@ def _sic_objective(
         p = jax.nn.softmax(logits, axis=-1)
         p_near = jax.nn.softmax(heads.image_logits(params, batch.neighbors), axis=-1)
         confident = semantic_prototypes(
-            p, batch.images, confident_share=confident_share
+            p, batch.images, confident_share=confident_share, **whole
         )
         image = l2_normalize(
             momentum * prototypes.image + (1 - momentum) * l2_normalize(confident)
@@ -138,9 +210,9 @@ def _sic_objective(
         _, nearest = jax.lax.top_k(image @ batch.nouns.T, wanted)
         semantic = l2_normalize(jnp.mean(batch.nouns[nearest], axis=1))
         labels = jnp.argmax(batch.images @ semantic.T, axis=-1).astype(jnp.int32)
-        consistency = consistency_loss(p, p_near)
-        balance = balance_loss(jnp.mean(p, axis=0), prior)
-        labelled = semantic_loss(logits, labels, jnp.ones_like(p[:, 0]))
+        consistency = consistency_loss(p, p_near, **whole)
+        balance = balance_loss(mean_rows(p, **whole), prior)
+        labelled = semantic_loss(logits, labels, jnp.ones_like(p[:, 0]), **whole)
         total = consistency + weights.balance * balance + weights.semantic * labelled
         none, one = jnp.zeros(()), jnp.ones(())
         parts = LossParts(
@@ -172,6 +244,8 @@ def sic_labels(
     num_epochs: int = 30,
     batch_size: int = 512,
     learning_rate: float = 1e-3,
+    on_epoch: EpochHook | None = None,
+    checkpointer: Checkpointer | None = None,
 ) -> FitResult:
     r"""Train one head on pseudo-labels from semantic centres, in the manner of SIC.
 
@@ -186,7 +260,7 @@ def sic_labels(
 
     Args:
       key: Root key of training.
-      data: Embeddings and neighbour tables, on one device.
+      data: Embeddings and neighbour tables.
       centers: k-means centres, unit vectors.
       initial_scale: Starting inverse temperature of the assignments, > 0.
       label_weight: Weight of the pseudo-labels, at least 0.
@@ -196,6 +270,8 @@ def sic_labels(
       num_epochs: Most passes over the set, at least 1.
       batch_size: Images a step, cut to the set for small sets.
       learning_rate: Adam's step size at the start, > 0.
+      on_epoch: Called with each pass's row of the history.
+      checkpointer: As for ``fit``.
 
     Returns:
       Weights, clusters of all images, history and status.
@@ -205,12 +281,15 @@ def sic_labels(
     """
     num_images, num_clusters = data.images.shape[0], centers.shape[0]
     batch_size = min(batch_size, num_images)
+    mesh = mesh_of(data.images)
     heads = build_heads(num_clusters=num_clusters, initial_scale=initial_scale)
     objective = _sic_objective(
         heads,
         nouns_per_cluster=nouns_per_cluster,
         confident_share=confident_share,
         momentum=0.9,
+        axis_name=None if mesh is None else DATA_AXIS,
+        batch_size=None if mesh is None else batch_size,
     )
     optimizer = build_optimizer(
         learning_rate=learning_rate,
@@ -218,10 +297,12 @@ def sic_labels(
     )
     return fit(
         key,
-        build_trainer(heads, objective, optimizer, batch_size=batch_size),
+        build_trainer(heads, objective, optimizer, batch_size=batch_size, mesh=mesh),
         data,
         centers,
         weights=LossWeights(0.0, 0.0, label_weight, balance_weight),
         prior=uniform_prior(num_clusters),
         num_epochs=num_epochs,
+        on_epoch=on_epoch,
+        checkpointer=checkpointer,
     )

@@ -19,9 +19,14 @@ from mca_jax.parallel import (
     place_rows,
     replicate,
 )
+from mca_jax.scratch import allocate_rows, release, row_blocks
 from mca_jax.types import Params
 
-__all__ = ["Readout", "noun_evidence", "read_out"]
+__all__ = ["Readout", "assign_clusters", "noun_evidence", "read_out"]
+
+# Probabilities that are there at once, 256 MiB of them; a million images with a
+# thousand clusters have 4 GiB.
+_MOST_PROBABILITIES = 2**26
 
 
 class Readout(NamedTuple):
@@ -96,39 +101,40 @@ def _on_devices(
     return (*(np.asarray(x) for x in spread), np.asarray(noun_rows))
 
 
-def _from_host(
+def _in_blocks(
     heads: Heads,
     params: Params,
-    images: HostRows,
+    images: Any,
     nouns: Array,
-    neighbors: Any,
-    similarities: Any,
-    *,
+    *near: Any,
     size: int,
+    rows_at_once: int,
 ) -> Readout:
-    """Block by block; only what is read out is ever whole."""
-    neighbors, similarities = np.asarray(neighbors), np.asarray(similarities)
+    """Block by block; only what is read out is ever whole, and that may be a file."""
+    neighbors, similarities = (np.asarray(table) for table in near)
     # The weights may be on several devices; the blocks are on one.
     params, nouns = jax.tree.map(np.asarray, (params, nouns))
-    count, clusters = images.shape[0], params["image"]["bias"].shape[0]
-    probabilities = np.zeros((count, clusters), np.float32)
+    count, clusters = len(neighbors), params["image"]["bias"].shape[0]
+    probabilities = allocate_rows((count, clusters))
     weights = np.zeros(neighbors.shape, np.float32)
     trust = np.zeros(count, np.float32)
     noun_rows = np.zeros(0, np.float32)
-    for start in range(0, images.shape[0], images.block_size):
-        block = slice(start, start + images.block_size)
+    for start in range(0, count, rows_at_once):
+        block = slice(start, start + rows_at_once)
         *rows, assigned = _on_one_device(
             params,
-            np.asarray(images.array[block], np.float32),
+            np.asarray(images[block], np.float32),
             nouns,
             neighbors[block],
             similarities[block],
             heads=heads,
-            block_size=size,
+            block_size=min(size, count),
         )
         for whole, part in zip((probabilities, weights, trust), rows, strict=True):
             whole[block] = part
         noun_rows = np.asarray(assigned)
+        release(images)
+        release(probabilities)
     return Readout(probabilities, weights, trust, noun_rows)
 
 
@@ -154,7 +160,8 @@ def read_out(
       block_size: Images attended at once; bounds memory.
 
     Returns:
-      Arrays on the host.
+      Arrays on the host. Beyond 256 MiB the probabilities are memory-mapped from
+      a file that goes with the array, and a single device computes them in blocks.
     """
     near = (noun_neighbors, noun_similarities)
     size = min(block_size, images.shape[0])
@@ -162,10 +169,32 @@ def read_out(
         tables = tuple(place_rows(table, images.mesh) for table in near)
         outputs = _on_devices(heads, params, images, nouns, *tables, size=size)
         return Readout(*outputs)
+    affordable = max(1, _MOST_PROBABILITIES // params["image"]["bias"].shape[0])
+    in_blocks = partial(_in_blocks, heads, params, size=size)
     if isinstance(images, HostRows):
-        return _from_host(heads, params, images, nouns, *near, size=size)
+        at_once = min(images.block_size, affordable)
+        return in_blocks(images.array, nouns, *near, rows_at_once=at_once)
+    if images.shape[0] > affordable:
+        return in_blocks(images, nouns, *near, rows_at_once=affordable)
     outputs = _on_one_device(params, images, nouns, *near, heads=heads, block_size=size)
     return Readout(*(np.asarray(output) for output in outputs))
+
+
+def assign_clusters(
+    probabilities: Float[np.ndarray, "n k"],
+) -> Int[np.ndarray, " n"]:
+    """Assign each image to its likeliest cluster.
+
+    Args:
+      probabilities: Assignment probabilities, also memory-mapped.
+
+    Returns:
+      Clusters, int32; a tie goes to the first.
+    """
+    assignments = np.zeros(len(probabilities), np.int32)
+    for rows in row_blocks(probabilities):
+        assignments[rows] = probabilities[rows].argmax(axis=1)
+    return assignments
 
 
 def noun_evidence(

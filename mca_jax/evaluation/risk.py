@@ -16,10 +16,12 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.scipy.special import entr
 from jaxtyping import Array, Float, Int
 
 from mca_jax.checks import InputError
+from mca_jax.scratch import release, row_blocks
 
 __all__ = [
     "Risk",
@@ -27,10 +29,15 @@ __all__ = [
     "cluster_sizes",
     "count_empty_clusters",
     "measure_risk",
+    "measure_stored_risk",
     "neighborhood_consistency",
     "neighborhood_imbalance",
     "prediction_confidence",
 ]
+
+_IN_MEMORY_BYTES = 2**28
+# Sums over neighbours that are there at once.
+_BLOCK_BYTES = 2**24
 
 
 class Risk(NamedTuple):
@@ -258,7 +265,55 @@ def measure_risk(
     )
 
 
-def _check_some_neighbors(neighbors: Int[Array, "n r"]) -> None:
+def measure_stored_risk(
+    probabilities: Float[np.ndarray, "n k"], neighbors: Int[np.ndarray, "n r"]
+) -> Risk:
+    """All label-free quantities of a clustering whose table may not fit into memory.
+
+    A table beyond 256 MiB is read block by block, where it lies. The images are
+    visited cluster by cluster: their neighbours are mostly of the same one, and so
+    are near at hand, in the processor's cache or in the system's.
+
+    Args:
+      probabilities: Assignment probabilities, also memory-mapped.
+      neighbors: Rows of the neighbours of each image, itself excluded.
+
+    Returns:
+      What :func:`measure_risk` gives, beyond 256 MiB to rounding.
+
+    Raises:
+      InputError: As :func:`measure_risk`.
+    """
+    if probabilities.nbytes <= _IN_MEMORY_BYTES:
+        return measure_risk(jnp.asarray(probabilities), jnp.asarray(neighbors))
+    _check_same_images(probabilities, neighbors)
+    count, clusters = probabilities.shape
+    assigned, largest = np.zeros(count, np.int32), 0.0
+    for rows in row_blocks(probabilities):
+        block = probabilities[rows]
+        assigned[rows] = block.argmax(axis=1)
+        largest += float(block.max(axis=1).sum(dtype=np.float64))
+    order, agreement = np.argsort(assigned, kind="stable"), 0.0
+    size = max(1, _BLOCK_BYTES // (4 * clusters))
+    for start in range(0, count, size):
+        rows = order[start : start + size]
+        around = np.zeros((len(rows), clusters), np.float32)
+        for column in neighbors[rows].T:
+            around += probabilities[column]
+        shared = np.einsum("nk,nk->n", probabilities[rows], around)
+        agreement += float(shared.sum(dtype=np.float64))
+        release(probabilities)
+    sizes = jnp.asarray(np.bincount(assigned, minlength=clusters).astype(np.int32))
+    return Risk(
+        consistency=jnp.float32(agreement / neighbors.size),
+        confidence=jnp.float32(largest / count),
+        imbalance=neighborhood_imbalance(jnp.asarray(neighbors)),
+        size_entropy=cluster_size_entropy(sizes),
+        empty_clusters=count_empty_clusters(sizes),
+    )
+
+
+def _check_some_neighbors(neighbors: Int[Array | np.ndarray, "n r"]) -> None:
     """Refuse an empty neighbour table, whose means would be NaN."""
     images, per_image = neighbors.shape
     if images < 1 or per_image < 1:
@@ -269,7 +324,8 @@ def _check_some_neighbors(neighbors: Int[Array, "n r"]) -> None:
 
 
 def _check_same_images(
-    probabilities: Float[Array, "n k"], neighbors: Int[Array, "n r"]
+    probabilities: Float[Array | np.ndarray, "n k"],
+    neighbors: Int[Array | np.ndarray, "n r"],
 ) -> None:
     """Refuse tables of different sets of images."""
     _check_some_neighbors(neighbors)

@@ -10,6 +10,7 @@ import numpy as np
 
 from mca_jax.plain import printable
 from mca_jax.result import Cluster, ClusterResult, ScoredNoun
+from mca_jax.scratch import release
 
 __all__ = [
     "Card",
@@ -214,6 +215,7 @@ def _count_second_choices(result: ClusterResult, index: int, other: int) -> int:
     """Count images of one cluster that would go to another one next."""
     others = result.probabilities[result.assignments == index]
     others[:, index] = -1.0
+    release(result.probabilities)
     return int((others.argmax(axis=1) == other).sum())
 
 

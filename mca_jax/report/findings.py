@@ -12,6 +12,8 @@ from PIL import Image
 from scipy import sparse
 from scipy.sparse import csgraph
 
+from mca_jax.scratch import release, row_blocks
+
 __all__ = [
     "DuplicateGroup",
     "Outlier",
@@ -31,6 +33,8 @@ _MIN_CORRELATION = 0.92
 # Coarse enough that another size, compression or a shift by a pixel are no matter.
 _COMPARED_EDGE = 16
 _BLOCK = 512
+# Rows after which what was read of a large set is given back.
+_RELEASE = 64 * _BLOCK
 
 
 class Outlier(NamedTuple):
@@ -76,6 +80,8 @@ def _neighbor_cosines(
         lengths = np.linalg.norm(own, axis=-1)[:, None] * np.linalg.norm(near, axis=-1)
         products = np.einsum("nd,nrd->nr", own, near)
         cosines[block] = products / np.maximum(lengths, 1e-12)
+        if start % _RELEASE == 0:
+            release(embeddings)
     return cosines
 
 
@@ -154,15 +160,25 @@ def _identical(
     embeddings: Float[np.ndarray, "n d"], same_content: Callable[[int, int], bool]
 ) -> list[list[int]]:
     """Rows of equal content: they have equal embeddings, but that is no proof."""
-    alike: dict[bytes, list[int]] = {}
-    for row, embedding in enumerate(embeddings):
-        digest = hashlib.blake2b(embedding.tobytes(), digest_size=16).digest()
-        alike.setdefault(digest, []).append(row)
-    pairs = []
-    for rows in alike.values():
-        for row in rows[1:]:
-            if same_content(rows[0], row):
-                pairs.append((rows[0], row))
+    if not len(embeddings):
+        return []
+    digests = np.empty((len(embeddings), 2), np.uint64)
+    for block in row_blocks(embeddings):
+        for row, embedding in enumerate(embeddings[block], block.start):
+            digest = hashlib.blake2b(embedding.tobytes(), digest_size=16).digest()
+            digests[row] = np.frombuffer(digest, np.uint64)
+    # Stable: rows of one digest stay in their order.
+    order = np.lexsort(digests.T)
+    new = np.any(np.diff(digests[order], axis=0), axis=1)
+    # Of each row in that order, where those of its digest begin.
+    begin = np.maximum.accumulate(
+        np.where(np.r_[True, new], np.arange(len(new) + 1), 0)
+    )
+    pairs = [
+        (int(order[begin[at]]), int(order[at]))
+        for at in np.flatnonzero(~new) + 1
+        if same_content(int(order[begin[at]]), int(order[at]))
+    ]
     return _groups(len(embeddings), pairs)
 
 
@@ -176,14 +192,19 @@ def _likely_pairs(
     origin = np.zeros(embeddings.shape[1], np.float32)
     cosines = _neighbor_cosines(embeddings, near, origin)
     rows, places = np.nonzero(cosines >= _MIN_COSINE)
-    found: dict[tuple[int, int], float] = {}
-    for row, place in zip(rows.tolist(), places.tolist(), strict=True):
-        other = int(near[row, place])
-        one, two = sorted((first_of.get(row, row), first_of.get(other, other)))
-        if one != two:
-            found[one, two] = float(cosines[row, place])
-    order = sorted(found, key=lambda pair: (-found[pair], pair))[:_MOST_PAIRS]
-    return {pair: found[pair] for pair in order}
+    origins = np.arange(len(embeddings))
+    for row, first in first_of.items():
+        origins[row] = first
+    ends = np.stack([origins[rows], origins[near[rows, places]]])
+    one, two = ends.min(axis=0), ends.max(axis=0)
+    found = cosines[rows, places]
+    # Most pairs are found from both sides: the last one counts.
+    codes = (one * len(embeddings) + two)[::-1]
+    _, last = np.unique(codes, return_index=True)
+    last = len(codes) - 1 - last
+    last = last[one[last] != two[last]]
+    order = last[np.lexsort((two[last], one[last], -found[last]))][:_MOST_PAIRS]
+    return {(int(one[at]), int(two[at])): float(found[at]) for at in order}
 
 
 def find_duplicates(

@@ -29,6 +29,7 @@ from mca_jax.report.matrix import make_matrix, read_contingency
 from mca_jax.report.overview import overview_context, percent
 from mca_jax.report.tables import (
     audit_rows,
+    baseline_rows,
     flat_settings,
     label_free_rows,
     score_rows,
@@ -264,6 +265,7 @@ def build_report(
         # A page from disk has no origin that 'self' could stand for.
         "picture_sources": "data: 'self' file:" if thumbnails == "beside" else "data:",
         "scores": score_rows(result.metrics.get("scores") or {}),
+        "baselines": baseline_rows(result.metrics.get("baselines") or {}),
         "label_free": label_free_rows(result.metrics.get("label_free") or {}),
         "history": history_charts(result.history),
         "audit": audit_rows(result.audit),

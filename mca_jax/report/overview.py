@@ -11,6 +11,7 @@ import numpy as np
 
 from mca_jax.plain import printable
 from mca_jax.report.charts import bar_chart, short_number
+from mca_jax.report.counts import count_context
 from mca_jax.result import ClusterResult
 
 __all__ = ["overview_context", "percent"]
@@ -23,6 +24,7 @@ _ENDINGS = {
     "step_limit": "used all of its",
     "diverged": "diverged after",
     "non_finite": "stopped at a value that is not finite after",
+    "best_checkpoint": "is shown as its best checkpoint has it, after",
 }
 _FAILURES = {
     "diverged": "Training diverged: the loss rose and the clusters may be no better "
@@ -207,6 +209,7 @@ def overview_context(result: ClusterResult) -> dict[str, Any]:
         "tiles": _tiles(result),
         "notices": _notices(result),
         "contents": _contents(result),
+        "count": count_context(result.metrics.get("cluster_count")),
         **_size_context(result),
         **_confidence_context(result),
         **_skipped_context(result),

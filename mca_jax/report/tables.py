@@ -14,6 +14,7 @@ __all__ = [
     "Quantity",
     "ScoreRow",
     "audit_rows",
+    "baseline_rows",
     "flat_settings",
     "label_free_rows",
     "score_rows",
@@ -22,18 +23,26 @@ __all__ = [
 _METHODS = {
     "mca": "This run",
     "ours": "This run",
-    "kmeans": "k-means on the same embeddings",
+    "kmeans": "k-means in the space of this run",
     "k_means": "k-means on the same embeddings",
     "spherical_kmeans": "k-means on the same embeddings",
     "consistency": "Image consistency only",
     "consistency_only": "Image consistency only",
     "kmeans_text": "k-means on images with retrieved nouns",
+    "kmeans_raw": "k-means on the encoder's embeddings",
+    "kmeans_image_text": "k-means on images with retrieved nouns",
+    "sic_style": "Pseudo-labels in the manner of SIC",
     "zero_shot": "Zero-shot with the true names",
 }
 _OWN_METHODS = frozenset({"mca", "ours"})
 _EXPLAINED = {
     "consistency": "How far neighbouring images agree on their cluster; 1 is best.",
-    "confidence": "Mean probability of an image's own cluster; 1 is best.",
+    "confidence": "Mean probability of an image's own cluster as it was trained, "
+    "before it was brought to what neighbours agree on; 1 is best.",
+    "prior_gain": "How much further clusters of estimated sizes keep images and their "
+    "nouns apart than even ones.",
+    "prior_estimated": "1 where clusters were wanted of estimated sizes, 0 of even "
+    "ones.",
     "imbalance": "How unevenly images serve as neighbours of others; 0 is best.",
     "size_entropy": "How evenly the clusters are filled; 1 is even, which is not "
     "always right.",
@@ -173,6 +182,46 @@ def score_rows(scores: Mapping[str, Mapping[str, float]]) -> list[ScoreRow]:
         )
         for method, values in table.items()
     ]
+    return sorted(rows, key=lambda row: not row.own)
+
+
+_COMPARED = (
+    ("nmi_to_run", "share"),
+    ("ari_to_run", "share"),
+    ("neighbor_agreement", "share"),
+    ("compactness", "share"),
+    ("size_entropy", "share"),
+    ("empty_clusters", "count"),
+)
+
+
+def baseline_rows(table: Mapping[str, Mapping[str, Any]]) -> list[ScoreRow]:
+    """Lay out how simpler methods compare with the run, without labels.
+
+    Args:
+      table: By method, quantities by name; see ``compare_baselines``.
+
+    Returns:
+      This run first. Nothing is marked as best: none of these numbers says which
+      clusters are right.
+    """
+    rows = []
+    for method, values in table.items():
+        texts = []
+        for name, kind in _COMPARED:
+            value = plain_json(values.get(name))
+            if value is None:
+                texts.append("–")
+            else:
+                texts.append(f"{value:.0f}" if kind == "count" else f"{value:.3f}")
+        rows.append(
+            ScoreRow(
+                method=_METHODS.get(method) or _words(method),
+                own=method in _OWN_METHODS,
+                texts=tuple(texts),
+                best=(False,) * len(texts),
+            )
+        )
     return sorted(rows, key=lambda row: not row.own)
 
 

@@ -1,15 +1,16 @@
 """Approximate neighbours for sets in which comparing all pairs is hopeless.
 
-The set is cut into cells by k-means. The images of a cell look for neighbours in
-their own cell and in those whose centres are nearest to its centre, so that the
-work grows with ``n ** 1.5`` and not with ``n ** 2``.
+The set is cut into cells by k-means. Each image looks for neighbours in the cells
+whose centres are nearest to it, so that the work grows with ``n ** 1.5`` and not with
+``n ** 2``. It goes cell by cell: all images that look into one are compared with its
+own at once.
 """
 
 from __future__ import annotations
 
 import math
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +20,9 @@ from jaxtyping import Array, Float, Int
 from mca_jax.parallel import HostRows, Rows, ShardedRows, place_rows
 from mca_jax.retrieval.kmeans import spherical_kmeans
 from mca_jax.retrieval.neighbors import NeighborTable
+from mca_jax.retrieval.ring import merge_topk
 from mca_jax.retrieval.streamed import exact_neighbors
+from mca_jax.scratch import release
 from mca_jax.types import PRNGKey
 
 __all__ = ["ProbedNeighbors", "measure_recall", "probe_neighbors"]
@@ -30,6 +33,8 @@ _RECALL_ROWS = 256
 _BLOCK = 65_536
 # Scores that are there at once: 64 MiB.
 _MOST_SCORES = 2**24
+# A name behind all others: in a tie it loses.
+_NOBODY = np.iinfo(np.int32).max
 
 
 class ProbedNeighbors(NamedTuple):
@@ -45,35 +50,48 @@ class ProbedNeighbors(NamedTuple):
     recall: float
 
 
-@partial(jax.jit, static_argnames="num_neighbors")
+@jax.jit
 def _search(
+    best: tuple[Float[Array, "q r"], Int[Array, "q r"]],
     queries: Float[Array, "q d"],
     query_names: Int[Array, " q"],
     columns: Float[Array, "c d"],
     column_names: Int[Array, " c"],
-    *,
-    num_neighbors: int,
 ) -> tuple[Float[Array, "q r"], Int[Array, "q r"]]:
-    """Nearest columns of each query; a name below 0 only fills up."""
+    """Merge the columns of a cell into what is known of each query.
+
+    A name below 0 only fills up.
+    """
     hidden = (column_names < 0)[None, :]
     hidden = hidden | (column_names[None, :] == query_names[:, None])
     scores = jnp.where(hidden, -jnp.inf, queries @ columns.T)
-    top, index = jax.lax.top_k(scores, num_neighbors)
-    return top, column_names[index]
+    top, index = jax.lax.top_k(scores, min(best[0].shape[1], columns.shape[0]))
+    # Columns are in the order of the rows, so that ties go to the lower one; what is
+    # hidden loses them all.
+    names = jnp.where(jnp.isfinite(top), column_names[index], _NOBODY)
+    return merge_topk(best, (top, names))
 
 
-def _fill(rows: np.ndarray, names: np.ndarray, size: int) -> tuple[np.ndarray, ...]:
-    """Named rows of a table, filled up to one of a few sizes."""
-    block = np.zeros((size, rows.shape[1]), np.float32)
-    block[: len(names)] = rows[names]
-    filled = np.full(size, -1, np.int32)
-    filled[: len(names)] = names
-    return block, filled
+@partial(jax.jit, static_argnames="count")
+def _rank_cells(
+    rows: Float[Array, "b d"], centers: Float[Array, "m d"], *, count: int
+) -> Int[Array, "b p"]:
+    """Cells whose centres are nearest to each row, nearest first."""
+    return jax.lax.top_k(rows @ centers.T, count)[1].astype(jnp.int32)
+
+
+def _fill(table: np.ndarray, names: np.ndarray, size: int, filler: Any) -> np.ndarray:
+    """Named rows of a table, filled up to one of a few sizes; float16 as float32."""
+    kind = np.float32 if table.dtype.kind == "f" else table.dtype
+    block = np.full((size, *table.shape[1:]), filler, kind)
+    block[: len(names)] = table[names]
+    return block
 
 
 def _room(count: int) -> int:
     """Next of the few sizes that are compiled for."""
-    return max(64, 2 ** math.ceil(math.log2(count)))
+    whole = max(64, 2 ** math.ceil(math.log2(count)))
+    return 3 * whole // 4 if count <= 3 * whole // 4 else whole
 
 
 def _cut(key: PRNGKey, table: HostRows, num_cells: int) -> tuple[np.ndarray, ...]:
@@ -89,42 +107,63 @@ def _cut(key: PRNGKey, table: HostRows, num_cells: int) -> tuple[np.ndarray, ...
     return np.asarray(result.centers), np.asarray(result.assignments)
 
 
-def _nearest_cells(
-    centers: np.ndarray, cell: int, sizes: np.ndarray, least: int
-) -> tuple[np.ndarray, int]:
-    """Cells by nearness, and how many it takes to have enough rows."""
-    order = np.argsort(-(centers @ centers[cell]), kind="stable")
-    enough = int(np.searchsorted(np.cumsum(sizes[order]), least)) + 1
-    return order, enough
+def _wanted_cells(
+    rows: HostRows, centers: np.ndarray, sizes: np.ndarray, *, least: int, probes: int
+) -> Int[np.ndarray, "n p"]:
+    """Cells that each row looks into: ``probes``, or more where those hold too few.
+
+    -1 stands for none.
+    """
+    count, num_cells, asked = rows.shape[0], len(centers), probes
+    while True:
+        wanted = np.zeros((count, probes), np.int32)
+        for start in range(0, count, _BLOCK):
+            block = np.asarray(rows.array[start : start + _BLOCK], np.float32)
+            wanted[start : start + _BLOCK] = _rank_cells(block, centers, count=probes)
+            release(rows.array)
+        held = np.cumsum(sizes[wanted], axis=1, dtype=np.int32)
+        if probes == num_cells or (held[:, -1] >= least).all():
+            break
+        probes = min(2 * probes, num_cells)
+    if probes > asked:
+        # Beyond, a cell is of use as long as those before it hold too few rows.
+        wanted[:, asked:][held[:, asked - 1 : -1] >= least] = -1
+    return wanted
 
 
 def _probe(
-    rows: np.ndarray,
+    rows: HostRows,
     centers: np.ndarray,
     cells: np.ndarray,
     *,
     num_neighbors: int,
     num_probes: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    members = np.argsort(cells, kind="stable").astype(np.int32)
     sizes = np.bincount(cells, minlength=len(centers))
-    ends = np.cumsum(sizes)
-    scores = np.zeros((len(cells), num_neighbors), np.float32)
-    indices = np.zeros((len(cells), num_neighbors), np.int32)
-    for cell in np.flatnonzero(sizes).tolist():
-        order, enough = _nearest_cells(centers, cell, sizes, num_neighbors + 1)
-        near = order[: max(num_probes, enough)]
-        # In the order of the rows, for ties and for the disk.
-        names = np.sort(
-            np.concatenate([members[ends[c] - sizes[c] : ends[c]] for c in near])
-        )
-        columns = _fill(rows, names, _room(len(names)))
-        own = members[ends[cell] - sizes[cell] : ends[cell]]
-        size = min(_room(len(own)), max(64, _MOST_SCORES // len(columns[0])))
-        for start in range(0, len(own), size):
-            part = own[start : start + size]
-            queries = _fill(rows, part, size)
-            found = _search(*queries, *columns, num_neighbors=num_neighbors)
+    wanted = _wanted_cells(
+        rows, centers, sizes, least=num_neighbors + 1, probes=num_probes
+    )
+    # Stable: members and visitors of a cell are in the order of the rows, for ties
+    # and for the disk.
+    members = np.split(np.argsort(cells, kind="stable"), np.cumsum(sizes)[:-1])
+    visits = np.bincount(wanted.ravel() + 1, minlength=len(centers) + 1)
+    ends, visits = np.cumsum(visits)[1:], visits[1:]
+    visitors = np.argsort(wanted.ravel(), kind="stable") // wanted.shape[1]
+    scores = np.full((len(cells), num_neighbors), -np.inf, np.float32)
+    indices = np.full((len(cells), num_neighbors), _NOBODY, np.int32)
+    everyone = np.arange(len(cells), dtype=np.int32)
+    for cell in np.flatnonzero(sizes * visits).tolist():
+        own = members[cell]
+        size = _room(len(own))
+        columns = _fill(rows.array, own, size, 0), _fill(everyone, own, size, -1)
+        guests = visitors[ends[cell] - visits[cell] : ends[cell]]
+        most = max(64, 2 ** math.floor(math.log2(_MOST_SCORES / size)))
+        for start in range(0, len(guests), most):
+            part = guests[start : start + most]
+            size = _room(len(part))
+            best = _fill(scores, part, size, -np.inf), _fill(indices, part, size, 0)
+            queries = _fill(rows.array, part, size, 0), _fill(everyone, part, size, -1)
+            found = _search(best, *queries, *columns)
             scores[part], indices[part] = (np.asarray(x)[: len(part)] for x in found)
     return scores, indices
 
@@ -158,7 +197,7 @@ def probe_neighbors(
     num_cells = min(max(2, math.isqrt(count)), count)
     centers, cells = _cut(cell_key, table, num_cells)
     scores, indices = _probe(
-        table.array,
+        table,
         centers,
         cells,
         num_neighbors=wanted,

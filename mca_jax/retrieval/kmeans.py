@@ -31,6 +31,7 @@ from mca_jax.parallel.collectives import (
     take_rows,
 )
 from mca_jax.retrieval.streamed import streamed_lloyd
+from mca_jax.retrieval.topk import first_largest
 from mca_jax.types import PRNGKey
 
 __all__ = [
@@ -74,8 +75,7 @@ def assign_nearest(
       Index of the nearest centre and the cosine to it; ties go to the lower
       index.
     """
-    scores = rows @ centers.T
-    return jnp.argmax(scores, axis=1).astype(jnp.int32), jnp.max(scores, axis=1)
+    return first_largest(rows @ centers.T)
 
 
 def seed_centers(

@@ -6,7 +6,6 @@ stay there. All functions give what those on the device give, to rounding.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
 from functools import partial
 
@@ -18,6 +17,8 @@ from jaxtyping import Array, Float, Int
 from mca_jax.numerics import l2_normalize
 from mca_jax.parallel import HostRows
 from mca_jax.retrieval.ring import merge_topk
+from mca_jax.retrieval.topk import first_largest
+from mca_jax.scratch import allocate_rows, release
 
 __all__ = ["exact_neighbors", "map_blocks", "moments", "streamed_lloyd"]
 
@@ -92,6 +93,8 @@ def exact_neighbors(
         rows = slice(start, min(start + size, count))
         kept = rows.stop - rows.start
         scores[rows], indices[rows] = (np.asarray(x)[:kept] for x in best)
+        release(queries.array)
+        release(columns.array)
     return indices, scores
 
 
@@ -110,12 +113,14 @@ def moments(
     total = np.zeros(width)
     for start in range(0, count, rows.block_size):
         total += rows.array[start : start + rows.block_size].sum(axis=0, dtype=float)
+        release(rows.array)
     mean = (total / count).astype(np.float32)
     square = np.zeros((width, width))
     for start in range(0, count, rows.block_size):
         block = rows.array[start : start + rows.block_size]
         centered = block.astype(np.float32, copy=False) - mean[None]
         square += centered.T @ centered
+        release(rows.array)
     return mean, (square / count).astype(np.float32)
 
 
@@ -124,12 +129,11 @@ def _block_sums(
     rows: Float[Array, "b d"], centers: Float[Array, "k d"]
 ) -> tuple[Float[Array, "k d"], Float[Array, " k"], Int[Array, " b"], Array]:
     """What one block adds to the next centres; and its assignments and cosines."""
-    scores = rows @ centers.T
-    assignments = jnp.argmax(scores, axis=1).astype(jnp.int32)
+    assignments, cosines = first_largest(rows @ centers.T)
     sums = jax.ops.segment_sum(rows, assignments, num_segments=centers.shape[0])
     ones = jnp.ones(rows.shape[0])
     counts = jax.ops.segment_sum(ones, assignments, num_segments=centers.shape[0])
-    return sums, counts, assignments, jnp.max(scores, axis=1)
+    return sums, counts, assignments, cosines
 
 
 def streamed_lloyd(
@@ -161,6 +165,7 @@ def streamed_lloyd(
             found = np.asarray(found)
             changed = changed or bool((found != assignments[part]).any())
             assignments[part], cosines[part] = found, np.asarray(cosine)
+            release(rows.array)
         return sums, counts, changed
 
     for _ in range(max_iterations):
@@ -180,7 +185,7 @@ def streamed_lloyd(
 def map_blocks(
     function: Callable[..., Array], rows: HostRows, *others: Array
 ) -> HostRows:
-    """Map rows block by block into a memory-mapped file without a name.
+    """Map rows block by block; a large table goes to a file without a name.
 
     Args:
       function: ``(block [b, d], *others)`` to ``[b, c]``, compiled here.
@@ -197,9 +202,9 @@ def map_blocks(
         part = np.asarray(rows.array[start : start + size], np.float32)
         block = np.asarray(compiled(part, *others))
         if mapped is None:
-            with tempfile.TemporaryFile() as file:
-                shape = (count, block.shape[1])
-                mapped = np.memmap(file, np.float32, mode="w+", shape=shape)
+            mapped = allocate_rows((count, block.shape[1]))
         mapped[start : start + len(block)] = block
+        release(rows.array)
+        release(mapped)
     assert mapped is not None
     return HostRows(mapped, size, rows.mesh)

@@ -6,7 +6,31 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-__all__ = ["blocked_topk"]
+__all__ = ["blocked_topk", "first_largest"]
+
+
+def first_largest(
+    scores: Float[Array, "n k"],
+) -> tuple[Int[Array, " n"], Float[Array, " n"]]:
+    """Find the largest score of each row.
+
+    The same as ``argmax`` and ``max``. On a CPU ``argmax`` looks at one score after
+    the other: with a thousand clusters assigning takes a fifth longer by it.
+
+    Args:
+      scores: At most ``2 ** 24`` columns.
+
+    Returns:
+      Its column, the lowest of equal ones, int32, and the score.
+    """
+    columns = scores.shape[1]
+    largest = jnp.max(scores, axis=1)
+    # Floats, of which a CPU compares many at once; they are exact up to there.
+    names = jnp.arange(columns, dtype=jnp.float32)[None, :]
+    found = jnp.where(scores == largest[:, None], names, float(columns))
+    first = jnp.min(found, axis=1).astype(jnp.int32)
+    # Nothing equals NaN.
+    return jnp.minimum(first, columns - 1), largest
 
 
 def blocked_topk(

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Int
 
 from mca_jax.heads import Heads
 from mca_jax.parallel import HostRows, Rows, ShardedRows, over_devices, replicate
+from mca_jax.scratch import release
 from mca_jax.types import Params
 
 __all__ = ["Assign", "build_assign"]
@@ -69,10 +70,14 @@ def build_assign(heads: Heads) -> Assign:
         if isinstance(images, HostRows):
             # The weights may be on several devices; the blocks are on one.
             params = jax.tree.map(np.asarray, params)
-            starts = range(0, images.shape[0], images.block_size)
-            blocks = (images.array[i : i + images.block_size] for i in starts)
-            found = [on_one_device(params, np.asarray(x, np.float32)) for x in blocks]
-            return np.concatenate([np.asarray(x) for x in found])
+            found = []
+            for start in range(0, images.shape[0], images.block_size):
+                block = images.array[start : start + images.block_size]
+                assigned = on_one_device(params, np.asarray(block, np.float32))
+                # Waits for it: the logits of all blocks at once would be too many.
+                found.append(np.asarray(assigned))
+                release(images.array)
+            return np.concatenate(found)
         return np.asarray(on_one_device(params, images))
 
     return assign

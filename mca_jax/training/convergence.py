@@ -35,12 +35,14 @@ class Status(Enum):
       STEP_LIMIT: All passes were made; the run was still moving a little.
       DIVERGED: The loss rose far above its start.
       NON_FINITE: A loss or gradient was NaN or infinite.
+      BEST_CHECKPOINT: It did not: an earlier run's best checkpoint was read.
     """
 
     CONVERGED = "converged"
     STEP_LIMIT = "step_limit"
     DIVERGED = "diverged"
     NON_FINITE = "non_finite"
+    BEST_CHECKPOINT = "best_checkpoint"
 
 
 class Failure(NamedTuple):
@@ -78,11 +80,13 @@ class Monitor(NamedTuple):
       grad_norms: Norm of the gradient, float32 ``[steps]``.
       changed: Share of images whose cluster a pass changed, float64
         ``[passes]``.
+      empty: Clusters without an image after a pass, float64 ``[passes]``.
     """
 
     parts: Float[np.ndarray, "steps parts"]
     grad_norms: Float[np.ndarray, " steps"]
     changed: Float[np.ndarray, " passes"]
+    empty: Float[np.ndarray, " passes"]
 
 
 def init_monitor(num_passes: int, steps_per_pass: int) -> Monitor:
@@ -100,6 +104,7 @@ def init_monitor(num_passes: int, steps_per_pass: int) -> Monitor:
         parts=np.full((steps, len(LossParts._fields)), np.nan, np.float32),
         grad_norms=np.full(steps, np.nan, np.float32),
         changed=np.full(num_passes, np.nan),
+        empty=np.full(num_passes, np.nan),
     )
 
 
@@ -146,20 +151,23 @@ def _describe(monitor: Monitor, row: int) -> Failure:
     return Failure(Status.DIVERGED, row + 1, names[worst], float(values[worst]))
 
 
-def record_pass(monitor: Monitor, index: int, changed: float) -> Monitor:
-    """Enter how many images a pass moved.
+def record_pass(
+    monitor: Monitor, index: int, changed: float, empty: int = 0
+) -> Monitor:
+    """Enter how many images a pass moved and how many clusters it emptied.
 
     Args:
       monitor: The record so far.
       index: Number of the pass, from 0.
       changed: Share of images whose cluster it changed, in [0, 1].
+      empty: Clusters without an image at its end.
 
     Returns:
       The new record.
     """
-    shares = monitor.changed.copy()
-    shares[index] = changed
-    return monitor._replace(changed=shares)
+    shares, counts = monitor.changed.copy(), monitor.empty.copy()
+    shares[index], counts[index] = changed, empty
+    return monitor._replace(changed=shares, empty=counts)
 
 
 def mean_loss(monitor: Monitor, step: int) -> float:
@@ -188,9 +196,9 @@ def summarize_pass(monitor: Monitor, index: int, step: int) -> dict[str, float]:
 
     Returns:
       ``epoch``, counted from 1; means of ``loss``, its parts and ``grad_norm``
-      over the pass; ``changed``; over all steps up to its end the smallest and
-      the mean squared gradient norm and, from ten steps on, the fitted
-      ``rate_exponent``.
+      over the pass; ``changed``; ``empty_clusters`` where there are some; over all
+      steps up to its end the smallest and the mean squared gradient norm and, from
+      ten steps on, the fitted ``rate_exponent``.
     """
     steps_per_pass = len(monitor.grad_norms) // len(monitor.changed)
     start = index * steps_per_pass
@@ -202,6 +210,8 @@ def summarize_pass(monitor: Monitor, index: int, step: int) -> dict[str, float]:
     norms = monitor.grad_norms[:stop].astype(np.float64)
     row["grad_norm"] = float(norms[start:].mean())
     row["changed"] = float(monitor.changed[index])
+    if monitor.empty[index] > 0:
+        row["empty_clusters"] = float(monitor.empty[index])
     row["min_squared_grad"] = float(np.min(norms**2))
     row["mean_squared_grad"] = float(np.mean(norms**2))
     rate = fit_rate_exponent(norms**2)

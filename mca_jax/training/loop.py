@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -34,15 +34,24 @@ from mca_jax.training.convergence import (
     summarize_pass,
 )
 from mca_jax.training.data import TrainingData
+from mca_jax.training.revival import empty_clusters, revive_clusters
 from mca_jax.training.snapshot import Checkpointer, Snapshot
 from mca_jax.training.spread import build_any_epoch, place_data
 from mca_jax.training.state import TrainState, init_state
 from mca_jax.training.step import Epoch, build_step
 from mca_jax.types import Params, PRNGKey
 
-__all__ = ["EpochHook", "FitResult", "Trainer", "build_trainer", "fit"]
+__all__ = [
+    "EpochHook",
+    "FitResult",
+    "Trainer",
+    "WeightsHook",
+    "build_trainer",
+    "fit",
+]
 
 EpochHook = Callable[[dict[str, float]], None]
+WeightsHook = Callable[[int, Params], None]
 
 # Between two calls a signal is noticed; on two slow cores a step of a thousand
 # images takes some 50 ms.
@@ -77,6 +86,8 @@ class Trainer(NamedTuple):
       epoch: Steps within a pass over the set.
       assign: ``(params, images)`` to the likeliest cluster of each image.
       place: Puts the set where the steps read it.
+      revive: ``(params, assignments, images)`` to weights in which no cluster that
+        was empty starts where it died.
       batch_size: Images a step.
     """
 
@@ -84,6 +95,7 @@ class Trainer(NamedTuple):
     epoch: Epoch
     assign: Assign
     place: Callable[[TrainingData], TrainingData]
+    revive: Callable[[Params, np.ndarray, Any], Params]
     batch_size: int
 
 
@@ -121,6 +133,7 @@ def build_trainer(
         epoch=build_any_epoch(step, batch_size=batch_size, mesh=mesh),
         assign=build_assign(heads),
         place=partial(place_data, mesh=mesh),
+        revive=partial(revive_clusters, heads=heads, mesh=mesh),
         batch_size=batch_size,
     )
 
@@ -159,6 +172,7 @@ class _Keeper:
         self._checkpointer = checkpointer
         self._pending = pending
         self._saved: int | None = None
+        self.ended: Status | None = None
 
     def restore(self, fresh: Snapshot) -> Snapshot:
         if self._checkpointer is None:
@@ -167,6 +181,10 @@ class _Keeper:
         if found is None:
             return fresh
         self._saved = int(found.state.step)
+        if self._checkpointer.ends_training:
+            # It may lie within a pass: its weights count, not those before the pass.
+            self.ended = Status.BEST_CHECKPOINT
+            return found._replace(pass_params=_copy(found.state.params))
         return found
 
     def count_steps(self, step: int, steps_per_pass: int) -> int:
@@ -182,13 +200,13 @@ class _Keeper:
             return
         if self._checkpointer.due(step, steps_per_pass):
             self._save(snapshot, step)
-        signum = self._pending.signum
+        signum, everywhere = self._pending.signum, False
         if signum is None and self._checkpointer.preempted(step):
-            signum = signal.SIGTERM
+            signum, everywhere = signal.SIGTERM, True
         if signum is not None:
             self.finish(snapshot, step)
             kept = self._checkpointer.wait()
-            stop = Interrupted(signum)
+            stop = Interrupted(signum, everywhere=everywhere)
             stop.add_note(
                 "no step of training is kept"
                 if kept is None
@@ -221,6 +239,7 @@ def fit(
     loss_tolerance: float = 1e-3,
     changed_tolerance: float = 1e-3,
     on_epoch: EpochHook | None = None,
+    on_weights: WeightsHook | None = None,
     checkpointer: Checkpointer | None = None,
 ) -> FitResult:
     """Train the three networks on embeddings; takes no labels.
@@ -237,9 +256,12 @@ def fit(
       changed_tolerance: Share of moved images that counts as rest.
       on_epoch: Called with each pass's row of the history; not for passes that
         a restored snapshot has behind it.
+      on_weights: Called with the number of passes made and the weights, first
+        before any step; to look at them, not to change them.
       checkpointer: Keeps snapshots. The run goes on from its newest and gives,
-        bit for bit, what a run without a break gives. SIGINT and SIGTERM wait
-        until the steps at work are done and kept.
+        bit for bit, what a run without a break gives, or ends with it if it
+        says so. SIGINT and SIGTERM wait until the steps at work are done and
+        kept.
 
     Returns:
       Weights, clusters of all images, history and status. After a non-finite or
@@ -264,7 +286,13 @@ def fit(
         del fresh
         step = int(state.step)
         before = trainer.assign(start_params, data.images)
-        while not (status := _status(monitor, step, loss_tolerance, changed_tolerance)):
+        (on_weights or _nobody)(step // per_pass, start_params)
+        while not (
+            status := keeper.ended
+            or _status(monitor, step, loss_tolerance, changed_tolerance)
+        ):
+            if step % per_pass == 0:
+                state = _revived(trainer, state, start_params, before, data)
             keeper.after_steps(Snapshot(state, start_params, monitor), step, per_pass)
             count = keeper.count_steps(step, per_pass)
             state, info = trainer.epoch(state, data, weights, prior, count)
@@ -278,24 +306,56 @@ def fit(
                 start_params = _copy(state.params)
                 after = trainer.assign(start_params, data.images)
                 changed = float(np.mean(after != before))
-                monitor, before = record_pass(monitor, index, changed), after
-                if on_epoch is not None:
-                    on_epoch(summarize_pass(monitor, index, step))
+                empty = len(empty_clusters(after, centers.shape[0]))
+                monitor = record_pass(monitor, index, changed, empty)
+                before = after
+                (on_epoch or _nobody)(summarize_pass(monitor, index, step))
+                (on_weights or _nobody)(index + 1, start_params)
         last = None if failure else Snapshot(state, start_params, monitor)
         keeper.finish(last, step)
-    passes = -(-step // per_pass)
+    result = _sum_up(start_params, before, monitor, step, status, failure)
+    if failure is not None:
+        (on_epoch or _nobody)(result.history[-1])
+    return result
+
+
+def _sum_up(
+    params: Params,
+    assignments: np.ndarray,
+    monitor: Monitor,
+    step: int,
+    status: Status,
+    failure: Failure | None,
+) -> FitResult:
+    passes = -(-step // (len(monitor.grad_norms) // len(monitor.changed)))
     history = [summarize_pass(monitor, i, step) for i in range(passes)]
-    if failure is not None and on_epoch is not None:
-        on_epoch(history[-1])
     squared = monitor.grad_norms[: step - bool(failure)].astype(np.float64) ** 2
     return FitResult(
-        params=start_params,
-        assignments=before,
+        params=params,
+        assignments=assignments,
         history=tuple(history),
         status=status,
         rate_exponent=fit_rate_exponent(squared),
         failure=failure,
     )
+
+
+def _revived(
+    trainer: Trainer,
+    state: TrainState,
+    start_params: Params,
+    assignments: np.ndarray,
+    data: TrainingData,
+) -> TrainState:
+    """Begin a pass without empty clusters; the weights at its start stay known."""
+    revived = trainer.revive(start_params, assignments, data.images)
+    if revived is start_params:
+        return state
+    return state._replace(params=revived)
+
+
+def _nobody(*_: object) -> None:
+    """Take what nobody wants to know."""
 
 
 def _copy(params: Params) -> Params:

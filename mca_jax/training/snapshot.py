@@ -33,8 +33,13 @@ class Snapshot(NamedTuple):
 class Checkpointer(Protocol):
     """Keeps snapshots of one run where they outlive the process."""
 
+    @property
+    def ends_training(self) -> bool:
+        """Whether what is restored is to be read out, not trained any further."""
+        ...
+
     def restore(self, template: Snapshot) -> Snapshot | None:
-        """Find the newest snapshot that is whole.
+        """Find the snapshot to go on from, or to read out.
 
         Args:
           template: A snapshot of the same shapes; the arrays come back placed on

@@ -122,9 +122,14 @@ def test_semantic_variants_take_the_clusters_over(small_set):
     assert one.kmeans is two.kmeans
     assert one.space is not two.space
     assert one.kmeans is not three.kmeans
-    assert shared.prepare(base) is one
+    again = shared.prepare(base)
+    assert again.data is one.data
+    assert again.start is one.start
+    uniform = shared.prepare(apply_overrides(base, ["losses.prior=uniform"]))
+    assert uniform.data is one.data
+    assert uniform.start is not one.start
     shared.forget_seed()
-    assert shared.prepare(base) is not one
+    assert shared.prepare(base).data is not one.data
 
 
 def test_levels_share_what_is_compiled(small_set):

@@ -1,5 +1,6 @@
 """Simpler methods against hand-worked numbers and made-up sets."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -7,12 +8,13 @@ from small_runs import NOUNS, blobs
 
 from mca_jax.evaluation import clustering_accuracy
 from mca_jax.evaluation.baselines import (
-    image_text_kmeans,
-    raw_kmeans,
+    image_text_rows,
     sic_labels,
     text_views,
+    unit_rows,
 )
-from mca_jax.retrieval import image_neighbors, noun_neighbors
+from mca_jax.parallel import HostRows, data_mesh, place_rows
+from mca_jax.retrieval import image_neighbors, noun_neighbors, spherical_kmeans
 from mca_jax.training import TrainingData
 
 LABELS = np.repeat(np.arange(4), 30)
@@ -31,37 +33,58 @@ def test_text_views_are_weighted_means():
     np.testing.assert_allclose(colder[0], np.array([9, 1, 0]) / np.sqrt(82), rtol=1e-5)
 
 
-def test_raw_kmeans_ignores_norms(key):
-    embeddings = blobs()
-    scale = np.random.default_rng(0).uniform(0.1, 9.0, (len(embeddings), 1))
-    found = raw_kmeans(key, embeddings * scale, num_clusters=4)
-    assert clustering_accuracy(LABELS, np.asarray(found.assignments)) == 1.0
+def places(rows):
+    """The same table on one device, over eight, and on the host."""
+    return jnp.asarray(rows), place_rows(rows, data_mesh(8)), HostRows(rows, 50)
+
+
+def test_raw_embeddings_lose_their_norms_wherever_they_are():
+    rows = blobs(per_axis=31)[:-1]
+    scaled = rows * np.random.default_rng(0).uniform(0.1, 9.0, (len(rows), 1))
+    for table in places(scaled.astype(np.float32)):
+        unit = unit_rows(table)
+        assert type(unit) is type(table) or isinstance(unit, jax.Array)
+        np.testing.assert_allclose(np.asarray(unit), rows, atol=1e-6)
+    # Nothing is copied where nothing is to be done.
+    table = HostRows(rows.astype(np.float16), 50)
+    assert unit_rows(table) is table
 
 
 def test_text_tells_images_apart_that_look_alike(key):
-    images = jnp.asarray(np.tile(np.eye(4)[:1], (20, 1)), jnp.float32)
-    views = jnp.asarray(np.repeat(np.eye(4)[1:3], 10, axis=0), jnp.float32)
-    found = image_text_kmeans(key, images, views, num_clusters=2)
-    groups = np.asarray(found.assignments)
-    assert clustering_accuracy(np.repeat([0, 1], 10), groups) == 1.0
-    # Every image is at 45 degrees from its text, so each is its own centre.
-    assert float(found.objective) == pytest.approx(1.0, abs=1e-5)
+    images = np.tile(np.eye(4, dtype=np.float32)[:1], (20, 1))
+    nouns = jnp.eye(4)[1:3]
+    near = np.repeat([[0], [1]], 10, axis=0).astype(np.int32)
+    cosines = np.ones((20, 1), np.float32)
+    for table in places(images):
+        rows = image_text_rows(table, nouns, near, cosines, temperature=1.0)
+        expected = np.zeros((20, 8))
+        expected[:, 0] = expected[np.arange(20), 5 + near[:, 0]] = np.sqrt(0.5)
+        np.testing.assert_allclose(np.asarray(rows), expected, atol=1e-6)
+        found = spherical_kmeans(key, rows, num_clusters=2, num_restarts=2)
+        groups = np.asarray(found.assignments)
+        assert clustering_accuracy(np.repeat([0, 1], 10), groups) == 1.0
+        # Every image is at 45 degrees from its text, so each is its own centre.
+        assert float(found.objective) == pytest.approx(1.0, abs=1e-5)
 
 
-def test_sic_keeps_what_images_and_nouns_agree_on(key):
-    images, nouns = jnp.asarray(blobs()), jnp.eye(len(NOUNS))
+def training_data(images):
+    nouns = jnp.eye(len(NOUNS))
     near = noun_neighbors(images, nouns, num_neighbors=3)
-    data = TrainingData(
+    return TrainingData(
         images=images,
         nouns=nouns,
         image_neighbors=image_neighbors(images, num_neighbors=5).indices,
         noun_neighbors=near.indices,
         noun_similarities=near.similarities,
     )
+
+
+def test_sic_keeps_what_images_and_nouns_agree_on(key):
+    data = training_data(jnp.asarray(blobs()))
     # The first axis is midway between two centres: its images start in halves.
     centers = np.eye(8, dtype=np.float32)[:4]
     centers[:2, :2] = [[0.8, -0.6], [0.8, 0.6]]
-    started = np.asarray(images @ centers.T).argmax(axis=1)
+    started = (blobs() @ centers.T).argmax(axis=1)
     assert clustering_accuracy(LABELS, started) < 0.9
     found = sic_labels(
         key,
@@ -76,3 +99,19 @@ def test_sic_keeps_what_images_and_nouns_agree_on(key):
     # A few images of noise more than usual may stay where they started.
     assert clustering_accuracy(LABELS, found.assignments) > 0.95
     assert found.history[-1]["semantic"] < found.history[0]["semantic"]
+
+
+@pytest.mark.slow
+def test_sic_is_the_same_wherever_the_set_is(key):
+    centers = jnp.asarray(np.eye(8, dtype=np.float32)[:4])
+    # 50 images a step don't divide by eight devices.
+    settings = {"num_epochs": 2, "batch_size": 50, "nouns_per_cluster": 2}
+    expected, *others = (
+        sic_labels(key, training_data(images), centers, **settings)
+        for images in places(blobs())
+    )
+    for found in others:
+        np.testing.assert_array_equal(found.assignments, expected.assignments)
+        for one, other in zip(found.history, expected.history, strict=True):
+            assert one["loss"] == pytest.approx(other["loss"], rel=1e-4)
+            assert one["grad_norm"] == pytest.approx(other["grad_norm"], rel=1e-3)

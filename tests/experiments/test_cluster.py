@@ -112,11 +112,31 @@ def test_another_configuration_is_refused_and_the_second_run_reads_the_cache(
     assert again.returncode == 0, again.stderr
 
 
+@pytest.mark.slow
+def test_baselines_are_added_to_a_finished_run(runs, photos):
+    was = (runs[1] / "assignments.csv").read_bytes()
+    done = launch(
+        *options(photos, runs[1], "--seed=3", "--labels=folders", "--baselines")
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Training (train) goes on from step 4, pass 4" in done.stderr
+    assert "neighbours agree" in done.stdout
+    assert "kmeans_image_text: acc" in done.stdout
+    assert (runs[1] / "assignments.csv").read_bytes() == was
+    with (runs[1] / "baselines.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 16
+    assert {"path", "cluster", "kmeans_raw", "sic_style"} <= rows[0].keys()
+    assert "Beside simpler methods" in (runs[1] / "report.html").read_text()
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         (["--images=/no/such/folder"], "/no/such/folder"),
         (["--num_clusters=1"], "num_clusters at least 2, found 1"),
+        (["--num_clusters=auto:60-5"], "LOW at most HIGH, found 'auto:60-5'"),
+        (["--num_clusters=auto:2-99"], "found a range up to 99"),
         (["--encoder=light"], "did you mean 'lite'?"),
         (["--set=train.epoch=3"], "did you mean 'train.epochs'?"),
         (["--labels=csv"], "--labels 'csv'"),
@@ -131,6 +151,27 @@ def test_mistakes_are_one_line(photos, tmp_path, change, message):
     assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.slow
+def test_an_estimated_number_of_clusters(photos, tmp_path):
+    arguments = options(photos, tmp_path / "out", "--num_clusters=auto:2-4")
+    done = launch(*arguments)
+    assert done.returncode == 0, done.stderr
+    metrics = json.loads((tmp_path / "out/metrics.json").read_text())
+    found = metrics["cluster_count"]["num_clusters"]
+    assert f"{found} clusters, estimated without labels" in done.stdout
+    assert metrics["summary"]["num_clusters"] == found
+    settings = json.loads((tmp_path / "out/config.json").read_text())["settings"]
+    assert settings["num_clusters"] == found
+    report = (tmp_path / "out/report.html").read_text()
+    assert "Score by number of clusters" in report
+    assert "--num_clusters=auto:2-4" in report
+    # Typed again it is the same run, which has nothing left to train.
+    again = launch(*arguments)
+    assert again.returncode == 0, again.stderr
+    assert "goes on from" in again.stderr
+    assert (tmp_path / "out/report.html").read_text() == report
 
 
 def test_more_clusters_than_images(photos, tmp_path):

@@ -6,13 +6,15 @@ import os
 import socket
 import subprocess
 import sys
+import types
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
 from mca_jax.checks import InputError
-from mca_jax.parallel import is_first_host, join_hosts, on_first_host
+from mca_jax.parallel import hosts, is_first_host, join_hosts, on_first_host
 
 SCRIPT = Path(__file__).with_name("one_host.py")
 SETTINGS = ("train.epochs=2", "train.batch_size=50", "retrieval.kmeans_restarts=2")
@@ -106,6 +108,60 @@ def test_a_process_alone_joins_nobody(monkeypatch):
     join_hosts()
     assert is_first_host()
     assert on_first_host(lambda: 7) == 7
+
+
+@pytest.fixture
+def joined(monkeypatch):
+    """What jax is asked to join, in an environment of nobody's."""
+    given = []
+    for name in (*os.environ,):
+        if name.startswith(("SLURM", "TPU", "JAX_PLATFORMS", "JAX_LOCAL_DEVICE_IDS")):
+            monkeypatch.delenv(name)
+    monkeypatch.setattr(
+        jax.distributed,
+        "initialize",
+        lambda *args, **more: given.append(more["local_device_ids"]),
+    )
+    return given
+
+
+@pytest.mark.parametrize(
+    ("tasks", "gpus", "devices"),
+    [
+        # Under SLURM jax takes one GPU a process, unless it is told which.
+        ("1(x2)", "8", [[0, 1, 2, 3, 4, 5, 6, 7]]),
+        ("1,2", "4", [None]),
+        ("8(x2)", "8", [None]),
+        ("1(x2)", "", [None]),
+    ],
+)
+def test_the_one_process_of_a_slurm_node_takes_its_gpus(
+    joined, monkeypatch, tasks, gpus, devices
+):
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "2")
+    monkeypatch.setenv("SLURM_STEP_TASKS_PER_NODE", tasks)
+    monkeypatch.setenv("SLURM_GPUS_ON_NODE", gpus)
+    join_hosts()
+    assert joined == devices
+
+
+def test_workers_of_a_tpu_slice_are_joined(joined, monkeypatch):
+    # Kubernetes names them all; on a TPU VM it takes jax to ask.
+    monkeypatch.setenv("TPU_SKIP_MDS_QUERY", "1")
+    join_hosts()
+    assert joined == []
+    monkeypatch.setenv("TPU_WORKER_HOSTNAMES", "a,b")
+    join_hosts()
+    assert joined == [None]
+    monkeypatch.delenv("TPU_WORKER_HOSTNAMES")
+    monkeypatch.delenv("TPU_SKIP_MDS_QUERY")
+    found = types.SimpleNamespace(find_spec=lambda name: name == "libtpu" or None)
+    monkeypatch.setattr(hosts.importlib, "util", found)
+    join_hosts()
+    assert joined == [None, None]
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+    join_hosts()
+    assert joined == [None, None]
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from mca_jax.retrieval import (
     probe_neighbors,
     spherical_kmeans,
 )
-from mca_jax.retrieval.cells import measure_recall
+from mca_jax.retrieval.cells import _probe, measure_recall
 from mca_jax.training import TrainingData, build_trainer, fit
 
 
@@ -197,6 +197,32 @@ def test_few_cells_find_most_neighbours_of_clustered_images(key):
     names = np.asarray(found.table.indices)
     assert (names != np.arange(900)[:, None]).all()
     assert all(len(set(row)) == 5 for row in names.tolist())
+
+
+def test_an_image_looks_into_the_cells_nearest_to_itself():
+    # Cells A at 0 degrees and B at 90; an image of A at 40 degrees has its nearest
+    # in A, and at 50 degrees, in B.
+    degrees = np.array([0.0, 1.0, 2.0, 40.0, 90.0, 89.0, 88.0, 50.0])
+    angles = np.deg2rad(degrees)
+    rows = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+    centers, cells = np.eye(2, dtype=np.float32), np.arange(8) // 4
+    one, two = (
+        _probe(HostRows(rows, 4), centers, cells, num_neighbors=2, num_probes=probes)
+        for probes in (1, 2)
+    )
+    assert one[1][3].tolist() == [2, 1]
+    assert two[1][3].tolist() == [7, 2]
+    np.testing.assert_allclose(two[0][3], np.cos(np.deg2rad([10, 38])), rtol=1e-6)
+    # A cell of one image: those that look into it look into the other one too.
+    alone = _probe(
+        HostRows(rows, 4),
+        centers,
+        np.array([0] + [1] * 7),
+        num_neighbors=2,
+        num_probes=1,
+    )
+    assert alone[1][1].tolist() == [2, 0]
+    assert alone[1][5].tolist() == [4, 6]
 
 
 def test_cells_with_too_few_rows_borrow_from_others(key):

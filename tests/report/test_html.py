@@ -144,7 +144,7 @@ def test_numbers_are_on_the_page(page):
     shown = page.shown()
     for text in (
         "Accuracy by labels",
-        "k-means on the same embeddings",
+        "k-means in the space of this run",
         "92.1",
         "Gradient norm",
         "Of 82,115 nouns, 2,000 were left",

@@ -65,6 +65,10 @@ def test_tiles_count_everything():
     [
         ("converged", "Training converged after 8 epochs."),
         ("step_limit", "Training used all of its 8 epochs."),
+        (
+            "best_checkpoint",
+            "Training is shown as its best checkpoint has it, after 8 epochs.",
+        ),
         ("diverged", "Training diverged after 8 epochs."),
         (
             "non_finite",

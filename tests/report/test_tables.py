@@ -24,7 +24,7 @@ def test_this_run_comes_first_and_the_best_is_marked():
     )
     assert [row.method for row in rows] == [
         "This run",
-        "k-means on the same embeddings",
+        "k-means in the space of this run",
         "My method",
     ]
     assert [row.own for row in rows] == [True, False, False]

@@ -15,6 +15,7 @@ from mca_jax.retrieval import (
     spherical_kmeans,
 )
 from mca_jax.retrieval.kmeans import lloyd_iterations
+from mca_jax.retrieval.topk import first_largest
 
 
 def unit_rows(key, shape):
@@ -35,6 +36,18 @@ def test_blocks_do_not_change_the_answer(key, n, block):
     np.testing.assert_allclose(
         scores, np.take_along_axis(brute, expected, 1), rtol=1e-5, atol=1e-6
     )
+
+
+@pytest.mark.parametrize("columns", [1, 7, 1000])
+def test_the_first_of_the_largest_is_found(columns):
+    # Few values, so that most rows have ties.
+    scores = np.random.default_rng(0).integers(0, 4, (50, columns)).astype(np.float32)
+    scores[3], scores[4, 0] = -np.inf, np.inf
+    found, largest = first_largest(jnp.asarray(scores))
+    assert found.dtype == jnp.int32
+    np.testing.assert_array_equal(found, scores.argmax(axis=1))
+    np.testing.assert_array_equal(largest, scores.max(axis=1))
+    assert 0 <= int(first_largest(jnp.full((1, columns), jnp.nan))[0][0]) < columns
 
 
 def test_too_many_neighbours_are_refused(key):
