@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import NamedTuple
 
+from benchmarks.svg import svg_line, svg_text
+
 __all__ = ["Bar", "draw_bars"]
 
 _LABELS, _PLOT, _RIGHT = 180, 380, 70
@@ -35,26 +37,10 @@ class Bar(NamedTuple):
     deviation: float
 
 
-def _text(
-    x: float, y: float, text: str, *, anchor: str = "start", more: str = ""
-) -> str:
-    return (
-        f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{more}>'
-        f"{escape(text)}</text>"
-    )
-
-
-def _line(x1: float, y1: float, x2: float, y2: float, color: str) -> str:
-    return (
-        f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" '
-        f'stroke="{color}"/>'
-    )
-
-
 def _bar(bar: Bar, y: float) -> list[str]:
     middle, end = y + _ROW / 2, _LABELS + _PLOT * bar.mean / 100
     parts = [
-        _text(_LABELS - 6, middle + 4, bar.name, anchor="end"),
+        svg_text(_LABELS - 6, middle + 4, bar.name, anchor="end"),
         f'<rect x="{_LABELS}" y="{y + 3:.1f}" width="{end - _LABELS:.1f}" '
         f'height="{_ROW - 6}" fill="{_COLORS[bar.kind]}"/>',
     ]
@@ -62,20 +48,20 @@ def _bar(bar: Bar, y: float) -> list[str]:
     if not math.isnan(bar.deviation):
         half = _PLOT * bar.deviation / 100
         low, high = end - half, end + half
-        parts.append(_line(low, middle, high, middle, "#222"))
-        parts += [_line(x, middle - 4, x, middle + 4, "#222") for x in (low, high)]
+        parts.append(svg_line(low, middle, high, middle, "#222"))
+        parts += [svg_line(x, middle - 4, x, middle + 4, "#222") for x in (low, high)]
         end, shown = high, f"{shown} ({bar.deviation:.1f})"
-    parts.append(_text(end + 5, middle + 4, shown))
+    parts.append(svg_text(end + 5, middle + 4, shown))
     return parts
 
 
 def _panel(title: str, bars: Sequence[Bar], top: float) -> list[str]:
     bottom = top + _HEAD + _ROW * len(bars)
-    parts = [_text(_LABELS, top + 20, title, more=' font-weight="bold"')]
+    parts = [svg_text(_LABELS, top + 20, title, more=' font-weight="bold"')]
     for percent in range(0, 101, 20):
         x = _LABELS + _PLOT * percent / 100
-        parts.append(_line(x, top + _HEAD, x, bottom, "#ddd"))
-        parts.append(_text(x, bottom + 14, str(percent), anchor="middle"))
+        parts.append(svg_line(x, top + _HEAD, x, bottom, "#ddd"))
+        parts.append(svg_text(x, bottom + 14, str(percent), anchor="middle"))
     for row, bar in enumerate(bars):
         parts += _bar(bar, top + _HEAD + _ROW * row)
     return parts
@@ -87,7 +73,7 @@ def _legend(y: float) -> list[str]:
         parts.append(
             f'<rect x="{x:.1f}" y="{y}" width="10" height="10" fill="{_COLORS[kind]}"/>'
         )
-        parts.append(_text(x + 15, y + 9, meaning))
+        parts.append(svg_text(x + 15, y + 9, meaning))
         x += 130
     return parts
 

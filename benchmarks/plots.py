@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import NamedTuple
 
+from benchmarks.svg import svg_line, svg_text
 from mca_jax.report.charts import nice_ticks, short_number
 
 __all__ = ["COLORS", "Panel", "Series", "draw_panels"]
@@ -95,20 +96,6 @@ def _axis(values: Sequence[float], log: bool) -> _Axis:
     return _Axis(ticks[0], ticks[-1], ticks, log)
 
 
-def _text(x: float, y: float, text: str, anchor: str = "start", more: str = "") -> str:
-    return (
-        f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{more}>'
-        f"{escape(text)}</text>"
-    )
-
-
-def _line(x1: float, y1: float, x2: float, y2: float, color: str) -> str:
-    return (
-        f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" '
-        f'stroke="{color}"/>'
-    )
-
-
 def _shown(series: Series, log: bool) -> list[tuple[float, float]]:
     return [
         (x, y)
@@ -119,19 +106,21 @@ def _shown(series: Series, log: bool) -> list[tuple[float, float]]:
 
 def _grid(panel: Panel, across: _Axis, up: _Axis, left: float, top: float) -> list[str]:
     bottom, right = top + _HEIGHT, left + _WIDTH
-    parts = [_text(left, top - 12, panel.title, more=' font-weight="bold"')]
+    parts = [svg_text(left, top - 12, panel.title, more=' font-weight="bold"')]
     for tick in across.ticks:
         x = left + across.place(tick, _WIDTH)
-        parts.append(_line(x, top, x, bottom, "#e4e4e4"))
-        parts.append(_text(x, bottom + 14, short_number(tick), "middle"))
+        parts.append(svg_line(x, top, x, bottom, "#e4e4e4"))
+        parts.append(svg_text(x, bottom + 14, short_number(tick), anchor="middle"))
     for tick in up.ticks:
         y = bottom - up.place(tick, _HEIGHT)
-        parts.append(_line(left, y, right, y, "#e4e4e4"))
-        parts.append(_text(left - 5, y + 4, short_number(tick), "end"))
-    parts.append(_text(left + _WIDTH / 2, bottom + 32, panel.across, "middle"))
+        parts.append(svg_line(left, y, right, y, "#e4e4e4"))
+        parts.append(svg_text(left - 5, y + 4, short_number(tick), anchor="end"))
+    parts.append(
+        svg_text(left + _WIDTH / 2, bottom + 32, panel.across, anchor="middle")
+    )
     x, y = left - 44, top + _HEIGHT / 2
     turned = f' transform="rotate(-90 {x:.1f} {y:.1f})"'
-    parts.append(_text(x, y, panel.up, "middle", turned))
+    parts.append(svg_text(x, y, panel.up, anchor="middle", more=turned))
     return parts
 
 
@@ -185,7 +174,7 @@ def _legend(
             f'<line x1="{x:.1f}" y1="{y}" x2="{x + 16:.1f}" y2="{y}" '
             f'stroke="{color}" stroke-width="3"{dash}/>'
         )
-        parts.append(_text(x + 21, y + 4, name))
+        parts.append(svg_text(x + 21, y + 4, name))
         x += room
     return parts, y + 14
 
