@@ -35,9 +35,8 @@ def keep_compiled() -> None:
     GiB. One that is chosen through jax's own settings stands, and so does their
     switch that turns it off.
     """
-    if jax.config.jax_compilation_cache_dir or "JAX_ENABLE_COMPILATION_CACHE" in (
-        os.environ
-    ):
+    chosen = jax.config.values["jax_compilation_cache_dir"]
+    if chosen or "JAX_ENABLE_COMPILATION_CACHE" in os.environ:
         return
     folder = os.path.join(noun_cache_dir(), f"compiled-{_processor()}")
     jax.config.update("jax_compilation_cache_dir", folder)

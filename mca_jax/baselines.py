@@ -14,9 +14,9 @@ from mca_jax.checks import check_one_of
 from mca_jax.config import Config
 from mca_jax.evaluation.baselines import image_text_rows, sic_labels, unit_rows
 from mca_jax.evaluation.comparison import compare_clusterings, measure_clusters
+from mca_jax.listener import EpochHook
 from mca_jax.retrieval import KMeansResult, spherical_kmeans
 from mca_jax.stages import (
-    EpochHook,
     Prepared,
     place_embeddings,
     split_key,

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any, Protocol
 
-__all__ = ["Clock", "Listener", "Silent"]
+__all__ = ["Clock", "EpochHook", "Listener", "Silent"]
+
+EpochHook = Callable[[str, dict[str, float]], None]
+"""Told the name of a training and the row of its history after each pass."""
 
 
 class Listener(Protocol):

@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, Int
 from mca_jax.config import Config
 from mca_jax.evaluation.evaluator import Readout, read_out
 from mca_jax.heads import Heads
+from mca_jax.listener import EpochHook
 from mca_jax.losses import LossWeights
 from mca_jax.neighborhood import Neighborhood, find_neighborhood, near_images
 from mca_jax.parallel import (
@@ -62,8 +63,6 @@ __all__ = [
 
 _IMAGES_PER_AXIS = 8
 _START_STREAM = 2
-
-EpochHook = Callable[[str, dict[str, float]], None]
 
 
 class RunKeys(NamedTuple):

@@ -1,7 +1,13 @@
 """Strict settings for every test, and the fixtures that all share."""
 
 import os
+import signal
 import tempfile
+
+# A job in the background of a shell is started without it, and so would be all that
+# the tests start and interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Before jax starts: more virtual devices than cores deadlock otherwise, since
 # XLA's CPU thread pool is sized by the number of cores.

@@ -16,7 +16,7 @@ from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = (
-    *("--num_clusters=2", "--set=train.epochs=400", "--set=train.loss_tolerance=0"),
+    *("--num_clusters=2", "--set=train.epochs=150", "--set=train.loss_tolerance=0"),
     *("--set=train.changed_tolerance=0", "--set=checkpoint.every_steps=10"),
 )
 
