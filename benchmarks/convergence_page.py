@@ -8,7 +8,6 @@ and -risk.svg.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,11 +15,10 @@ from pathlib import Path
 from benchmarks.evidence import EXPECTED, gradient_curve, mean_curve
 from benchmarks.evidence_sections import convergence_lines, risk_lines
 from benchmarks.groups import Groups, group_runs, origin_lines
+from benchmarks.page_command import make_page
 from benchmarks.plots import COLORS, Panel, Series, draw_panels
-from benchmarks.runs import Run, load_runs
+from benchmarks.runs import Run
 from benchmarks.variants import ALL_LEVELS, LEVELS
-from mca_jax.checks import InputError
-from mca_jax.workdir import write_file
 
 __all__ = ["draw_along", "draw_gradients", "draw_risk", "main", "render_page"]
 
@@ -178,6 +176,17 @@ def render_page(groups: Groups, *, stem: str) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
+def _render(runs: Sequence[Run], out: Path) -> dict[Path, str]:
+    groups = group_runs(runs)
+    page = render_page(groups, stem=out.stem)
+    drawn = {"gradients": draw_gradients, "along": draw_along, "risk": draw_risk}
+    pictures = {
+        out.with_name(f"{out.stem}-{name}.svg"): draw(groups)
+        for name, draw in drawn.items()
+    }
+    return {**pictures, out: page}
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Read the command line and write page and pictures.
 
@@ -187,30 +196,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
       Exit status: 0, or 2 after bad input.
     """
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--runs", type=Path, required=True, help="folder of run files")
-    parser.add_argument("--out", type=Path, required=True, help="page to write")
-    options = parser.parse_args(argv)
-    stem = options.out.stem
-    try:
-        groups = group_runs(load_runs(options.runs))
-        page = render_page(groups, stem=stem)
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        drawn = {
-            "gradients": draw_gradients,
-            "along": draw_along,
-            "risk": draw_risk,
-        }
-        for name, draw in drawn.items():
-            write_file(options.out.with_name(f"{stem}-{name}.svg"), draw(groups))
-        write_file(options.out, page)
-    except InputError as error:
-        print(f"Error: {error}", file=sys.stderr)
-        return 2
-    print(f"Wrote {options.out} and {len(drawn)} pictures beside it")
-    return 0
+    return make_page(__doc__, argv, _render)
 
 
 if __name__ == "__main__":

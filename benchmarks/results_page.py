@@ -7,7 +7,6 @@ A picture of the same name that ends in .svg is written beside the page.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,13 +14,14 @@ from pathlib import Path
 from benchmarks.bars import Bar, draw_bars
 from benchmarks.groups import ORDER, group_runs, origin_lines
 from benchmarks.methods import BASELINES
+from benchmarks.page_command import make_page
 from benchmarks.page_sections import (
     choice_section,
     correlation_section,
     published_section,
     table_of_set,
 )
-from benchmarks.runs import Run, load_runs
+from benchmarks.runs import Run
 from benchmarks.summaries import mean_spread
 from benchmarks.variants import VARIANTS
 from benchmarks.verdicts import (
@@ -30,8 +30,6 @@ from benchmarks.verdicts import (
     negative_section,
     rivals_section,
 )
-from mca_jax.checks import InputError
-from mca_jax.workdir import write_file
 
 __all__ = ["main", "render_page", "render_picture"]
 
@@ -110,6 +108,12 @@ def render_picture(runs: Sequence[Run]) -> str:
     return draw_bars(panels, about=about)
 
 
+def _render(runs: Sequence[Run], out: Path) -> dict[Path, str]:
+    picture = out.with_suffix(".svg")
+    page = render_page(runs, picture=picture.name)
+    return {picture: render_picture(runs), out: page}
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Read the command line and write page and picture.
 
@@ -119,24 +123,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
       Exit status: 0, or 2 after bad input.
     """
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--runs", type=Path, required=True, help="folder of run files")
-    parser.add_argument("--out", type=Path, required=True, help="page to write")
-    options = parser.parse_args(argv)
-    picture = options.out.with_suffix(".svg")
-    try:
-        runs = load_runs(options.runs)
-        page = render_page(runs, picture=picture.name)
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        write_file(picture, render_picture(runs))
-        write_file(options.out, page)
-    except InputError as error:
-        print(f"Error: {error}", file=sys.stderr)
-        return 2
-    print(f"Wrote {options.out} and {picture} from {len(runs)} runs")
-    return 0
+    return make_page(__doc__, argv, _render)
 
 
 if __name__ == "__main__":
