@@ -8,11 +8,13 @@ from typing import Any
 import jax
 import numpy as np
 from jaxtyping import Float, Int
+from scipy.sparse import csr_array
 
 from mca_jax.encoders import Encoder
 from mca_jax.model import ClusterModel, Memory, Network
 from mca_jax.neighborhood import Neighborhood
 from mca_jax.numerics import EPSILON
+from mca_jax.parallel import fetch_rows, fill_shares, host_share, sum_over_hosts
 from mca_jax.result import Cluster
 from mca_jax.scratch import release
 from mca_jax.semantics import NounTable, SemanticSpace
@@ -26,9 +28,10 @@ _BLOCK = 65_536
 _MOST_REMEMBERED = 100_000
 
 
-def _blocks(count: int) -> Iterator[slice]:
-    """Cut rows into blocks that fit into memory a second time."""
-    return (slice(start, start + _BLOCK) for start in range(0, count, _BLOCK))
+def _own_blocks(count: int) -> Iterator[slice]:
+    """Cut this host's rows into blocks that fit into memory a second time."""
+    own = host_share(count)
+    return (slice(start, min(start + _BLOCK, own.stop)) for start in own[::_BLOCK])
 
 
 def host_network(projected: Projected, trained: TrainedHeads) -> Network:
@@ -69,7 +72,7 @@ def remember_images(projected: Projected, near: Neighborhood | None) -> Memory:
         rows = np.linspace(0, count - 1, _MOST_REMEMBERED).astype(np.int64)
     else:
         rows = np.arange(count)
-    tables = (np.asarray(each)[rows] for each in (projected.images, near.before))
+    tables = (fetch_rows(each, rows) for each in (projected.images, near.before))
     # An image of the set is its own nearest.
     return Memory(*tables, num_near=near.num_smoothing + 1)
 
@@ -87,7 +90,7 @@ def measure_closeness(
     projection drops.
 
     Args:
-      embeddings: Image embeddings.
+      embeddings: Image embeddings; each host reads its share.
       mean: Mean of all images.
       assignments: Cluster of each.
       num_clusters: ``k``.
@@ -97,19 +100,23 @@ def measure_closeness(
       of the images' largest cosine to one of them.
     """
     sums = np.zeros((num_clusters, embeddings.shape[1]))
-    for rows in _blocks(len(embeddings)):
-        np.add.at(sums, assignments[rows], embeddings[rows])
+    for rows in _own_blocks(len(embeddings)):
+        own = assignments[rows]
+        ones = np.ones(len(own)), (own, np.arange(len(own)))
+        sums += csr_array(ones, shape=(num_clusters, len(own))) @ embeddings[rows]
         release(embeddings)
+    (sums,) = sum_over_hosts([sums])
     sizes = np.bincount(assignments, minlength=num_clusters)[:, None]
     directions = np.where(sizes > 0, sums - sizes * mean[None].astype(float), 0.0)
     lengths = np.linalg.norm(directions, axis=1, keepdims=True)
     centers = (directions / np.maximum(lengths, EPSILON)).astype(np.float32)
     cosines = np.zeros(len(embeddings))
-    for rows in _blocks(len(embeddings)):
+    for rows in _own_blocks(len(embeddings)):
         shifted = embeddings[rows] - mean[None]
         lengths = np.maximum(np.linalg.norm(shifted, axis=1), EPSILON)
         cosines[rows] = (shifted @ centers.T).max(axis=1) / lengths
         release(embeddings)
+    fill_shares(cosines)
     # An entry is a value that an image has: with "lower", fewer than the share are
     # below it, also in a small set.
     shares = np.arange(_QUANTILES + 1) / _QUANTILES

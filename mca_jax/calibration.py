@@ -16,6 +16,7 @@ from jaxtyping import Array, Float, Int
 
 from mca_jax.config import Config
 from mca_jax.heads import Heads
+from mca_jax.parallel import fetch_rows
 from mca_jax.stages import Prepared, TrainedHeads, split_key
 from mca_jax.types import Params
 
@@ -133,8 +134,8 @@ def calibrate(
         key = jax.random.fold_in(split_key(config.seed).kmeans, _STREAM)
         rows = jax.random.choice(key, len(rows), (_SAMPLE,), replace=False)
         rows = np.sort(np.asarray(rows))
-    near = np.asarray(data.image_neighbors)[rows]
-    logits = _logits(trained.heads, trained.fit.params, np.asarray(data.images)[rows])
+    near = fetch_rows(data.image_neighbors, rows)
+    logits = _logits(trained.heads, trained.fit.params, fetch_rows(data.images, rows))
     wanted = neighbor_agreement(assignments, near, rows)
     temperature = fit_temperature(logits, wanted)
     fit = trained.fit._replace(params=soften(trained.fit.params, temperature))

@@ -33,12 +33,11 @@ from mca_jax.evaluation import (
     contingency_table,
     score_clustering,
 )
+from mca_jax.given import check_embeddings, check_nouns
 from mca_jax.listener import Clock, Listener
 from mca_jax.result import ClusterResult
 from mca_jax.resume import checkpoint_opener, training_identity
-from mca_jax.scratch import row_blocks
 from mca_jax.semantics import NounTable, load_nouns
-from mca_jax.semantics.vocabulary import parse_vocabulary
 from mca_jax.stages import (
     Prepared,
     Projected,
@@ -122,8 +121,9 @@ def cluster(
     if image_embeddings is not None:
         if images is not None:
             raise InputError("Expected images or image_embeddings, found both")
-        embedded = _given_embeddings(image_embeddings)
-        table, texts = _given_nouns(nouns, noun_embeddings, embedded)
+        embedded = check_embeddings(image_embeddings)
+        width = embedded.embeddings.shape[1]
+        table, texts = check_nouns(nouns, noun_embeddings, width)
         encoder, reader = None, None
     elif images is None:
         raise InputError("Expected images or image_embeddings, found neither")
@@ -188,40 +188,6 @@ def score_result(
     contingency = {"classes": list(class_names), "counts": counts.tolist()}
     metrics = {**result.metrics, "scores": scores, "contingency": contingency}
     return replace(result, metrics=metrics)
-
-
-def _given_embeddings(image_embeddings: Any) -> Embedded:
-    array = np.asarray(image_embeddings, np.float32)
-    if array.ndim != 2 or not all(
-        np.isfinite(array[rows]).all() for rows in row_blocks(array)
-    ):
-        raise InputError(
-            f"Expected finite image_embeddings of shape [n, d], found {array.shape}"
-        )
-    paths = tuple(f"row-{row:06d}" for row in range(len(array)))
-    return Embedded(array, np.arange(len(array)), paths, "", (), 0, ())
-
-
-def _given_nouns(
-    nouns: Sequence[str] | NounTable | None, noun_embeddings: Any, images: Embedded
-) -> tuple[NounTable, Any]:
-    if noun_embeddings is None or nouns is None:
-        raise InputError("Expected noun_embeddings and nouns beside image_embeddings")
-    table = nouns
-    if not isinstance(table, NounTable):
-        table = parse_vocabulary("\n".join(table), "nouns")
-    if len(table.names) != len(nouns) and not isinstance(nouns, NounTable):
-        raise InputError(
-            f"Expected nouns without commas or repeats, found {len(nouns)} entries "
-            f"for {len(table.names)} nouns"
-        )
-    texts = jnp.asarray(noun_embeddings, jnp.float32)
-    expected = [len(table.names), images.embeddings.shape[1]]
-    if list(texts.shape) != expected:
-        raise InputError(
-            f"Expected noun_embeddings of shape {expected}, found {list(texts.shape)}"
-        )
-    return table, texts
 
 
 def _embed(

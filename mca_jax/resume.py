@@ -16,10 +16,14 @@ from mca_jax.checkpoint_config import settings_of_result
 from mca_jax.config import Config, config_to_dict
 from mca_jax.encoders import Encoder
 from mca_jax.listener import Listener, Silent
+from mca_jax.parallel.shares import fill_shares, host_shares, pick_own
 from mca_jax.scratch import release
 from mca_jax.semantics import NounTable, SemanticSpace
 
 __all__ = ["checkpoint_opener", "training_identity"]
+
+# Rows that are hashed at once. Another number would be another hash.
+_BLOCK = 4_096
 
 
 def training_identity(
@@ -56,12 +60,23 @@ def training_identity(
 
 
 def _hash_rows(table: Any) -> str:
-    """Hash an array block by block; it may be larger than memory."""
-    total = hashlib.sha256()
-    for start in range(0, len(table), 65536):
-        total.update(np.ascontiguousarray(table[start : start + 65536]).data)
+    """Hash an array block by block, each host a share of the blocks.
+
+    It may be larger than memory. The hash does not depend on the number of hosts.
+    """
+    # A block is the host's whose rows it begins with.
+    shares = [
+        range(-(-rows.start // _BLOCK), -(-rows.stop // _BLOCK))
+        for rows in host_shares(len(table))
+    ]
+    digests = np.zeros((shares[-1].stop, 32), np.uint8)
+    for index in pick_own(shares):
+        rows = slice(index * _BLOCK, (index + 1) * _BLOCK)
+        content = np.ascontiguousarray(table[rows]).data
+        digests[index] = np.frombuffer(hashlib.sha256(content).digest(), np.uint8)
         release(table)
-    return total.hexdigest()[:16]
+    fill_shares(digests, shares)
+    return hashlib.sha256(digests.data).hexdigest()[:16]
 
 
 def checkpoint_opener(

@@ -16,11 +16,12 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+from scipy.sparse import csr_array
 
 from mca_jax.checks import InputError
 from mca_jax.plain import printable
 
-__all__ = ["allocate_rows", "release", "row_blocks"]
+__all__ = ["allocate_rows", "release", "reserve", "row_blocks", "sum_picked"]
 
 # Beyond, a table goes to a file. Small sets never do.
 _IN_MEMORY_BYTES = 2**28
@@ -50,7 +51,7 @@ def allocate_rows(shape: Sequence[int], dtype: Any = np.float32) -> np.ndarray:
         return np.zeros(shape, dtype)
     try:
         with tempfile.TemporaryFile() as file:
-            _reserve(file.fileno(), size)
+            reserve(file.fileno(), size)
             return np.memmap(file, dtype, "r+", shape=tuple(shape))
     except OSError as error:
         raise InputError(
@@ -60,8 +61,16 @@ def allocate_rows(shape: Sequence[int], dtype: Any = np.float32) -> np.ndarray:
         ) from error
 
 
-def _reserve(descriptor: int, size: int) -> None:
-    """Give a file its length, and its room where the file system can."""
+def reserve(descriptor: int, size: int) -> None:
+    """Give a file its length, and its room where the file system can.
+
+    Args:
+      descriptor: Of a file that is open for writing.
+      size: Its length in bytes.
+
+    Raises:
+      OSError: There is no room.
+    """
     if hasattr(os, "posix_fallocate"):
         try:
             # A mapped file that finds the disk full kills the program.
@@ -86,6 +95,24 @@ def release(array: Any) -> None:
         array = array.base
     if shared and isinstance(array, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
         array.madvise(mmap.MADV_DONTNEED)
+
+
+def sum_picked(table: np.ndarray, picked: np.ndarray) -> np.ndarray:
+    """Add up some rows of a table, for each line of picks.
+
+    Args:
+      table: Float32 ``[n, d]``, in memory or in a file.
+      picked: Rows to add up, ``[b, r]``; one that comes twice counts twice.
+
+    Returns:
+      Sums ``[b, d]``.
+    """
+    lines, each = picked.shape
+    ends = np.arange(lines + 1, dtype=np.int64) * each
+    weights = np.ones(picked.size, table.dtype)
+    # A sparse product adds row after row; indexing would first copy them all.
+    chosen = csr_array((weights, picked.ravel(), ends), shape=(lines, len(table)))
+    return chosen @ table
 
 
 def row_blocks(table: np.ndarray) -> Iterator[slice]:

@@ -16,7 +16,7 @@ from mca_jax.config import Config
 from mca_jax.evaluation.baselines import text_views
 from mca_jax.losses import uniform_prior
 from mca_jax.numerics import l2_normalize
-from mca_jax.parallel import Rows
+from mca_jax.parallel import Rows, fetch_rows
 from mca_jax.retrieval import KMeansResult, spherical_kmeans
 from mca_jax.training import TrainingData
 from mca_jax.types import PRNGKey
@@ -269,7 +269,7 @@ def _margins(
         drawn = jax.random.choice(key, len(rows), (_JUDGES,), replace=False)
         rows = np.sort(np.asarray(drawn))
     images, near, cosines = (
-        jnp.asarray(np.asarray(table)[rows])
+        jnp.asarray(fetch_rows(table, rows))
         for table in (data.images, data.noun_neighbors, data.noun_similarities)
     )
     spread = max(float(jnp.std(cosines)), 1e-6)

@@ -50,6 +50,23 @@ def test_the_whole_job_from_a_file_in_files(everything_is_large, tmp_path):
         )
 
 
+def test_half_precision_stays_where_it_was_given(tmp_path):
+    np.save(tmp_path / "images.npy", blobs().astype(np.float16))
+    images = np.load(tmp_path / "images.npy", mmap_mode="r")
+    given = {
+        "noun_embeddings": np.eye(len(NOUNS), dtype=np.float32),
+        "nouns": NOUNS,
+        "num_clusters": 4,
+        "config": mca_jax.apply_overrides(mca_jax.Config(), ["train.epochs=2"]),
+    }
+    found = mca_jax.cluster(image_embeddings=images, **given)
+    assert found.embeddings.dtype == np.float16
+    assert np.shares_memory(found.embeddings, images)
+    whole = mca_jax.cluster(image_embeddings=np.float64(images), **given)
+    assert whole.embeddings.dtype == np.float32
+    np.testing.assert_array_equal(found.probabilities, whole.probabilities)
+
+
 def test_files_of_a_run_do_not_depend_on_where_its_tables_are(
     everything_is_large, tmp_path
 ):

@@ -40,7 +40,7 @@ LAYERS = (
     ("report",),
     ("prediction", "outputs"),
     ("neighborhood", "starts"),
-    ("stages", "embedding", "counting"),
+    ("stages", "embedding", "counting", "given"),
     ("summary", "assembly", "resume", "baselines", "calibration"),
     ("clustering",),
     ("example",),

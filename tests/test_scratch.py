@@ -8,7 +8,7 @@ import pytest
 
 from mca_jax import scratch
 from mca_jax.checks import InputError
-from mca_jax.scratch import allocate_rows, release, row_blocks
+from mca_jax.scratch import allocate_rows, release, row_blocks, sum_picked
 
 
 @pytest.fixture
@@ -104,3 +104,12 @@ def test_a_file_system_that_reserves_nothing_will_do(small_memory, monkeypatch):
     table = allocate_rows((100, 10))
     table[-1] = 2.0
     assert table.sum() == 20.0
+
+
+def test_picked_rows_are_added_up(small_memory):
+    table = allocate_rows((300, 2))
+    table[:] = np.arange(600).reshape(300, 2)
+    assert isinstance(table, np.memmap)
+    found = sum_picked(table, np.array([[0, 299], [1, 1]]))
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, [[598, 600], [4, 6]])

@@ -31,7 +31,9 @@ import numpy as np
 
 from mca_jax.checks import InputError, check_one_of
 from mca_jax.encoders.file_index import FileIndex
+from mca_jax.encoders.shared_table import remove_left_behind, share_table
 from mca_jax.plain import printable
+from mca_jax.scratch import reserve
 
 __all__ = ["CHUNK_SIZE", "EmbeddingCache"]
 
@@ -128,6 +130,8 @@ class EmbeddingCache:
         for entry in names:
             if entry.endswith(".tmp"):
                 self._remove_stale(self.folder / entry)
+            elif remove_left_behind(self.folder / entry):
+                continue
             elif entry.startswith("chunk-") and entry.endswith(".npy"):
                 self._read_chunk(self.folder / entry)
         index = "files.index" if part is None else f"files-{part}.index"
@@ -263,6 +267,26 @@ class EmbeddingCache:
                 "the same command goes on from them"
             )
 
+    def share(self, own: np.ndarray, first: int, count: int) -> np.ndarray | None:
+        """Put the embeddings of several hosts into one file; see ``share_table``.
+
+        Args:
+          own: This host's rows, in the cache's type.
+          first: Where they begin in the whole table.
+          count: Rows of the whole table.
+
+        Returns:
+          The whole table, memory-mapped and read-only, or None where the hosts have
+          folders of their own.
+
+        Raises:
+          InputError: There is no room.
+        """
+        try:
+            return share_table(self.folder, own, first, count)
+        except OSError as error:
+            raise self._refused("write", error) from error
+
     def allocate(self, rows: int, width: int) -> np.ndarray:
         """Make room for the embeddings of a large set: on disk, not in memory.
 
@@ -281,10 +305,8 @@ class EmbeddingCache:
         """
         try:
             with tempfile.TemporaryFile(dir=self.folder) as file:
-                size = rows * width * self.dtype.itemsize
-                if hasattr(os, "posix_fallocate"):
-                    # A mapped file that finds the disk full kills the program.
-                    os.posix_fallocate(file.fileno(), 0, size)
+                # A mapped file that finds the disk full kills the program.
+                reserve(file.fileno(), rows * width * self.dtype.itemsize)
                 return np.memmap(file, self.dtype, "r+", shape=(rows, width))
         except OSError as error:
             raise self._refused("write", error) from error

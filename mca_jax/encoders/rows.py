@@ -1,4 +1,4 @@
-"""Encodes batches of rows on all local devices, and shares rows among hosts."""
+"""Encodes batches of rows on all local devices, each host its share of them."""
 
 from __future__ import annotations
 
@@ -9,14 +9,11 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import NamedSharding, PartitionSpec
 
-__all__ = ["compile_rows", "gather_reasons", "gather_rows", "own_rows"]
+from mca_jax.parallel import DATA_AXIS, data_mesh, exchange
 
-_AXIS = "data"
-# Rows that hosts exchange at once.
-_BLOCK = 65536
+__all__ = ["compile_rows", "gather_reasons", "own_rows"]
 
 
 def _count_devices(batch_size: int) -> int:
@@ -50,20 +47,10 @@ def compile_rows(
     if count == 1:
         placed = jax.device_put(params)
         return lambda batch: compiled(placed, batch)
-    mesh = _local_mesh(count)
+    mesh = data_mesh(count, devices=jax.local_devices())
     placed = jax.device_put(params, NamedSharding(mesh, PartitionSpec()))
-    sharding = NamedSharding(mesh, PartitionSpec(_AXIS))
+    sharding = NamedSharding(mesh, PartitionSpec(DATA_AXIS))
     return lambda batch: compiled(placed, jax.device_put(batch, sharding))
-
-
-def _local_mesh(count: int) -> Mesh:
-    """Put the first local devices in a row."""
-    return jax.make_mesh(
-        (count,),
-        (_AXIS,),
-        axis_types=(AxisType.Auto,),
-        devices=jax.local_devices()[:count],
-    )
 
 
 # Kept, so that a second set finds the compiled function of the first.
@@ -74,10 +61,10 @@ def _compile(
     """Compile a function for some devices; nothing but its code is held."""
     if count == 1:
         return jax.jit(encode)
-    rows = PartitionSpec(_AXIS)
+    rows = PartitionSpec(DATA_AXIS)
     mapped = jax.shard_map(
         encode,
-        mesh=_local_mesh(count),
+        mesh=data_mesh(count, devices=jax.local_devices()),
         in_specs=(PartitionSpec(), rows),
         out_specs=rows,
         # Scans inside would have to say of every carry how it varies.
@@ -100,29 +87,6 @@ def own_rows(count: int, host: int, num_hosts: int) -> range:
     return range(count * host // num_hosts, count * (host + 1) // num_hosts)
 
 
-def gather_rows(table: np.ndarray, num_hosts: int) -> None:
-    """Fill in, in place, the rows that other hosts have embedded.
-
-    All hosts have to call it.
-
-    Args:
-      table: ``[n, d]``, of which each host has filled its ``own_rows``.
-      num_hosts: Number of hosts.
-    """
-    shares = [own_rows(len(table), host, num_hosts) for host in range(num_hosts)]
-    own = shares[jax.process_index()]
-    longest = max(len(share) for share in shares)
-    for start in range(0, longest, _BLOCK):
-        size = min(_BLOCK, longest - start)
-        block = np.zeros((size, table.shape[1]), table.dtype)
-        mine = own[start : start + size]
-        block[: len(mine)] = table[mine.start : mine.stop]
-        every = np.asarray(multihost_utils.process_allgather(block))
-        for share, part in zip(shares, every, strict=True):
-            theirs = share[start : start + size]
-            table[theirs.start : theirs.stop] = part[: len(theirs)]
-
-
 def gather_reasons(
     reasons: dict[int, str], num_computed: int
 ) -> tuple[dict[int, str], int]:
@@ -139,12 +103,10 @@ def gather_reasons(
         json.dumps({str(row): reason for row, reason in reasons.items()}).encode(),
         np.uint8,
     )
-    sizes = np.array([len(content), num_computed], np.int32)
-    every = np.asarray(multihost_utils.process_allgather(sizes)).reshape(-1, 2)
+    every = exchange(np.array([len(content), num_computed]))
     padded = np.zeros(every[:, 0].max(), np.uint8)
     padded[: len(content)] = content
-    texts = np.asarray(multihost_utils.process_allgather(padded))
-    texts = texts.reshape(len(every), -1)
+    texts = exchange(padded)
     found: dict[int, str] = {}
     for text, (size, _) in zip(texts, every, strict=True):
         part = json.loads(text[:size].tobytes())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from typing import Any, NamedTuple
 
@@ -21,12 +21,8 @@ from mca_jax.data import (
 )
 from mca_jax.encoders.cache import EmbeddingCache
 from mca_jax.encoders.encoder import Encoder
-from mca_jax.encoders.rows import (
-    compile_rows,
-    gather_reasons,
-    gather_rows,
-    own_rows,
-)
+from mca_jax.encoders.rows import compile_rows, gather_reasons, own_rows
+from mca_jax.parallel.shares import fill_shares, num_hosts, pick_own
 from mca_jax.plain import printable
 from mca_jax.result import SkippedImage
 
@@ -61,6 +57,16 @@ class Embedded(NamedTuple):
     warnings: tuple[str, ...]
 
 
+def _allocate(
+    shape: tuple[int, int], dtype: Any, cache: EmbeddingCache | None
+) -> np.ndarray:
+    """Make room for embeddings; for those of a large set on the disk of the cache."""
+    size = np.prod(shape) * np.dtype(dtype).itemsize
+    if cache is None or size <= _IN_MEMORY_BYTES:
+        return np.zeros(shape, dtype)
+    return cache.allocate(*shape)
+
+
 class _Collector:
     """Gathers embeddings by row while they come in."""
 
@@ -73,12 +79,8 @@ class _Collector:
         dtype: str,
         own: range,
     ) -> None:
-        count = len(source.names)
-        size = count * width * np.dtype(dtype).itemsize
-        if cache is None or size <= _IN_MEMORY_BYTES:
-            self.embeddings = np.zeros((count, width), dtype)
-        else:
-            self.embeddings = cache.allocate(count, width)
+        # Only the own rows: those of other hosts come in the end, see ``gather``.
+        self._table = _allocate((len(own), width), dtype, cache)
         self.reasons: dict[int, str] = {}
         self.num_computed = 0
         self._source = source
@@ -100,7 +102,7 @@ class _Collector:
             if cached is None:
                 rest.append(row)
             else:
-                self.embeddings[row] = cached
+                self._table[row - self._own.start] = cached
         return rest
 
     def _path(self, row: int) -> str:
@@ -135,11 +137,11 @@ class _Collector:
           InputError: The cache can't be written.
         """
         finite = np.asarray(np.isfinite(embeddings).all(axis=1))
-        embeddings = embeddings.astype(self.embeddings.dtype)
+        embeddings = embeddings.astype(self._table.dtype)
         good = [image for image, ok in zip(images, finite, strict=True) if ok]
         for image, embedding, ok in zip(images, embeddings, finite, strict=True):
             self._first_rows[image.digest] = image.row
-            self.embeddings[image.row] = embedding
+            self._table[image.row - self._own.start] = embedding
             if not ok:
                 self.reasons[image.row] = "the encoder gives no finite embedding"
         self.num_computed += len(images)
@@ -150,24 +152,59 @@ class _Collector:
 
     def fill_repeated(self) -> None:
         """Fill rows whose content is known from the cache or another row."""
+        start = self._own.start
         for image in self._repeated:
             first = self._first_rows.get(image.digest)
             if first is not None:
-                self.embeddings[image.row] = self.embeddings[first]
+                self._table[image.row - start] = self._table[first - start]
                 if first in self.reasons:
                     self.reasons[image.row] = self.reasons[first]
             elif self._cache is not None:
-                self.embeddings[image.row] = self._cache.get(image.digest)
+                self._table[image.row - start] = self._cache.get(image.digest)
 
-    def gather(self, num_hosts: int) -> None:
-        """Take over what the other hosts have embedded."""
-        gather_rows(self.embeddings, num_hosts)
+    def gather_reasons(self) -> None:
+        """Learn what the other hosts could not read."""
         self.reasons, self.num_computed = gather_reasons(
             self.reasons, self.num_computed
         )
 
-    def result(self, warnings: list[str]) -> Embedded:
+    def _close_gaps(self) -> np.ndarray:
+        """Own rows without those that could not be read."""
+        start, own = self._own.start, self._own
+        good = np.asarray([row - start for row in own if row not in self.reasons], int)
+        if len(good) < len(own):
+            # In place and block by block: the set may be larger than memory.
+            for first in range(0, len(good), _BLOCK):
+                block = good[first : first + _BLOCK]
+                self._table[first : first + len(block)] = self._table[block]
+        return self._table[: len(good)]
+
+    def _join(self, rows: np.ndarray, hosts: Sequence[range]) -> np.ndarray:
+        """Put the rows of all hosts together."""
+        own = self._close_gaps()
+        if len(hosts) == 1:
+            return own
+        # A host's readable rows are in one piece, behind those of the hosts before.
+        ends = np.searchsorted(rows, [share.stop for share in hosts]).tolist()
+        shares = list(map(range, [0, *ends[:-1]], ends))
+        mine = pick_own(shares)
+        shape = (len(rows), own.shape[1])
+        large = np.prod(shape) * own.itemsize > _IN_MEMORY_BYTES
+        if large and self._cache is not None:
+            shared = self._cache.share(own, mine.start, len(rows))
+            if shared is not None:
+                return shared
+        table = _allocate(shape, own.dtype, self._cache)
+        table[mine.start : mine.stop] = own
+        fill_shares(table, shares)
+        return table
+
+    def result(self, warnings: list[str], hosts: Sequence[range]) -> Embedded:
         """Put everything together.
+
+        Args:
+          warnings: Of the cache.
+          hosts: Rows of each host.
 
         Raises:
           InputError: No image could be read.
@@ -186,13 +223,8 @@ class _Collector:
                 f"No readable image{where} among {len(names)}; the first, "
                 f"{printable(first.path)}: {first.reason}"
             )
-        if unreadable:
-            # In place and block by block: the set may be larger than memory.
-            for start in range(0, len(rows), _BLOCK):
-                block = rows[start : start + _BLOCK]
-                self.embeddings[start : start + len(block)] = self.embeddings[block]
         return Embedded(
-            embeddings=self.embeddings[: len(rows)],
+            embeddings=self._join(rows, hosts),
             rows=rows,
             paths=tuple(names[row] for row in rows),
             root=self._source.root,
@@ -276,8 +308,9 @@ def embed_images(
     listed.
 
     A batch is split over as many of the local devices as divide it. Of several
-    hosts (``jax.distributed``) each embeds an even share of the images, and all get
-    all embeddings.
+    hosts (``jax.distributed``) each embeds an even share of the images. All get all
+    embeddings: a large set in one file beside the cache that all of them map, if they
+    share the cache's folder.
 
     With a cache, an image is known by the SHA-256 of its file, whatever its name
     and place, and by the encoder's fingerprint of images. Files whose size, times
@@ -311,12 +344,13 @@ def embed_images(
     check_in_range("batch_size", batch_size, low=1)
     check_one_of("dtype", dtype, ("float16", "float32"))
     images = open_source(source)
-    host, num_hosts = jax.process_index(), jax.process_count()
-    own = own_rows(len(images.names), host, num_hosts)
+    count = num_hosts()
+    hosts = [own_rows(len(images.names), host, count) for host in range(count)]
+    own = pick_own(hosts)
     cache = None
     if cache_dir is not None:
         key = encoder.image_fingerprint or encoder.fingerprint
-        part = host if num_hosts > 1 else None
+        part = jax.process_index() if count > 1 else None
         cache = EmbeddingCache(cache_dir, encoder.name, key, dtype=dtype, part=part)
     tell = progress or (lambda count: None)
     collector = _Collector(images, encoder.width, cache, dtype=dtype, own=own)
@@ -343,6 +377,6 @@ def embed_images(
         if cache is not None:
             cache.keep_partial(error)
         raise
-    if num_hosts > 1:
-        collector.gather(num_hosts)
-    return collector.result([] if cache is None else cache.warnings)
+    if count > 1:
+        collector.gather_reasons()
+    return collector.result([] if cache is None else cache.warnings, hosts)

@@ -21,7 +21,7 @@ from jax.scipy.special import entr
 from jaxtyping import Array, Float, Int
 
 from mca_jax.checks import InputError
-from mca_jax.scratch import release, row_blocks
+from mca_jax.scratch import release, row_blocks, sum_picked
 
 __all__ = [
     "Risk",
@@ -297,9 +297,7 @@ def measure_stored_risk(
     size = max(1, _BLOCK_BYTES // (4 * clusters))
     for start in range(0, count, size):
         rows = order[start : start + size]
-        around = np.zeros((len(rows), clusters), np.float32)
-        for column in neighbors[rows].T:
-            around += probabilities[column]
+        around = sum_picked(probabilities, neighbors[rows])
         shared = np.einsum("nk,nk->n", probabilities[rows], around)
         agreement += float(shared.sum(dtype=np.float64))
         release(probabilities)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import jax
 from jax.sharding import AxisType, Mesh
 
@@ -11,16 +14,19 @@ DATA_AXIS = "data"
 """Name of the axis; rows of images are split along it."""
 
 
-def data_mesh(num_devices: int | None = None) -> Mesh:
+def data_mesh(
+    num_devices: int | None = None, *, devices: Sequence[Any] | None = None
+) -> Mesh:
     """Put devices in a row.
 
     Args:
-      num_devices: How many to use, at least 1; None takes all of all hosts.
+      num_devices: How many to use, at least 1; None takes all.
+      devices: From which; None takes those of all hosts.
 
     Returns:
       A mesh of one axis, ``DATA_AXIS``.
     """
-    devices = jax.devices()[:num_devices]
+    devices = (jax.devices() if devices is None else devices)[:num_devices]
     return jax.make_mesh(
         (len(devices),), (DATA_AXIS,), axis_types=(AxisType.Auto,), devices=devices
     )

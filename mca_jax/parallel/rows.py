@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from typing import Any, TypeAlias
 
 import jax
@@ -12,7 +13,15 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from mca_jax.parallel.collectives import take_rows
+from mca_jax.parallel.drivers import over_devices
 from mca_jax.parallel.mesh import DATA_AXIS
+from mca_jax.scratch import allocate_rows, release
+
+# Rows of all hosts that one has at once.
+_BLOCK = 65_536
+# Rows that are read here and there from a file: the system maps their surroundings too.
+_PICKED = 4_096
 
 __all__ = [
     "HostRows",
@@ -20,9 +29,10 @@ __all__ = [
     "ShardedRows",
     "Table",
     "fetch",
+    "fetch_rows",
     "mesh_of",
-    "place_batch",
     "place_like",
+    "place_picked",
     "place_rows",
     "replicate",
 ]
@@ -49,7 +59,18 @@ class ShardedRows:
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         """Copy the true rows of all devices of all hosts to this host."""
-        return np.asarray(fetch(self.array)[: self.count], dtype)
+        if self.array.is_fully_addressable:
+            return np.asarray(np.asarray(self.array)[: self.count], dtype)
+        # Block by block: a device may not hold the rows of all of them.
+        whole = allocate_rows(self.shape, self.array.dtype)
+        size = min(_BLOCK, self.count)
+        for start in range(0, self.count, size):
+            # The last block begins earlier, so that all are of one shape.
+            first = min(start, self.count - size)
+            picked = np.arange(first, first + size, dtype=np.int32)
+            whole[first : first + size] = fetch_rows(self, picked)
+            release(whole)
+        return np.asarray(whole, dtype)
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,6 +144,28 @@ def place_rows(rows: Any, mesh: Mesh, dtype: Any = None) -> ShardedRows:
     return ShardedRows(array, int(rows.shape[0]), mesh)
 
 
+def place_picked(
+    table: np.ndarray, picked: np.ndarray, mesh: Mesh | None, dtype: Any = None
+) -> jax.Array:
+    """Copy some rows of a table on the host to devices, each its even share.
+
+    Args:
+      table: Any table, also memory-mapped.
+      picked: Which rows, the same on all hosts. Each host reads those of its own
+        devices alone.
+      mesh: The devices, or None for one.
+      dtype: Type on the devices; None keeps that of the table.
+
+    Returns:
+      The rows over the devices, and zeros that fill up to a multiple of them.
+    """
+    kind = table.dtype if dtype is None else dtype
+    if mesh is None:
+        return jax.device_put(np.asarray(table[picked], kind))
+    shape = (len(picked), *table.shape[1:])
+    return _place(lambda a, b: table[picked[a:b]], shape, kind, mesh)
+
+
 def mesh_of(rows: Any) -> Mesh | None:
     """Tell which devices a table is meant for.
 
@@ -152,21 +195,6 @@ def place_like(values: np.ndarray, rows: Any) -> Any:
     return jnp.asarray(values)
 
 
-def place_batch(batch: Any, mesh: Mesh | None) -> Any:
-    """Copy a batch to its devices.
-
-    Args:
-      batch: Tree of host arrays whose rows are a multiple of the devices.
-      mesh: The devices that rows are split over, or None for one.
-
-    Returns:
-      The same tree on the devices.
-    """
-    if mesh is None:
-        return jax.device_put(batch)
-    return jax.tree.map(lambda x: place_rows(x, mesh).array, batch)
-
-
 def replicate(tree: Any, mesh: Mesh) -> Any:
     """Give every device a copy; keys of ``jax.random`` too.
 
@@ -190,6 +218,36 @@ def replicate(tree: Any, mesh: Mesh) -> Any:
         return jax.make_array_from_callback(host.shape, sharding, lambda i: host[i])
 
     return jax.tree.map(copy, tree)
+
+
+def fetch_rows(rows: Rows | Table, picked: np.ndarray) -> np.ndarray:
+    """Copy some rows of a table to every host, wherever the table is.
+
+    Args:
+      rows: The table; all hosts must ask for it.
+      picked: Which rows, the same on all hosts.
+
+    Returns:
+      Those rows alone, float32 where they were stored narrower.
+    """
+    if isinstance(rows, HostRows):
+        found = np.empty((len(picked), *rows.shape[1:]), np.float32)
+        for start in range(0, len(picked), _PICKED):
+            some = slice(start, start + _PICKED)
+            found[some] = rows.array[picked[some]]
+            release(rows.array)
+        return found
+    if not isinstance(rows, ShardedRows):
+        return np.asarray(rows[picked])
+    return fetch(_take(rows.mesh)(rows.array, replicate(picked, rows.mesh)))
+
+
+# Kept, so that a second block finds what the first compiled.
+@lru_cache(8)
+def _take(mesh: Mesh) -> Callable[[jax.Array, jax.Array], jax.Array]:
+    return over_devices(
+        partial(take_rows, axis_name=DATA_AXIS), mesh, split=(True, False)
+    )
 
 
 def fetch(array: jax.Array) -> np.ndarray:

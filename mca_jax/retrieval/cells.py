@@ -3,12 +3,14 @@
 The set is cut into cells by k-means. Each image looks for neighbours in the cells
 whose centres are nearest to it, so that the work grows with ``n ** 1.5`` and not with
 ``n ** 2``. It goes cell by cell: all images that look into one are compared with its
-own at once.
+own at once, spread over the devices of this host. Of several hosts each searches for
+its share of the images.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -17,7 +19,18 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from mca_jax.parallel import HostRows, Rows, ShardedRows, place_rows
+from mca_jax.data.prefetch import map_ahead
+from mca_jax.parallel import (
+    HostRows,
+    Rows,
+    ShardedRows,
+    data_mesh,
+    default_mesh,
+    fill_shares,
+    host_share,
+    over_devices,
+    place_rows,
+)
 from mca_jax.retrieval.kmeans import spherical_kmeans
 from mca_jax.retrieval.neighbors import NeighborTable
 from mca_jax.retrieval.ring import merge_topk
@@ -52,7 +65,8 @@ class ProbedNeighbors(NamedTuple):
 
 @jax.jit
 def _search(
-    best: tuple[Float[Array, "q r"], Int[Array, "q r"]],
+    scores: Float[Array, "q r"],
+    names: Int[Array, "q r"],
     queries: Float[Array, "q d"],
     query_names: Int[Array, " q"],
     columns: Float[Array, "c d"],
@@ -64,12 +78,25 @@ def _search(
     """
     hidden = (column_names < 0)[None, :]
     hidden = hidden | (column_names[None, :] == query_names[:, None])
-    scores = jnp.where(hidden, -jnp.inf, queries @ columns.T)
-    top, index = jax.lax.top_k(scores, min(best[0].shape[1], columns.shape[0]))
+    found = jnp.where(hidden, -jnp.inf, queries @ columns.T)
+    top, index = jax.lax.top_k(found, min(scores.shape[1], columns.shape[0]))
     # Columns are in the order of the rows, so that ties go to the lower one; what is
     # hidden loses them all.
-    names = jnp.where(jnp.isfinite(top), column_names[index], _NOBODY)
-    return merge_topk(best, (top, names))
+    others = jnp.where(jnp.isfinite(top), column_names[index], _NOBODY)
+    return merge_topk((scores, names), (top, others))
+
+
+def _search_on_devices() -> Callable[..., tuple[jax.Array, jax.Array]]:
+    """Spread the queries of a search over as many local devices as divide them."""
+    # Sizes are multiples of 16, see ``_room``.
+    count = math.gcd(16, 2 ** int(math.log2(jax.local_device_count())))
+    if count == 1 or default_mesh() is None:
+        return _search
+    devices = jax.local_devices()[:count]
+    split = (True, True, True, True, False, False)
+    return over_devices(
+        _search, data_mesh(devices=devices), split=split, split_out=(True, True)
+    )
 
 
 @partial(jax.jit, static_argnames="count")
@@ -83,8 +110,9 @@ def _rank_cells(
 def _fill(table: np.ndarray, names: np.ndarray, size: int, filler: Any) -> np.ndarray:
     """Named rows of a table, filled up to one of a few sizes; float16 as float32."""
     kind = np.float32 if table.dtype.kind == "f" else table.dtype
-    block = np.full((size, *table.shape[1:]), filler, kind)
+    block = np.empty((size, *table.shape[1:]), kind)
     block[: len(names)] = table[names]
+    block[len(names) :] = filler
     return block
 
 
@@ -94,11 +122,13 @@ def _room(count: int) -> int:
     return 3 * whole // 4 if count <= 3 * whole // 4 else whole
 
 
-def _cut(key: PRNGKey, table: HostRows, num_cells: int) -> tuple[np.ndarray, ...]:
+def _cut(
+    key: PRNGKey, images: Float[Array, "n d"] | Rows, num_cells: int
+) -> tuple[np.ndarray, ...]:
     """Centres of the cells and the cell of every row."""
     result = spherical_kmeans(
         key,
-        table,
+        images,
         num_clusters=num_cells,
         num_restarts=1,
         max_iterations=_ITERATIONS,
@@ -108,19 +138,19 @@ def _cut(key: PRNGKey, table: HostRows, num_cells: int) -> tuple[np.ndarray, ...
 
 
 def _wanted_cells(
-    rows: HostRows, centers: np.ndarray, sizes: np.ndarray, *, least: int, probes: int
+    rows: np.ndarray, centers: np.ndarray, sizes: np.ndarray, *, least: int, probes: int
 ) -> Int[np.ndarray, "n p"]:
     """Cells that each row looks into: ``probes``, or more where those hold too few.
 
     -1 stands for none.
     """
-    count, num_cells, asked = rows.shape[0], len(centers), probes
+    count, num_cells, asked = len(rows), len(centers), probes
     while True:
         wanted = np.zeros((count, probes), np.int32)
         for start in range(0, count, _BLOCK):
-            block = np.asarray(rows.array[start : start + _BLOCK], np.float32)
+            block = np.asarray(rows[start : start + _BLOCK], np.float32)
             wanted[start : start + _BLOCK] = _rank_cells(block, centers, count=probes)
-            release(rows.array)
+            release(rows)
         held = np.cumsum(sizes[wanted], axis=1, dtype=np.int32)
         if probes == num_cells or (held[:, -1] >= least).all():
             break
@@ -131,6 +161,43 @@ def _wanted_cells(
     return wanted
 
 
+class _Part(NamedTuple):
+    """Images that look into a cell at once.
+
+    Attributes:
+      guests: Rows of those images.
+      members: Rows of the cell.
+    """
+
+    guests: np.ndarray
+    members: np.ndarray
+
+
+def _visit(
+    cells: np.ndarray, wanted: np.ndarray, first: int, num_cells: int
+) -> Iterator[_Part]:
+    """Go through the cells; of many guests some at once.
+
+    Args:
+      cells: Cell of every row.
+      wanted: Cells that some rows look into, -1 for none.
+      first: First of those rows.
+      num_cells: Number of cells.
+    """
+    # Stable: members and guests of a cell are in the order of the rows, for ties and
+    # for the disk.
+    sizes = np.bincount(cells, minlength=num_cells)
+    members = np.split(np.argsort(cells, kind="stable"), np.cumsum(sizes)[:-1])
+    visits = np.bincount(wanted.ravel() + 1, minlength=num_cells + 1)
+    ends, visits = np.cumsum(visits)[1:], visits[1:]
+    guests = np.argsort(wanted.ravel(), kind="stable") // wanted.shape[1] + first
+    for cell in np.flatnonzero(sizes * visits).tolist():
+        size = _room(len(members[cell]))
+        most = max(64, 2 ** math.floor(math.log2(_MOST_SCORES / size)))
+        for start in range(ends[cell] - visits[cell], ends[cell], most):
+            yield _Part(guests[start : min(start + most, ends[cell])], members[cell])
+
+
 def _probe(
     rows: HostRows,
     centers: np.ndarray,
@@ -139,32 +206,37 @@ def _probe(
     num_neighbors: int,
     num_probes: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    sizes = np.bincount(cells, minlength=len(centers))
-    wanted = _wanted_cells(
-        rows, centers, sizes, least=num_neighbors + 1, probes=num_probes
-    )
-    # Stable: members and visitors of a cell are in the order of the rows, for ties
-    # and for the disk.
-    members = np.split(np.argsort(cells, kind="stable"), np.cumsum(sizes)[:-1])
-    visits = np.bincount(wanted.ravel() + 1, minlength=len(centers) + 1)
-    ends, visits = np.cumsum(visits)[1:], visits[1:]
-    visitors = np.argsort(wanted.ravel(), kind="stable") // wanted.shape[1]
+    own = host_share(len(cells))
     scores = np.full((len(cells), num_neighbors), -np.inf, np.float32)
     indices = np.full((len(cells), num_neighbors), _NOBODY, np.int32)
-    everyone = np.arange(len(cells), dtype=np.int32)
-    for cell in np.flatnonzero(sizes * visits).tolist():
-        own = members[cell]
-        size = _room(len(own))
-        columns = _fill(rows.array, own, size, 0), _fill(everyone, own, size, -1)
-        guests = visitors[ends[cell] - visits[cell] : ends[cell]]
-        most = max(64, 2 ** math.floor(math.log2(_MOST_SCORES / size)))
-        for start in range(0, len(guests), most):
-            part = guests[start : start + most]
-            size = _room(len(part))
-            best = _fill(scores, part, size, -np.inf), _fill(indices, part, size, 0)
-            queries = _fill(rows.array, part, size, 0), _fill(everyone, part, size, -1)
-            found = _search(best, *queries, *columns)
-            scores[part], indices[part] = (np.asarray(x)[: len(part)] for x in found)
+    wanted = _wanted_cells(
+        rows.array[own.start : own.stop],
+        centers,
+        np.bincount(cells, minlength=len(centers)),
+        least=num_neighbors + 1,
+        probes=num_probes,
+    )
+    search, everyone = _search_on_devices(), np.arange(len(cells), dtype=np.int32)
+
+    def read(part: _Part) -> tuple[np.ndarray, ...]:
+        queries, columns = _room(len(part.guests)), _room(len(part.members))
+        return (
+            _fill(rows.array, part.guests, queries, 0),
+            _fill(everyone, part.guests, queries, -1),
+            _fill(rows.array, part.members, columns, 0),
+            _fill(everyone, part.members, columns, -1),
+        )
+
+    parts = list(_visit(cells, wanted, own.start, len(centers)))
+    # Rows of the next part are read while this one is searched.
+    ahead = map_ahead(read, parts, threads=1, ahead=2)
+    for (guests, _), tables in zip(parts, ahead, strict=True):
+        size = len(tables[1])
+        best = _fill(scores, guests, size, -np.inf), _fill(indices, guests, size, 0)
+        found = search(*best, *tables)
+        scores[guests], indices[guests] = (np.asarray(x)[: len(guests)] for x in found)
+    fill_shares(scores)
+    fill_shares(indices)
     return scores, indices
 
 
@@ -195,7 +267,7 @@ def probe_neighbors(
     wanted = min(num_neighbors, count - 1)
     cell_key, sample_key = jax.random.split(key)
     num_cells = min(max(2, math.isqrt(count)), count)
-    centers, cells = _cut(cell_key, table, num_cells)
+    centers, cells = _cut(cell_key, images, num_cells)
     scores, indices = _probe(
         table,
         centers,

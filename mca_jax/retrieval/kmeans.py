@@ -18,6 +18,7 @@ from mca_jax.parallel import (
     Rows,
     ShardedRows,
     fetch,
+    fetch_rows,
     over_devices,
     place_rows,
     replicate,
@@ -279,15 +280,9 @@ def _sample(
     """Draw rows without replacement, the same wherever the table is."""
     drawn = jax.random.permutation(key, rows.shape[0])[:size]
     chosen = np.sort(np.asarray(drawn))
-    if isinstance(rows, HostRows):
-        return jnp.asarray(rows.array[chosen])
-    if not isinstance(rows, ShardedRows):
-        return rows[chosen]
-    take = over_devices(
-        partial(take_rows, axis_name=DATA_AXIS), rows.mesh, split=(True, False)
-    )
-    found = take(rows.array, replicate(chosen, rows.mesh))
-    return place_rows(fetch(found), rows.mesh)
+    if isinstance(rows, ShardedRows):
+        return place_rows(fetch_rows(rows, chosen), rows.mesh)
+    return jnp.asarray(fetch_rows(rows, chosen))
 
 
 def spherical_kmeans(

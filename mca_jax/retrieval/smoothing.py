@@ -20,7 +20,7 @@ from mca_jax.parallel import (
     over_devices,
 )
 from mca_jax.parallel.collectives import counted_rows
-from mca_jax.scratch import allocate_rows, release
+from mca_jax.scratch import allocate_rows, release, sum_picked
 
 __all__ = ["smooth_embeddings", "smooth_new"]
 
@@ -47,9 +47,7 @@ def _step_on_host(rows: HostRows, near: np.ndarray) -> HostRows:
     smoothed = allocate_rows(rows.shape)
     for start in range(0, rows.shape[0], rows.block_size):
         block = slice(start, start + rows.block_size)
-        total = np.asarray(rows.array[block], np.float32).copy()
-        for column in range(near.shape[1]):
-            total += rows.array[near[block, column]]
+        total = rows.array[block] + sum_picked(rows.array, near[block])
         smoothed[block] = np.asarray(l2_normalize(jnp.asarray(total)))
         release(smoothed)
     release(rows.array)

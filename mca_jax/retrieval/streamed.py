@@ -1,12 +1,13 @@
 """Neighbours, k-means and projection of rows that stay on the host.
 
 Blocks of rows go to the device, and only sums, centres and the best neighbours
-stay there. All functions give what those on the device give, to rounding.
+stay there. All functions give what those on the device give, to rounding. Of several
+hosts each takes its share of the rows, and all get the whole.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import jax
@@ -16,6 +17,7 @@ from jaxtyping import Array, Float, Int
 
 from mca_jax.numerics import l2_normalize
 from mca_jax.parallel import HostRows
+from mca_jax.parallel.shares import fill_shares, host_share, sum_over_hosts
 from mca_jax.retrieval.ring import merge_topk
 from mca_jax.retrieval.topk import first_largest
 from mca_jax.scratch import allocate_rows, release
@@ -52,6 +54,13 @@ def _block(array: np.ndarray, start: int, size: int) -> np.ndarray:
     return block
 
 
+def _own_blocks(rows: HostRows) -> Iterator[slice]:
+    """Cut this host's share of the rows into blocks."""
+    own = host_share(rows.shape[0])
+    for start in own[:: rows.block_size]:
+        yield slice(start, min(start + rows.block_size, own.stop))
+
+
 def exact_neighbors(
     queries: HostRows, columns: HostRows, num_neighbors: int, *, same: bool
 ) -> tuple[Int[np.ndarray, "n r"], Float[np.ndarray, "n r"]]:
@@ -73,8 +82,9 @@ def exact_neighbors(
     width = min(columns.block_size, total)
     indices = np.zeros((count, num_neighbors), np.int32)
     scores = np.zeros((count, num_neighbors), np.float32)
-    for start in range(0, count, size):
-        block = jnp.asarray(_block(queries.array, start, size))
+    own = host_share(count)
+    for start in own[::size]:
+        block = jnp.asarray(_block(queries.array[: own.stop], start, size))
         names = jnp.arange(size, dtype=jnp.int32) + start if same else -jnp.ones(size)
         best = (
             jnp.full((size, num_neighbors), -jnp.inf, jnp.float32),
@@ -90,11 +100,13 @@ def exact_neighbors(
                 np.int32(first),
                 count=total,
             )
-        rows = slice(start, min(start + size, count))
+        rows = slice(start, min(start + size, own.stop))
         kept = rows.stop - rows.start
         scores[rows], indices[rows] = (np.asarray(x)[:kept] for x in best)
         release(queries.array)
         release(columns.array)
+    fill_shares(indices)
+    fill_shares(scores)
     return indices, scores
 
 
@@ -110,17 +122,17 @@ def moments(
       Mean and covariance (divided by ``n``), float32.
     """
     count, width = rows.shape
-    total = np.zeros(width)
-    for start in range(0, count, rows.block_size):
-        total += rows.array[start : start + rows.block_size].sum(axis=0, dtype=float)
+    total, square = np.zeros(width), np.zeros((width, width))
+    for block in _own_blocks(rows):
+        total += rows.array[block].sum(axis=0, dtype=float)
         release(rows.array)
+    (total,) = sum_over_hosts([total])
     mean = (total / count).astype(np.float32)
-    square = np.zeros((width, width))
-    for start in range(0, count, rows.block_size):
-        block = rows.array[start : start + rows.block_size]
-        centered = block.astype(np.float32, copy=False) - mean[None]
+    for block in _own_blocks(rows):
+        centered = rows.array[block].astype(np.float32, copy=False) - mean[None]
         square += centered.T @ centered
         release(rows.array)
+    (square,) = sum_over_hosts([square])
     return mean, (square / count).astype(np.float32)
 
 
@@ -150,15 +162,13 @@ def streamed_lloyd(
       Centres, assignments to them and the mean cosine. A cluster that loses all
       its rows is moved as ``lloyd_iterations`` does.
     """
-    count, size = rows.shape[0], rows.block_size
-    num_clusters = centers.shape[0]
+    count, num_clusters = rows.shape[0], centers.shape[0]
     assignments = np.full(count, -1, np.int32)
     cosines = np.zeros(count, np.float32)
 
-    def visit(centers: Array) -> tuple[Array, Array, bool]:
+    def visit(centers: Array) -> tuple[Array, np.ndarray, bool]:
         sums, counts, changed = jnp.zeros_like(centers), jnp.zeros(num_clusters), False
-        for start in range(0, count, size):
-            part = slice(start, start + size)
+        for part in _own_blocks(rows):
             block = np.asarray(rows.array[part], np.float32)
             more, each, found, cosine = _block_sums(block, centers)
             sums, counts = sums + more, counts + each
@@ -166,19 +176,24 @@ def streamed_lloyd(
             changed = changed or bool((found != assignments[part]).any())
             assignments[part], cosines[part] = found, np.asarray(cosine)
             release(rows.array)
-        return sums, counts, changed
+        parts = np.asarray(sums), np.asarray(counts), np.array(int(changed))
+        whole, sizes, moved = sum_over_hosts(parts)
+        return jnp.asarray(whole), sizes, bool(moved)
 
     for _ in range(max_iterations):
         sums, counts, changed = visit(centers)
-        empty = np.asarray(counts) == 0
+        empty = counts == 0
         centers = l2_normalize(sums)
         if empty.any():
+            fill_shares(cosines)
             worst = np.argsort(cosines, kind="stable")[:num_clusters]
             rank = np.clip(np.cumsum(empty) - 1, 0, len(worst) - 1)
             centers = jnp.where(empty[:, None], rows.array[worst[rank]], centers)
         elif not changed:
             break
     visit(centers)
+    fill_shares(assignments)
+    fill_shares(cosines)
     return centers, assignments, float(cosines.mean(dtype=np.float64))
 
 

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Int
 
 from mca_jax.heads import Heads
 from mca_jax.parallel import HostRows, Rows, ShardedRows, over_devices, replicate
+from mca_jax.parallel.shares import fill_shares, host_share
 from mca_jax.scratch import release
 from mca_jax.types import Params
 
@@ -70,14 +71,16 @@ def build_assign(heads: Heads) -> Assign:
         if isinstance(images, HostRows):
             # The weights may be on several devices; the blocks are on one.
             params = jax.tree.map(np.asarray, params)
-            found = []
-            for start in range(0, images.shape[0], images.block_size):
-                block = images.array[start : start + images.block_size]
-                assigned = on_one_device(params, np.asarray(block, np.float32))
+            own = host_share(images.shape[0])
+            assigned = np.zeros(images.shape[0], np.int32)
+            for start in own[:: images.block_size]:
+                rows = slice(start, min(start + images.block_size, own.stop))
+                block = np.asarray(images.array[rows], np.float32)
                 # Waits for it: the logits of all blocks at once would be too many.
-                found.append(np.asarray(assigned))
+                assigned[rows] = on_one_device(params, block)
                 release(images.array)
-            return np.concatenate(found)
+            fill_shares(assigned)
+            return assigned
         return np.asarray(on_one_device(params, images))
 
     return assign

@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 from jaxtyping import Int
 
 from mca_jax.heads import Heads
-from mca_jax.parallel import Rows, replicate
+from mca_jax.parallel import Rows, fetch_rows, replicate
 from mca_jax.types import Params
 
 __all__ = ["empty_clusters", "revive_clusters"]
@@ -75,7 +75,7 @@ def revive_clusters(
         donor = int(sizes.argmax())
         members = np.flatnonzero(assignments == donor)
         members = members[:: max(1, len(members) // _MOST_CANDIDATES)]
-        rows = np.asarray(images)[members].astype(np.float32)
+        rows = fetch_rows(images, members)
         sure = jax.nn.softmax(heads.image_logits(host, jnp.asarray(rows)), axis=-1)
         # Where one donor gives twice, the second gets the next misfit.
         rank = taken.setdefault(donor, 0)

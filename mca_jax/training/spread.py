@@ -22,7 +22,7 @@ from mca_jax.parallel import (
     Table,
     fetch,
     over_devices,
-    place_batch,
+    place_picked,
     place_rows,
     replicate,
 )
@@ -153,12 +153,14 @@ def _batches(
     def gather(line: int) -> Batch:
         rows = order[line]
         near = near_images[rows, slots[line]]
-        tables = (near_nouns, cosines)
-        own, other = ([x[which] for x in tables] for which in (rows, near))
-        images = (np.asarray(table.array[x], np.float32) for x in (rows, near))
-        parts = (*images, *own, *other)
-        placed = place_batch(parts, mesh)
-        return Batch(placed[0], placed[1], data.nouns, *placed[2:])
+        own, other = (
+            [
+                place_picked(table.array, which, mesh, np.float32),
+                *(place_picked(x, which, mesh) for x in (near_nouns, cosines)),
+            ]
+            for which in (rows, near)
+        )
+        return Batch(own[0], other[0], data.nouns, *own[1:], *other[1:])
 
     lines = range(position, position + count)
     return map_ahead(gather, lines, threads=2, ahead=_AHEAD)

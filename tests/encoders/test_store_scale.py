@@ -173,21 +173,26 @@ def test_the_index_is_written_on_the_way(folder, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("cached", [False, True])
-def test_two_hosts_embed_half_each_and_have_all(folder, tmp_path, cached):
+@pytest.mark.parametrize(
+    "kept", ["nowhere", "in memory", "in a file", "in folders of their own"]
+)
+def test_two_hosts_embed_half_each_and_have_all(folder, tmp_path, kept):
     (folder / "003.png").write_bytes(b"")
     (folder / "015.png").write_bytes(b"<html>")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    cache = str(tmp_path / "c") if cached else ""
+    cached = kept != "nowhere"
+    apart = kept == "in folders of their own"
+    caches = [str(tmp_path / f"c{index * apart}") if cached else "" for index in (0, 1)]
     script = Path(__file__).with_name("two_hosts.py")
     environment = {**os.environ, "PJRT_NPROC": "16", "JAX_PLATFORMS": "cpu"}
     hosts = [
         subprocess.Popen(
             [
                 *(sys.executable, str(script), str(index), str(port)),
-                *(str(folder), str(tmp_path), cache),
+                *(str(folder), str(tmp_path), caches[index]),
+                "mapped" if kept != "in memory" else "",
             ],
             env=environment,
         )
@@ -196,6 +201,13 @@ def test_two_hosts_embed_half_each_and_have_all(folder, tmp_path, cached):
     assert [host.wait(timeout=120) for host in hosts] == [0, 0]
     said = [json.loads((tmp_path / f"{i}.json").read_text()) for i in range(2)]
     assert [each.pop("own") for each in said] == [10, 11]
+    # One file for both, where both see it; nothing is left of it.
+    shared = kept == "in a file"
+    assert [each.pop("file") for each in said] == [".shared" if shared else ""] * 2
+    tables = [each.pop("tables") for each in said]
+    assert tables[0] == tables[1]
+    assert len(tables[0]) == shared
+    assert not list(tmp_path.glob("c*/*/*.shared"))
     assert said[0] == said[1]
     assert said[0]["computed"] == 19
     reasons = ["empty file", "text such as HTML or SVG, not an image"]
@@ -205,7 +217,7 @@ def test_two_hosts_embed_half_each_and_have_all(folder, tmp_path, cached):
     paths = [folder / path for path in said[0]["paths"]]
     expected = expected_embeddings(build_small_encoder(), paths)
     np.testing.assert_allclose(arrays[0], expected, atol=2e-6)
-    if cached:
-        indices = {path.name for path in tmp_path.glob("c/*/files-*.index")}
+    if cached and not apart:
+        indices = {path.name for path in tmp_path.glob("c0/*/files-*.index")}
         assert indices <= {"files-0.index", "files-1.index"}
-        assert sum(len(np.load(path)) for path in chunk_files(tmp_path / "c")) == 19
+        assert sum(len(np.load(path)) for path in chunk_files(tmp_path / "c0")) == 19

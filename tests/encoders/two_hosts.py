@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 
 import jax
 import numpy as np
 
 
 def main() -> None:
-    index, port, folder, out, cache = sys.argv[1:]
+    index, port, folder, out, cache, mapped = sys.argv[1:]
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_num_cpu_devices", 2)
     jax.distributed.initialize(
@@ -19,7 +20,12 @@ def main() -> None:
     from small_encoder import build_small_encoder
 
     from mca_jax.data import find_images
+    from mca_jax.encoders import store
     from mca_jax.encoders.store import embed_images
+
+    if mapped == "mapped":
+        # As those of a set beyond memory.
+        store._IN_MEMORY_BYTES = 0
 
     counts: list[int] = []
     found = embed_images(
@@ -35,6 +41,8 @@ def main() -> None:
         "skipped": [list(map(str, (each.path, each.reason))) for each in found.skipped],
         "computed": found.num_computed,
         "own": sum(counts),
+        "file": Path(getattr(found.embeddings, "filename", None) or "").suffix,
+        "tables": [path.name for path in Path(cache).glob("*/*.shared")],
     }
     with open(f"{out}/{index}.json", "w") as file:
         json.dump(described, file)

@@ -23,13 +23,16 @@ def main(process_id, num_processes, port, folder, devices, *settings):
     from mca_jax.config import Config, apply_overrides
     from mca_jax.outputs import write_outputs
 
-    images = np.load(f"{folder}/images.npy", mmap_mode="r")
+    own = f"{folder}/images-{process_id}.npy"
+    path = own if os.path.exists(own) else f"{folder}/images.npy"
+    images = np.load(path, mmap_mode="r")
     nouns = np.load(f"{folder}/nouns.npy")
     result = cluster(
         image_embeddings=images,
         noun_embeddings=nouns,
         nouns=[f"noun{row}" for row in range(len(nouns))],
         config=apply_overrides(Config(num_clusters=4), list(settings)),
+        checkpoint_dir=f"{folder}/checkpoints-{num_processes}",
     )
     out = f"{folder}/out-{num_processes}-{process_id}"
     os.makedirs(out)

@@ -9,7 +9,7 @@ import pytest
 from mca_jax import losses
 from mca_jax.heads import build_heads
 from mca_jax.numerics import l2_normalize
-from mca_jax.parallel import DATA_AXIS, data_mesh, over_devices, place_batch, replicate
+from mca_jax.parallel import DATA_AXIS, data_mesh, over_devices, place_rows, replicate
 from mca_jax.training import build_step, init_state
 from mca_jax.training.spread import BATCH_SPLIT
 
@@ -45,8 +45,8 @@ def spread(mesh, state, batch, prior):
     parts = [
         None if name == "nouns" else part for name, part in batch._asdict().items()
     ]
-    placed = place_batch(losses.Batch(*parts), mesh)._replace(nouns=nouns)
-    return state, placed, weights, prior
+    placed = jax.tree.map(lambda x: place_rows(x, mesh).array, losses.Batch(*parts))
+    return state, placed._replace(nouns=nouns), weights, prior
 
 
 def run_steps(step, state, *others, count=5):

@@ -15,8 +15,10 @@ import pytest
 
 from mca_jax.checks import InputError
 from mca_jax.parallel import hosts, is_first_host, join_hosts, on_first_host
+from mca_jax.parallel.shares import share_of
 
 SCRIPT = Path(__file__).with_name("one_host.py")
+WORK = Path(__file__).with_name("work_of_host.py")
 SETTINGS = ("train.epochs=2", "train.batch_size=50", "retrieval.kmeans_restarts=2")
 
 
@@ -26,16 +28,18 @@ def free_port():
         return listening.getsockname()[1]
 
 
-def run(folder, num_processes, devices, *settings):
+def run(folder, num_processes, devices, *settings, script=SCRIPT):
     """Run all processes of a job; their folders of results."""
     port = free_port()
     root = SCRIPT.parents[2]
+    if script is SCRIPT:
+        settings = (*SETTINGS, *settings)
     environment = {**os.environ, "PYTHONPATH": str(root)}
     children = [
         subprocess.Popen(
-            [sys.executable, str(SCRIPT)]
+            [sys.executable, str(script)]
             + [str(x) for x in (process, num_processes, port, folder, devices)]
-            + [*SETTINGS, *settings],
+            + [*settings],
             env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -72,10 +76,24 @@ def read_table(path):
         return list(csv.DictReader(file))
 
 
+def identity(folder):
+    """What a run's newest checkpoint belongs to."""
+    path = max(folder.glob("train/*/manifest.json"))
+    return json.loads(path.read_text())["identity"]
+
+
 @pytest.mark.slow
 def test_two_processes_give_what_one_gives(embeddings):
     (alone,) = run(embeddings, 1, 1)
+    # The second has no more of the file than the rows of its devices: 51 for each of
+    # four. The first has all, for it writes them with the results.
+    images = np.load(embeddings / "images.npy")
+    images[:102] = np.nan
+    np.save(embeddings / "images-1.npy", images)
     first, second = run(embeddings, 2, 2)
+    assert identity(embeddings / "checkpoints-2") == identity(
+        embeddings / "checkpoints-1"
+    )
     assert os.listdir(second) == ["assignments.npy"]
     for one, other in zip(
         read_table(alone / "assignments.csv"),
@@ -100,6 +118,59 @@ def test_two_processes_give_what_one_gives(embeddings):
         np.load(second / "assignments.npy"), np.load(first / "assignments.npy")
     )
     assert (first / "report.html").stat().st_size > 1000
+
+
+@pytest.mark.slow
+def test_a_set_on_two_hosts_that_fits_no_device(embeddings):
+    settings = "train.memory_budget_gib=1e-9", "retrieval.exact_up_to=100"
+    (alone,) = run(embeddings, 1, 1, *settings)
+    first, _ = run(embeddings, 2, 2, *settings)
+    metrics, expected = (
+        json.loads((folder / "metrics.json").read_text())["label_free"]
+        for folder in (first, alone)
+    )
+    assert metrics["neighbor_recall"] == expected["neighbor_recall"]
+    np.testing.assert_array_equal(
+        np.load(first / "assignments.npy"), np.load(alone / "assignments.npy")
+    )
+    found, weights = (np.load(folder / "weights.npz") for folder in (first, alone))
+    for name in weights.files:
+        np.testing.assert_allclose(found[name], weights[name], rtol=1e-4, atol=2e-5)
+
+
+@pytest.mark.slow
+def test_two_processes_share_the_work_on_a_set_of_the_host(embeddings):
+    os.rename(embeddings / "images.npy", embeddings / "table.npy")
+    (alone,) = run(embeddings, 1, 1, script=WORK)
+    for folder in run(embeddings, 2, 2, script=WORK):
+        with (
+            np.load(alone / "found.npz") as expected,
+            np.load(folder / "found.npz") as found,
+        ):
+            np.testing.assert_array_equal(
+                found["back"], np.load(embeddings / "table.npy")
+            )
+            np.testing.assert_array_equal(
+                found["picked"], found["back"][[202, 0, 7, 7]]
+            )
+            # Of both, in their order, and no rounding to float32 on the way.
+            np.testing.assert_array_equal(
+                found["sum"], expected["sum"] + 2 * expected["sum"]
+            )
+            for name in ("hash", "near", "groups", "probed", "assigned", "recall"):
+                np.testing.assert_array_equal(found[name], expected[name], name)
+            for name in ("axes", "cosines", "objective"):
+                np.testing.assert_allclose(found[name], expected[name], atol=1e-5)
+
+
+@pytest.mark.parametrize(("hosts", "devices"), [(1, 1), (2, 2), (2, 8), (3, 12)])
+@pytest.mark.parametrize("count", [0, 1, 10, 203, 1000])
+def test_every_row_is_one_host_s(count, hosts, devices):
+    found = [share_of(count, host, hosts, devices) for host in range(hosts)]
+    assert [row for share in found for row in share] == list(range(count))
+    # What the devices get of a table that is filled up to a multiple of them.
+    size = -(-count // devices) * devices // hosts
+    assert all(len(share) <= size for share in found)
 
 
 def test_a_process_alone_joins_nobody(monkeypatch):

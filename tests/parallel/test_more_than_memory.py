@@ -22,7 +22,12 @@ from mca_jax.retrieval import (
     probe_neighbors,
     spherical_kmeans,
 )
-from mca_jax.retrieval.cells import _probe, measure_recall
+from mca_jax.retrieval.cells import (
+    _probe,
+    _search,
+    _search_on_devices,
+    measure_recall,
+)
 from mca_jax.training import TrainingData, build_trainer, fit
 
 
@@ -179,6 +184,28 @@ def test_all_cells_are_the_exact_search(key, rows_on_disk):
         found.table.similarities, expected.similarities, atol=1e-6
     )
     assert found.recall == 1.0
+
+
+def test_cells_are_searched_alike_over_eight_devices(key, rows_on_disk):
+    expected = probe_neighbors(key, jnp.asarray(rows_on_disk), num_neighbors=6)
+    with jax.default_device(None):
+        search = _search_on_devices()
+        assert search is not _search
+        for images in (
+            place_images(rows_on_disk, data_mesh(8), bytes_per_row=1),
+            HostRows(rows_on_disk, 37, data_mesh(8)),
+        ):
+            found = probe_neighbors(key, images, num_neighbors=6)
+            np.testing.assert_array_equal(
+                np.asarray(found.table.indices), expected.table.indices
+            )
+            np.testing.assert_allclose(
+                np.asarray(found.table.similarities),
+                expected.table.similarities,
+                atol=1e-6,
+            )
+            assert found.recall == expected.recall
+    assert _search_on_devices() is _search
 
 
 def test_few_cells_find_most_neighbours_of_clustered_images(key):

@@ -8,7 +8,14 @@ import pytest
 from mca_jax.evaluation.evaluator import read_out
 from mca_jax.heads import build_heads
 from mca_jax.numerics import l2_normalize
-from mca_jax.parallel import HostRows, ShardedRows, data_mesh, place_rows
+from mca_jax.parallel import (
+    HostRows,
+    ShardedRows,
+    data_mesh,
+    fetch_rows,
+    place_picked,
+    place_rows,
+)
 from mca_jax.parallel import mesh as mesh_module
 from mca_jax.retrieval import (
     apply_projection,
@@ -43,6 +50,22 @@ def test_rows_come_back_as_they_went(key, mesh, n):
     assert placed.shape == rows.shape
     assert len(placed.array.sharding.device_set) == 8
     np.testing.assert_array_equal(np.asarray(placed), rows)
+
+
+def test_some_rows_come_from_wherever_they_are(key, mesh):
+    rows = np.asarray(unit_rows(key, 61))
+    picked = np.array([60, 0, 7, 7, 31], np.int32)
+    places = place_rows(rows, mesh), HostRows(rows, 9), jnp.asarray(rows), rows
+    for table in places:
+        np.testing.assert_array_equal(fetch_rows(table, picked), rows[picked])
+    half = HostRows(rows.astype(np.float16), 9)
+    assert fetch_rows(half, picked).dtype == np.float32
+    for devices in (mesh, None):
+        placed = np.asarray(place_picked(rows, picked, devices))
+        np.testing.assert_array_equal(placed[:5], rows[picked])
+        # Filled up to as many as there are devices.
+        assert placed.shape == (8 if devices else 5, 7)
+        np.testing.assert_array_equal(placed[5:], 0.0)
 
 
 @pytest.mark.parametrize("n", [64, 61])
