@@ -27,8 +27,8 @@ __all__ = [
     "sum_over_hosts",
 ]
 
-# Rows that hosts exchange at once.
-_BLOCK = 65_536
+# What hosts exchange at once, all of them together: every device gets it.
+_MOST_BYTES = 2**28
 
 
 def num_hosts() -> int:
@@ -48,7 +48,8 @@ def share_of(count: int, host: int, hosts: int, devices: int) -> range:
     Args:
       count: Rows of the whole set, at least 0.
       host: Index of the host.
-      hosts: Number of hosts, at least 1, all with as many devices.
+      hosts: Number of hosts, at least 1; where they don't have as many devices each,
+        shares are not quite those of the devices.
       devices: Number of devices of all hosts, at least ``hosts``.
 
     Returns:
@@ -59,7 +60,8 @@ def share_of(count: int, host: int, hosts: int, devices: int) -> range:
       [range(0, 6), range(6, 10)]
     """
     size = -(-count // devices) * (devices // hosts)
-    return range(min(host * size, count), min((host + 1) * size, count))
+    stop = count if host == hosts - 1 else min((host + 1) * size, count)
+    return range(min(host * size, count), stop)
 
 
 def host_shares(count: int) -> list[range]:
@@ -143,8 +145,10 @@ def fill_shares(table: np.ndarray, shares: Sequence[range] | None = None) -> Non
         return
     own = pick_own(shares)
     longest = max(map(len, shares))
-    for start in range(0, longest, _BLOCK):
-        size = min(_BLOCK, longest - start)
+    width = max(1, table[:1].nbytes)
+    most = max(1, _MOST_BYTES // (len(shares) * width))
+    for start in range(0, longest, most):
+        size = min(most, longest - start)
         block = np.zeros((size, *table.shape[1:]), table.dtype)
         mine = own[start : start + size]
         block[: len(mine)] = table[mine.start : mine.stop]

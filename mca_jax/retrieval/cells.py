@@ -10,7 +10,9 @@ its share of the images.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -19,7 +21,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from mca_jax.data.prefetch import map_ahead
 from mca_jax.parallel import (
     HostRows,
     Rows,
@@ -46,6 +47,7 @@ _RECALL_ROWS = 256
 _BLOCK = 65_536
 # Scores that are there at once: 64 MiB.
 _MOST_SCORES = 2**24
+_THREADS = 2
 # A name behind all others: in a tie it loses.
 _NOBODY = np.iinfo(np.int32).max
 
@@ -174,28 +176,25 @@ class _Part(NamedTuple):
 
 
 def _visit(
-    cells: np.ndarray, wanted: np.ndarray, first: int, num_cells: int
+    members: Sequence[np.ndarray], wanted: np.ndarray, first: int
 ) -> Iterator[_Part]:
     """Go through the cells; of many guests some at once.
 
     Args:
-      cells: Cell of every row.
+      members: Rows of each cell, ascending.
       wanted: Cells that some rows look into, -1 for none.
       first: First of those rows.
-      num_cells: Number of cells.
     """
-    # Stable: members and guests of a cell are in the order of the rows, for ties and
-    # for the disk.
-    sizes = np.bincount(cells, minlength=num_cells)
-    members = np.split(np.argsort(cells, kind="stable"), np.cumsum(sizes)[:-1])
-    visits = np.bincount(wanted.ravel() + 1, minlength=num_cells + 1)
+    visits = np.bincount(wanted.ravel() + 1, minlength=len(members) + 1)
     ends, visits = np.cumsum(visits)[1:], visits[1:]
+    # Stable: guests too are in the order of the rows, for the disk.
     guests = np.argsort(wanted.ravel(), kind="stable") // wanted.shape[1] + first
-    for cell in np.flatnonzero(sizes * visits).tolist():
-        size = _room(len(members[cell]))
-        most = max(64, 2 ** math.floor(math.log2(_MOST_SCORES / size)))
+    for cell, own in enumerate(members):
+        if not len(own):
+            continue
+        most = max(64, 2 ** math.floor(math.log2(_MOST_SCORES / _room(len(own)))))
         for start in range(ends[cell] - visits[cell], ends[cell], most):
-            yield _Part(guests[start : min(start + most, ends[cell])], members[cell])
+            yield _Part(guests[start : min(start + most, ends[cell])], own)
 
 
 def _probe(
@@ -206,35 +205,48 @@ def _probe(
     num_neighbors: int,
     num_probes: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    own = host_share(len(cells))
-    scores = np.full((len(cells), num_neighbors), -np.inf, np.float32)
-    indices = np.full((len(cells), num_neighbors), _NOBODY, np.int32)
-    wanted = _wanted_cells(
-        rows.array[own.start : own.stop],
-        centers,
-        np.bincount(cells, minlength=len(centers)),
-        least=num_neighbors + 1,
-        probes=num_probes,
-    )
-    search, everyone = _search_on_devices(), np.arange(len(cells), dtype=np.int32)
+    count, own = len(cells), host_share(len(cells))
+    scores = np.full((count, num_neighbors), -np.inf, np.float32)
+    indices = np.full((count, num_neighbors), _NOBODY, np.int32)
+    search, everyone = _search_on_devices(), np.arange(count, dtype=np.int32)
+    sizes = np.bincount(cells, minlength=len(centers))
+    # Stable: members are in the order of the rows, for ties and for the disk.
+    members = np.split(np.argsort(cells, kind="stable"), np.cumsum(sizes)[:-1])
+    stopped = threading.Event()
 
-    def read(part: _Part) -> tuple[np.ndarray, ...]:
-        queries, columns = _room(len(part.guests)), _room(len(part.members))
-        return (
-            _fill(rows.array, part.guests, queries, 0),
-            _fill(everyone, part.guests, queries, -1),
-            _fill(rows.array, part.members, columns, 0),
-            _fill(everyone, part.members, columns, -1),
+    def search_for(queries: range) -> None:
+        wanted = _wanted_cells(
+            rows.array[queries.start : queries.stop],
+            centers,
+            sizes,
+            least=num_neighbors + 1,
+            probes=num_probes,
         )
+        for guests, others in _visit(members, wanted, queries.start):
+            if stopped.is_set():
+                return
+            size, width = _room(len(guests)), _room(len(others))
+            found = search(
+                _fill(scores, guests, size, -np.inf),
+                _fill(indices, guests, size, 0),
+                _fill(rows.array, guests, size, 0),
+                _fill(everyone, guests, size, -1),
+                _fill(rows.array, others, width, 0),
+                _fill(everyone, others, width, -1),
+            )
+            scores[guests], indices[guests] = (
+                np.asarray(each)[: len(guests)] for each in found
+            )
 
-    parts = list(_visit(cells, wanted, own.start, len(centers)))
-    # Rows of the next part are read while this one is searched.
-    ahead = map_ahead(read, parts, threads=1, ahead=2)
-    for (guests, _), tables in zip(parts, ahead, strict=True):
-        size = len(tables[1])
-        best = _fill(scores, guests, size, -np.inf), _fill(indices, guests, size, 0)
-        found = search(*best, *tables)
-        scores[guests], indices[guests] = (np.asarray(x)[: len(guests)] for x in found)
+    # Threads for different images: while one reads or sorts, another multiplies.
+    piece = max(1, -(-len(own) // _THREADS))
+    pieces = [own[start : start + piece] for start in range(0, len(own), piece)]
+    with ThreadPoolExecutor(_THREADS, thread_name_prefix="mca-jax-search") as pool:
+        try:
+            list(pool.map(search_for, pieces))
+        finally:
+            # Ctrl-C doesn't wait for the whole search.
+            stopped.set()
     fill_shares(scores)
     fill_shares(indices)
     return scores, indices

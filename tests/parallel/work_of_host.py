@@ -36,7 +36,7 @@ def main(process_id, num_processes, port, folder, devices):
     mesh, key = parallel.default_mesh(), jax.random.key(0)
     on_host = parallel.HostRows(table, 50, mesh)
     # Small blocks: what goes block by block is put together of several.
-    resume._BLOCK, rows_module._BLOCK, shares._BLOCK = 16, 64, 30
+    resume._BLOCK, rows_module._BLOCK, shares._MOST_BYTES = 16, 64, 3000
     near = image_neighbors(on_host, num_neighbors=5)
     found = {
         "hash": np.frombuffer(resume._hash_rows(table).encode(), np.uint8),
