@@ -7,7 +7,8 @@ A cache folder has one sub-folder for each encoder, in which
   manifest, a damaged chunk is told by its name, two runs can't overwrite each
   other, and the same run always writes the same files. A chunk ends where a batch
   ends, so that a run that goes on forms the batches of one that was never killed;
-* ``files.index`` says which content each file had, see ``FileIndex``.
+* ``files.index`` says which content each file had, see ``FileIndex``;
+* ``rows-<token>.shared`` is there while several hosts run, see ``share_table``.
 
 None is a pickle. Every file is written under another name first, so it is whole
 or absent.
