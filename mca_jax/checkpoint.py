@@ -90,8 +90,7 @@ class TrainingCheckpoints:
         self._identity = plain_json(identity)
         self._provenance = plain_json(provenance or {})
         self._every_steps, self._every_epochs = every_steps, every_epochs
-        self._keep, self._use_best = keep, use_best
-        self._on_event = on_event
+        self._keep, self._use_best, self._on_event = keep, use_best, on_event
         self._kept: dict[int, float] = {}
         self._writer: Any = None
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
@@ -256,7 +255,9 @@ class TrainingCheckpoints:
             # Tracebacks of what is told here in one line.
             for name in ("absl", "asyncio"):
                 logging.getLogger(name).addFilter(_not_of_orbax)
-            self._writer = ocp.StandardCheckpointer()
+            # Where one host's disk refuses, the others wait for it so long.
+            options = ocp.AsyncOptions(timeout_secs=120)
+            self._writer = ocp.StandardCheckpointer(async_options=options)
         return self._writer
 
     def _tell(self, event: str, values: dict[str, Any]) -> None:
@@ -302,8 +303,7 @@ class TrainingCheckpoints:
                 remove_folder(folder)
         last = max(self._kept, default=None)
         earlier = "there is none before it" if last is None else f"step {last} is kept"
-        reason = _reason(error)
-        text = f"Can't write checkpoint {_shown(folder)}: {reason}; {earlier}"
+        text = f"Can't write checkpoint {_shown(folder)}: {_reason(error)}; {earlier}"
         self._tell("warning", {"text": f"{text}, and training goes on"})
 
     def _choose_step(self, arrays: dict[str, str]) -> int | None:
