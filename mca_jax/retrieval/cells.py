@@ -238,12 +238,19 @@ def _probe(
                 np.asarray(each)[: len(guests)] for each in found
             )
 
+    # A device that was chosen for this thread is not known to others.
+    device = jax.config.jax_default_device  # pyright: ignore[reportAttributeAccessIssue]
+
+    def search_on_device(queries: range) -> None:
+        with jax.default_device(device):
+            search_for(queries)
+
     # Threads for different images: while one reads or sorts, another multiplies.
     piece = max(1, -(-len(own) // _THREADS))
     pieces = [own[start : start + piece] for start in range(0, len(own), piece)]
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="mca-jax-search") as pool:
         try:
-            list(pool.map(search_for, pieces))
+            list(pool.map(search_on_device, pieces))
         finally:
             # Ctrl-C doesn't wait for the whole search.
             stopped.set()

@@ -16,6 +16,7 @@ from mca_jax.parallel import DATA_AXIS, HostRows, ShardedRows, data_mesh, place_
 from mca_jax.parallel.budget import device_budget
 from mca_jax.retrieval import (
     apply_projection,
+    cells,
     fit_projection,
     image_neighbors,
     noun_neighbors,
@@ -206,6 +207,22 @@ def test_cells_are_searched_alike_over_eight_devices(key, rows_on_disk):
             )
             assert found.recall == expected.recall
     assert _search_on_devices() is _search
+
+
+def test_cells_are_searched_on_the_device_that_was_chosen(key, rows_on_disk):
+    used = []
+
+    def note(*args):
+        found = _search(*args)
+        used.append(found[0].devices())
+        return found
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cells, "_search_on_devices", lambda: note)
+        with jax.default_device(jax.devices()[3]):
+            probe_neighbors(key, HostRows(rows_on_disk, 37), num_neighbors=6)
+    assert len(used) > 14
+    assert all(devices == {jax.devices()[3]} for devices in used)
 
 
 def test_few_cells_find_most_neighbours_of_clustered_images(key):
