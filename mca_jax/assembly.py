@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -14,7 +14,8 @@ from mca_jax.encoders import Encoder
 from mca_jax.model import ClusterModel, Memory, Network
 from mca_jax.neighborhood import Neighborhood
 from mca_jax.numerics import EPSILON
-from mca_jax.parallel import fetch_rows, fill_shares, host_share, sum_over_hosts
+from mca_jax.parallel import fetch_rows, fill_shares, sum_over_hosts
+from mca_jax.parallel.shares import own_blocks
 from mca_jax.result import Cluster
 from mca_jax.scratch import release
 from mca_jax.semantics import NounTable, SemanticSpace
@@ -23,15 +24,10 @@ from mca_jax.stages import Projected, TrainedHeads
 __all__ = ["build_model", "host_network", "measure_closeness", "remember_images"]
 
 _QUANTILES = 1000
+# Rows that fit into memory a second time.
 _BLOCK = 65_536
 # Beyond, a sample has to do: two tables of 50 MB at 128 axes.
 _MOST_REMEMBERED = 100_000
-
-
-def _own_blocks(count: int) -> Iterator[slice]:
-    """Cut this host's rows into blocks that fit into memory a second time."""
-    own = host_share(count)
-    return (slice(start, min(start + _BLOCK, own.stop)) for start in own[::_BLOCK])
 
 
 def host_network(projected: Projected, trained: TrainedHeads) -> Network:
@@ -100,7 +96,7 @@ def measure_closeness(
       of the images' largest cosine to one of them.
     """
     sums = np.zeros((num_clusters, embeddings.shape[1]))
-    for rows in _own_blocks(len(embeddings)):
+    for rows in own_blocks(len(embeddings), _BLOCK):
         own = assignments[rows]
         ones = np.ones(len(own)), (own, np.arange(len(own)))
         sums += csr_array(ones, shape=(num_clusters, len(own))) @ embeddings[rows]
@@ -111,7 +107,7 @@ def measure_closeness(
     lengths = np.linalg.norm(directions, axis=1, keepdims=True)
     centers = (directions / np.maximum(lengths, EPSILON)).astype(np.float32)
     cosines = np.zeros(len(embeddings))
-    for rows in _own_blocks(len(embeddings)):
+    for rows in own_blocks(len(embeddings), _BLOCK):
         shifted = embeddings[rows] - mean[None]
         lengths = np.maximum(np.linalg.norm(shifted, axis=1), EPSILON)
         cosines[rows] = (shifted @ centers.T).max(axis=1) / lengths

@@ -18,11 +18,6 @@ from mca_jax.parallel.drivers import over_devices
 from mca_jax.parallel.mesh import DATA_AXIS
 from mca_jax.scratch import allocate_rows, release
 
-# Rows of all hosts that one has at once.
-_BLOCK = 65_536
-# Rows that are read here and there from a file: the system maps their surroundings too.
-_PICKED = 4_096
-
 __all__ = [
     "HostRows",
     "Rows",
@@ -36,6 +31,11 @@ __all__ = [
     "place_rows",
     "replicate",
 ]
+
+# Rows of all hosts that one has at once.
+_BLOCK = 65_536
+# Rows that are read here and there from a file: the system maps their surroundings too.
+_PICKED = 4_096
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,7 @@ it, with arrays of one shape and type.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import jax
 import numpy as np
@@ -22,6 +22,7 @@ __all__ = [
     "host_share",
     "host_shares",
     "num_hosts",
+    "own_blocks",
     "pick_own",
     "share_of",
     "sum_over_hosts",
@@ -88,6 +89,21 @@ def host_share(count: int) -> range:
       Consecutive rows.
     """
     return pick_own(host_shares(count))
+
+
+def own_blocks(count: int, size: int) -> Iterator[slice]:
+    """Cut this host's rows of a set into blocks.
+
+    Args:
+      count: Rows of the whole set.
+      size: Rows of a block, at least 1; the last may have fewer.
+
+    Yields:
+      Slices of the set's rows, in order.
+    """
+    own = host_share(count)
+    for start in own[::size]:
+        yield slice(start, min(start + size, own.stop))
 
 
 def pick_own(shares: Sequence[range]) -> range:

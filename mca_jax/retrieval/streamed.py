@@ -7,7 +7,7 @@ hosts each takes its share of the rows, and all get the whole.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 
 import jax
@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Int
 
 from mca_jax.numerics import l2_normalize
 from mca_jax.parallel import HostRows
-from mca_jax.parallel.shares import fill_shares, host_share, sum_over_hosts
+from mca_jax.parallel.shares import fill_shares, own_blocks, sum_over_hosts
 from mca_jax.retrieval.ring import merge_topk
 from mca_jax.retrieval.topk import first_largest
 from mca_jax.scratch import allocate_rows, release
@@ -54,13 +54,6 @@ def _block(array: np.ndarray, start: int, size: int) -> np.ndarray:
     return block
 
 
-def _own_blocks(rows: HostRows) -> Iterator[slice]:
-    """Cut this host's share of the rows into blocks."""
-    own = host_share(rows.shape[0])
-    for start in own[:: rows.block_size]:
-        yield slice(start, min(start + rows.block_size, own.stop))
-
-
 def exact_neighbors(
     queries: HostRows, columns: HostRows, num_neighbors: int, *, same: bool
 ) -> tuple[Int[np.ndarray, "n r"], Float[np.ndarray, "n r"]]:
@@ -82,9 +75,9 @@ def exact_neighbors(
     width = min(columns.block_size, total)
     indices = np.zeros((count, num_neighbors), np.int32)
     scores = np.zeros((count, num_neighbors), np.float32)
-    own = host_share(count)
-    for start in own[::size]:
-        block = jnp.asarray(_block(queries.array[: own.stop], start, size))
+    for rows in own_blocks(count, size):
+        start, kept = rows.start, rows.stop - rows.start
+        block = jnp.asarray(_block(queries.array[: rows.stop], start, size))
         names = jnp.arange(size, dtype=jnp.int32) + start if same else -jnp.ones(size)
         best = (
             jnp.full((size, num_neighbors), -jnp.inf, jnp.float32),
@@ -100,8 +93,6 @@ def exact_neighbors(
                 np.int32(first),
                 count=total,
             )
-        rows = slice(start, min(start + size, own.stop))
-        kept = rows.stop - rows.start
         scores[rows], indices[rows] = (np.asarray(x)[:kept] for x in best)
         release(queries.array)
         release(columns.array)
@@ -123,12 +114,12 @@ def moments(
     """
     count, width = rows.shape
     total, square = np.zeros(width), np.zeros((width, width))
-    for block in _own_blocks(rows):
+    for block in own_blocks(count, rows.block_size):
         total += rows.array[block].sum(axis=0, dtype=float)
         release(rows.array)
     (total,) = sum_over_hosts([total])
     mean = (total / count).astype(np.float32)
-    for block in _own_blocks(rows):
+    for block in own_blocks(count, rows.block_size):
         centered = rows.array[block].astype(np.float32, copy=False) - mean[None]
         square += centered.T @ centered
         release(rows.array)
@@ -168,7 +159,7 @@ def streamed_lloyd(
 
     def visit(centers: Array) -> tuple[Array, np.ndarray, bool]:
         sums, counts, changed = jnp.zeros_like(centers), jnp.zeros(num_clusters), False
-        for part in _own_blocks(rows):
+        for part in own_blocks(count, rows.block_size):
             block = np.asarray(rows.array[part], np.float32)
             more, each, found, cosine = _block_sums(block, centers)
             sums, counts = sums + more, counts + each

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Int
 
 from mca_jax.heads import Heads
 from mca_jax.parallel import HostRows, Rows, ShardedRows, over_devices, replicate
-from mca_jax.parallel.shares import fill_shares, host_share
+from mca_jax.parallel.shares import fill_shares, own_blocks
 from mca_jax.scratch import release
 from mca_jax.types import Params
 
@@ -71,10 +71,8 @@ def build_assign(heads: Heads) -> Assign:
         if isinstance(images, HostRows):
             # The weights may be on several devices; the blocks are on one.
             params = jax.tree.map(np.asarray, params)
-            own = host_share(images.shape[0])
             assigned = np.zeros(images.shape[0], np.int32)
-            for start in own[:: images.block_size]:
-                rows = slice(start, min(start + images.block_size, own.stop))
+            for rows in own_blocks(len(assigned), images.block_size):
                 block = np.asarray(images.array[rows], np.float32)
                 # Waits for it: the logits of all blocks at once would be too many.
                 assigned[rows] = on_one_device(params, block)
