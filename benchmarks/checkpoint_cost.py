@@ -28,12 +28,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mca_jax.checkpoint import TrainingCheckpoints
-from mca_jax.config import Config, apply_overrides
-from mca_jax.losses import LossWeights, uniform_prior
-from mca_jax.parallel import DATA_AXIS, data_mesh, default_mesh, over_devices
-from mca_jax.training import TrainingData, TrainingSetup, build_setup, fit
-from mca_jax.training.spread import place_data
+from mca_jax.alignment.losses import LossWeights, uniform_prior
+from mca_jax.core.parallel import DATA_AXIS, data_mesh, default_mesh, over_devices
+from mca_jax.pipeline.config import Config, apply_overrides
+from mca_jax.pipeline.setup import TrainingSetup, build_setup
+from mca_jax.training import TrainingData, fit
+from mca_jax.training.checkpoints import TrainingCheckpoints
+from mca_jax.training.epochs import place_data
 
 __all__ = ["main"]
 

@@ -28,8 +28,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from mca_jax.encoders.clip import build_clip
-from mca_jax.encoders.nouns import cut_length
+from mca_jax.encoders.clip.encoder import build_clip
+from mca_jax.encoders.embed_nouns import cut_length
 
 __all__ = ["main"]
 

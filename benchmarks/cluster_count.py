@@ -20,8 +20,8 @@ import jax
 import numpy as np
 
 from benchmarks.sets import load_sets
-from mca_jax.config import Config
-from mca_jax.retrieval.cluster_count import ClusterCount, estimate_cluster_count
+from mca_jax.neighbors.cluster_count import ClusterCount, estimate_cluster_count
+from mca_jax.pipeline.config import Config
 
 __all__ = ["Labelled", "draw_classes", "join_sets", "main", "table_row"]
 

@@ -23,8 +23,8 @@ import jax
 import numpy as np
 
 from mca_jax.encoders import build_encoder
-from mca_jax.encoders.efficientnet import Convolution
-from mca_jax.encoders.lite import build_lite, build_lite2
+from mca_jax.encoders.lite.efficientnet import Convolution
+from mca_jax.encoders.lite.encoder import build_lite, build_lite2
 
 __all__ = ["main"]
 

@@ -10,7 +10,7 @@ from benchmarks.runs import Run
 from benchmarks.summaries import Spread
 from benchmarks.sweep import REFERENCES
 from benchmarks.variants import VARIANTS
-from mca_jax.checks import InputError
+from mca_jax.core.errors import InputError
 
 __all__ = [
     "NONE",

@@ -12,11 +12,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.sets import SweepSet
-from mca_jax import baselines
-from mca_jax.config import Config, apply_overrides, config_to_dict, fingerprint
+from mca_jax.core.text import fingerprint
 from mca_jax.evaluation import measure_risk
 from mca_jax.evaluation.comparison import measure_clusters
-from mca_jax.stages import (
+from mca_jax.pipeline import baselines
+from mca_jax.pipeline.config import Config, apply_overrides, config_to_dict
+from mca_jax.pipeline.describe import label_free_metrics
+from mca_jax.pipeline.setup import TrainingSetup, build_setup
+from mca_jax.pipeline.stages import (
     Prepared,
     Projected,
     find_start,
@@ -27,8 +30,7 @@ from mca_jax.stages import (
     split_key,
     train_heads,
 )
-from mca_jax.summary import label_free_metrics
-from mca_jax.training import FitResult, TrainingSetup, build_setup
+from mca_jax.training import FitResult
 
 __all__ = ["BASELINES", "Outcome", "Shared", "run_baseline", "run_variant"]
 

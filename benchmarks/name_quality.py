@@ -14,15 +14,15 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from mca_jax.config import Config, apply_overrides
 from mca_jax.data import find_images, folder_labels
 from mca_jax.encoders import build_encoder
-from mca_jax.encoders.nouns import embed_nouns
-from mca_jax.encoders.store import embed_images
+from mca_jax.encoders.embed_images import embed_images
+from mca_jax.encoders.embed_nouns import embed_nouns
 from mca_jax.evaluation import contingency_table
 from mca_jax.evaluation.names import score_names
-from mca_jax.semantics import NounTable, load_nouns
-from mca_jax.stages import (
+from mca_jax.pipeline.config import Config, apply_overrides
+from mca_jax.pipeline.describe import name_from_readout
+from mca_jax.pipeline.stages import (
     place_embeddings,
     prepare,
     project,
@@ -30,7 +30,7 @@ from mca_jax.stages import (
     split_key,
     train_heads,
 )
-from mca_jax.summary import name_from_readout
+from mca_jax.semantics import NounTable, load_nouns
 
 __all__ = ["main"]
 

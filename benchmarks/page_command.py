@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from benchmarks.runs import Run, load_runs
-from mca_jax.checks import InputError
-from mca_jax.workdir import write_file
+from mca_jax.core.atomic_files import write_file
+from mca_jax.core.errors import InputError
 
 __all__ = ["make_page"]
 

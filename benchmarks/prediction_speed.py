@@ -16,9 +16,9 @@ import numpy as np
 
 import mca_jax
 from mca_jax.data import ImageFolder, find_images
+from mca_jax.encoders.embed_images import embed_images
 from mca_jax.encoders.rows import compile_rows
-from mca_jax.encoders.store import embed_images
-from mca_jax.prediction import load_encoder
+from mca_jax.model.predict import load_encoder
 
 __all__ = ["main"]
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.sets import Answers, SweepSet
-from mca_jax.checks import InputError
+from mca_jax.core.errors import InputError
 from mca_jax.evaluation import (
     Scores,
     adjusted_rand_index,

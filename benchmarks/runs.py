@@ -13,8 +13,8 @@ from typing import Any
 
 import jax
 
-from mca_jax.plain import dump_json
-from mca_jax.workdir import write_file
+from mca_jax.core.atomic_files import write_file
+from mca_jax.core.text import dump_json
 
 __all__ = [
     "Run",

@@ -37,13 +37,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import mca_jax
-from mca_jax.config import Config, apply_overrides
 from mca_jax.encoders import build_encoder
-from mca_jax.encoders.cache import EmbeddingCache
-from mca_jax.encoders.nouns import embed_nouns
-from mca_jax.outputs import write_outputs
+from mca_jax.encoders.cache.embedding_cache import EmbeddingCache
+from mca_jax.encoders.embed_nouns import embed_nouns
+from mca_jax.pipeline.config import Config, apply_overrides
+from mca_jax.report.write import write_outputs
 from mca_jax.semantics import NounTable, load_nouns
-from mca_jax.semantics.vocabulary import parse_vocabulary
+from mca_jax.semantics.vocabulary.text_file import parse_vocabulary
 
 __all__ = ["main"]
 

@@ -14,12 +14,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mca_jax.checks import InputError, check_in_range
-from mca_jax.config import Config
+from mca_jax.core.errors import InputError, check_in_range
+from mca_jax.core.progress import Clock
 from mca_jax.data import find_images, folder_labels, open_source
-from mca_jax.embedding import open_encoders, place_nouns
-from mca_jax.encoders.store import embed_images
-from mca_jax.listener import Clock
+from mca_jax.encoders.embed_images import embed_images
+from mca_jax.pipeline.config import Config
+from mca_jax.pipeline.encode import open_encoders, place_nouns
 from mca_jax.semantics import NounTable, load_nouns
 
 __all__ = ["Answers", "SweepSet", "draw_long_tail", "load_sets", "long_tail_sizes"]

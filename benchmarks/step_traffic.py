@@ -22,10 +22,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from mca_jax.config import Config
-from mca_jax.heads import build_heads
-from mca_jax.losses import LossWeights, build_objective
-from mca_jax.parallel import DATA_AXIS, data_mesh, over_devices
+from mca_jax.alignment import build_heads
+from mca_jax.alignment.losses import LossWeights, build_objective
+from mca_jax.core.parallel import DATA_AXIS, data_mesh, over_devices
+from mca_jax.pipeline.config import Config
 from mca_jax.training import TrainingData, build_optimizer, build_step, init_state
 from mca_jax.training.step import build_epoch
 

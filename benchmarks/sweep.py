@@ -38,9 +38,10 @@ from benchmarks.runs import (
 )
 from benchmarks.sets import Answers, SweepSet, draw_long_tail, load_sets
 from benchmarks.variants import VARIANTS
-from mca_jax.checks import InputError, check_in_range, check_one_of
-from mca_jax.config import Config, apply_overrides, config_to_dict, fingerprint
+from mca_jax.core.errors import InputError, check_in_range, check_one_of
+from mca_jax.core.text import fingerprint
 from mca_jax.evaluation import Scores, score_clustering
+from mca_jax.pipeline.config import Config, apply_overrides, config_to_dict
 
 __all__ = ["REFERENCES", "Plan", "main", "plan_runs", "run_sweep"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import combinations
 from typing import NamedTuple
 
-from mca_jax.config import LossConfig
+from mca_jax.pipeline.config import LossConfig
 
 __all__ = ["ALL_LEVELS", "LEVELS", "VARIANTS", "Variant"]
 

@@ -29,8 +29,8 @@ from absl import app, flags, logging
 from scipy.stats import norm
 
 from experiments.lite_nouns import index_lemmas, place_nouns
-from mca_jax.encoders.assets import ASSET_FOLDER, record_asset
-from mca_jax.semantics.wordnet import parse_data_noun
+from mca_jax.core.assets import ASSET_FOLDER, record_asset
+from mca_jax.semantics.vocabulary.wordnet import parse_data_noun
 
 __all__ = ["class_rows", "expected_features", "fold_weights", "main"]
 
@@ -93,7 +93,7 @@ def fold_weights(state: dict[str, Any]) -> dict[str, np.ndarray]:
       state: State dict of ``efficientnet_lite_pytorch.EfficientNet``.
 
     Returns:
-      Kernels and biases, float32; see `mca_jax.encoders.efficientnet`.
+      Kernels and biases, float32; see `mca_jax.encoders.lite.efficientnet`.
     """
     layers = [("stem", "_conv_stem", "_bn0")]
     count = 1 + max(int(key.split(".")[1]) for key in state if "_blocks" in key)

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 from absl import app, flags, logging
 
-from mca_jax.encoders.assets import ASSET_FOLDER, record_asset
-from mca_jax.semantics.packing import pack_table
-from mca_jax.semantics.wordnet import build_table, parse_data_noun
+from mca_jax.core.assets import ASSET_FOLDER, record_asset
+from mca_jax.semantics.vocabulary.packing import pack_table
+from mca_jax.semantics.vocabulary.wordnet import build_table, parse_data_noun
 
 __all__ = ["main"]
 

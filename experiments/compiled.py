@@ -9,7 +9,7 @@ from pathlib import Path
 
 import jax
 
-from mca_jax.encoders.nouns import noun_cache_dir
+from mca_jax.encoders.embed_nouns import noun_cache_dir
 
 __all__ = ["keep_compiled"]
 

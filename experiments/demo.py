@@ -22,7 +22,7 @@ from pathlib import Path
 
 from absl import app, flags
 
-from mca_jax.checks import InputError
+from mca_jax.core.errors import InputError
 from mca_jax.data import find_images, folder_labels
 
 __all__ = ["build_command", "collect_stamps", "main"]

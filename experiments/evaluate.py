@@ -29,16 +29,17 @@ from experiments.jobs import (
 )
 from experiments.scoring import score_run
 from experiments.terminal import Terminal, parse_flags, run_job
-from mca_jax.artifact import artifact_digest
-from mca_jax.checks import InputError
+from mca_jax.core.atomic_files import write_file
+from mca_jax.core.errors import InputError
+from mca_jax.core.text import dump_json
 from mca_jax.data import find_images, folder_labels
 from mca_jax.evaluation import contingency_table, score_clustering
-from mca_jax.model_files import read_result
-from mca_jax.outputs import PREDICTION_FILES, write_outputs, write_predictions
-from mca_jax.plain import dump_json
-from mca_jax.prediction import Predictor, load
+from mca_jax.model.artifact import artifact_digest
+from mca_jax.model.files import read_result
+from mca_jax.model.predict import Predictor, load
 from mca_jax.report import PICTURE_FOLDER
-from mca_jax.workdir import CONFIG_FILE, prepare_workdir, write_file
+from mca_jax.report.workdir import CONFIG_FILE, prepare_workdir
+from mca_jax.report.write import PREDICTION_FILES, write_outputs, write_predictions
 
 __all__ = ["main"]
 

@@ -12,9 +12,9 @@ from absl import app, flags
 from experiments.flags import check_apart, define_checkpoint_flags
 from experiments.jobs import check_given
 from experiments.terminal import parse_flags, run_job
-from mca_jax.checks import check_one_of
-from mca_jax.export import EXPORTS, assigned_images, export_embeddings
-from mca_jax.model_files import read_result
+from mca_jax.core.errors import check_one_of
+from mca_jax.model.files import read_result
+from mca_jax.report.export import EXPORTS, assigned_images, export_embeddings
 
 __all__ = ["main"]
 

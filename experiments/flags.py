@@ -10,12 +10,12 @@ from pathlib import Path
 from absl import flags
 
 from experiments.inputs import with_dataset
-from mca_jax.checks import InputError
-from mca_jax.config import Config, apply_overrides
-from mca_jax.counting import parse_num_clusters
-from mca_jax.datasets import DATASETS
-from mca_jax.parallel import JOIN_TIMEOUT
-from mca_jax.prediction import NONE_SHARE
+from mca_jax.core.errors import InputError
+from mca_jax.core.parallel import JOIN_TIMEOUT
+from mca_jax.data.datasets import DATASETS
+from mca_jax.model.predict import NONE_SHARE
+from mca_jax.pipeline.config import Config, apply_overrides
+from mca_jax.pipeline.num_clusters import parse_num_clusters
 
 __all__ = [
     "check_apart",

@@ -10,9 +10,7 @@ import numpy as np
 from absl import flags
 from PIL import Image
 
-from mca_jax.checkpoint_config import settings_of_result
-from mca_jax.checks import InputError, check_one_of
-from mca_jax.config import Config, config_from_dict, config_to_dict
+from mca_jax.core.errors import InputError, check_one_of
 from mca_jax.data import (
     ImageSource,
     find_images,
@@ -20,7 +18,14 @@ from mca_jax.data import (
     load_image,
     open_source,
 )
-from mca_jax.datasets import DATASETS, ImageDataset, load_dataset
+from mca_jax.data.datasets import DATASETS, ImageDataset, load_dataset
+from mca_jax.pipeline.config import (
+    Config,
+    config_from_dict,
+    config_to_dict,
+    settings_of_result,
+)
+from mca_jax.semantics import name_synsets
 
 __all__ = ["ReadLabels", "RunInput", "open_input", "reopen_input", "with_dataset"]
 
@@ -119,7 +124,8 @@ def _open_dataset(config: Config, data_dir: str | None) -> RunInput:
     """Open the splits of a named data set."""
     spec, data = DATASETS[config.data.dataset], config.data
     data = replace(data, train=data.train or spec.train, score=data.score or spec.score)
-    sizes = {"limit": data.limit, "any_size": data.any_size}
+    sizes: dict[str, Any] = {"limit": data.limit, "any_size": data.any_size}
+    sizes["name_synsets"] = name_synsets
     train = load_dataset(data.dataset, data_dir, split=data.train, **sizes)
     same = data.score == data.train
     score = train

@@ -20,19 +20,19 @@ from experiments.inputs import RunInput, open_input
 from experiments.scoring import baseline_lines, score_run
 from experiments.tensorboard import TensorBoard
 from experiments.terminal import Terminal
-from mca_jax.checks import InputError, check_one_of
-from mca_jax.clustering import cluster, score_result
-from mca_jax.config import Config
-from mca_jax.counting import parse_num_clusters, settle_num_clusters
+from mca_jax.core.errors import InputError, check_one_of
+from mca_jax.core.parallel import is_first_host, on_first_host
+from mca_jax.core.progress import Clock
 from mca_jax.data import ImageSource, folder_labels
 from mca_jax.encoders import ENCODERS, build_encoder
-from mca_jax.encoders.store import Embedded, embed_images
-from mca_jax.listener import Clock
-from mca_jax.outputs import OUTPUT_FILES, write_outputs
-from mca_jax.parallel import is_first_host, on_first_host
-from mca_jax.report.counts import count_sentence
-from mca_jax.result import ClusterResult
-from mca_jax.workdir import RunLog, prepare_workdir
+from mca_jax.encoders.embed_images import Embedded, embed_images
+from mca_jax.model.result import ClusterResult
+from mca_jax.pipeline.cluster import cluster, score_result
+from mca_jax.pipeline.config import Config
+from mca_jax.pipeline.num_clusters import parse_num_clusters, settle_num_clusters
+from mca_jax.report.page.counts import count_sentence
+from mca_jax.report.workdir import RunLog, prepare_workdir
+from mca_jax.report.write import OUTPUT_FILES, write_outputs
 
 __all__ = [
     "CACHE_FOLDER",

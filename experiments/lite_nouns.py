@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mca_jax.semantics.wordnet import Synset
+from mca_jax.semantics.vocabulary.wordnet import Synset
 
 __all__ = ["embed_texts", "hierarchy_scores", "index_lemmas", "place_nouns"]
 

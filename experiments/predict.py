@@ -10,11 +10,11 @@ from absl import app, flags
 from experiments.flags import check_apart, define_checkpoint_flags
 from experiments.jobs import check_given
 from experiments.terminal import Terminal, parse_flags, run_job
-from mca_jax.artifact import artifact_digest
 from mca_jax.data import find_images
-from mca_jax.outputs import PREDICTION_FILES, write_predictions
-from mca_jax.prediction import load
-from mca_jax.workdir import RunLog, prepare_workdir
+from mca_jax.model.artifact import artifact_digest
+from mca_jax.model.predict import load
+from mca_jax.report.workdir import RunLog, prepare_workdir
+from mca_jax.report.write import PREDICTION_FILES, write_predictions
 
 __all__ = ["main"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from mca_jax.config import Config
+from mca_jax.pipeline.config import Config
 
 __all__ = ["smoke_size"]
 

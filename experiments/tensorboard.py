@@ -7,8 +7,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from mca_jax.checks import InputError
-from mca_jax.plain import printable
+from mca_jax.core.errors import InputError
+from mca_jax.core.text import printable
 
 __all__ = ["TensorBoard"]
 

@@ -13,10 +13,10 @@ import jax
 from absl import flags
 
 from experiments.compiled import keep_compiled
-from mca_jax.checks import InputError
-from mca_jax.interrupts import raise_on_sigterm
-from mca_jax.parallel import end_with_others, join_hosts, watch_others
-from mca_jax.progress import Progress
+from mca_jax.core.errors import InputError
+from mca_jax.core.interrupts import raise_on_sigterm
+from mca_jax.core.parallel import end_with_others, join_hosts, watch_others
+from mca_jax.core.terminal import Progress
 
 __all__ = ["Terminal", "parse_flags", "run_job"]
 

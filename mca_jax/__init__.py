@@ -5,13 +5,13 @@ Multi-level Cross-modal Alignment (Qiu et al., AAAI 2024) in JAX.
 
 from importlib.metadata import version
 
-from mca_jax.checks import InputError
-from mca_jax.clustering import cluster, score_result
-from mca_jax.config import Config, apply_overrides
-from mca_jax.model import ClusterModel, Prediction
-from mca_jax.outputs import write_outputs
-from mca_jax.prediction import Predictor, load
-from mca_jax.refine import (
+from mca_jax.core.errors import InputError
+from mca_jax.model.cluster_model import ClusterModel, Prediction
+from mca_jax.model.predict import Predictor, load
+from mca_jax.model.result import ClusterResult
+from mca_jax.pipeline.cluster import cluster, score_result
+from mca_jax.pipeline.config import Config, apply_overrides
+from mca_jax.pipeline.edit.edits import (
     load_result,
     merge_clusters,
     rename_cluster,
@@ -19,7 +19,7 @@ from mca_jax.refine import (
     save_version,
     split_cluster,
 )
-from mca_jax.result import ClusterResult
+from mca_jax.report.write import write_outputs
 
 __all__ = [
     "ClusterModel",

@@ -34,7 +34,7 @@ import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
 
-from mca_jax.numerics import l2_normalize
+from mca_jax.core.numerics import l2_normalize
 
 print("on", jax.devices()[0])
 
@@ -75,7 +75,7 @@ def scatter(vectors, title, axis, colour=None):
 # equally strong.
 
 # %%
-from mca_jax.retrieval import apply_projection, fit_projection
+from mca_jax.neighbors import apply_projection, fit_projection
 
 plain = fit_projection(embeddings, components=4, whitening=0.0)
 projection = fit_projection(embeddings, components=4, whitening=0.5)
@@ -103,8 +103,8 @@ plt.show()
 # $$u_i \leftarrow \mathrm{normalise}\Big(u_i + \sum_{j \in N_I(i)} u_j\Big)$$
 
 # %%
-from mca_jax.retrieval import image_neighbors
-from mca_jax.retrieval.smoothing import smooth_embeddings
+from mca_jax.neighbors import image_neighbors
+from mca_jax.neighbors.smoothing import smooth_embeddings
 
 near = image_neighbors(images, num_neighbors=10)
 smoothed, _ = smooth_embeddings(images, near.indices, num_steps=1)
@@ -126,7 +126,7 @@ images, _ = smooth_embeddings(images, near.indices, num_steps=4)
 # unit centres.
 
 # %%
-from mca_jax.retrieval import spherical_kmeans
+from mca_jax.neighbors import spherical_kmeans
 
 kmeans = spherical_kmeans(jax.random.key(0), images, num_clusters=KINDS)
 cosines = np.asarray(images @ kmeans.centers.T)
@@ -143,7 +143,7 @@ print("mean cosine to the own centre:", cosines.max(axis=1).mean().round(3))
 # %%
 from mca_jax.semantics import build_semantic_space
 from mca_jax.semantics.uniqueness import uniqueness
-from mca_jax.semantics.vocabulary import parse_vocabulary
+from mca_jax.semantics.vocabulary.text_file import parse_vocabulary
 
 table = parse_vocabulary("cat,animal\ndog,animal\nboat\nfog")
 print(table.names)
@@ -170,8 +170,8 @@ kept = [table.names[row] for row in space.rows]
 # retrieval. What is not given to the null noun is the trust in an image's nouns.
 
 # %%
-from mca_jax.heads import build_heads
-from mca_jax.retrieval import noun_neighbors
+from mca_jax.alignment import build_heads
+from mca_jax.neighbors import noun_neighbors
 
 TEMPERATURE, NULL = 0.2, 0.5
 heads = build_heads(
@@ -213,7 +213,7 @@ plt.show()
 # One batch: all images, each with one drawn neighbour.
 
 # %%
-from mca_jax.losses import (
+from mca_jax.alignment.losses import (
     LossWeights,
     assignment_prototype_loss,
     balance_loss,
@@ -423,8 +423,8 @@ for name, value in risk._asdict().items():
 # use too; the headline is what covers much of that evidence and still says something.
 
 # %%
-from mca_jax.evaluation import noun_evidence, read_out
-from mca_jax.naming import name_clusters
+from mca_jax.alignment.forward import noun_evidence, read_out
+from mca_jax.semantics.naming import name_clusters
 
 readout = read_out(
     heads,

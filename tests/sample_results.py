@@ -9,7 +9,8 @@ import numpy as np
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
-from mca_jax.result import Cluster, ClusterResult, ScoredNoun, SkippedImage
+from mca_jax.data.files import SkippedImage
+from mca_jax.model.result import Cluster, ClusterResult, ScoredNoun
 
 NOUNS = (
     ("dahlia", "n11960673", "any of several plants of the genus Dahlia"),

@@ -14,7 +14,7 @@ from encoders.small_encoder import WIDTH, build_small_encoder
 
 import mca_jax
 from mca_jax.encoders import ENCODERS, Encoder
-from mca_jax.result import ClusterResult
+from mca_jax.model.result import ClusterResult
 
 NOUNS = ("cat", "boat", "tree", "lamp", "rose", "car", "dog", "hat")
 

@@ -5,11 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from mca_jax import training
-from mca_jax.heads import build_heads
-from mca_jax.losses import LossWeights, build_objective, uniform_prior
-from mca_jax.numerics import l2_normalize
-from mca_jax.parallel import DATA_AXIS, data_mesh
-from mca_jax.retrieval import image_neighbors, noun_neighbors
+from mca_jax.alignment import build_heads
+from mca_jax.alignment.losses import LossWeights, build_objective, uniform_prior
+from mca_jax.core.numerics import l2_normalize
+from mca_jax.core.parallel import DATA_AXIS, data_mesh
+from mca_jax.neighbors import image_neighbors, noun_neighbors
 
 NUM_EPOCHS = 4
 STEPS_PER_PASS = 3

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from mca_jax.datasets import DATASETS
+from mca_jax.data.datasets import DATASETS
 
 
 class Truth(NamedTuple):

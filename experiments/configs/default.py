@@ -8,7 +8,7 @@ Expected: benchmarks/RESULTS.md.
 
 from __future__ import annotations
 
-from mca_jax.config import Config
+from mca_jax.pipeline.config import Config
 
 __all__ = ["get_config"]
 

@@ -18,8 +18,7 @@ Smoke size: --config=experiments/configs/stl10.py:smoke
 from __future__ import annotations
 
 from experiments.smoke import smoke_size
-from mca_jax.config import Config, EncoderConfig
-from mca_jax.data_config import DataConfig
+from mca_jax.pipeline.config import Config, DataConfig, EncoderConfig
 
 __all__ = ["get_config"]
 

@@ -15,8 +15,7 @@ Smoke size: --config=experiments/configs/tiny_imagenet.py:smoke
 from __future__ import annotations
 
 from experiments.smoke import smoke_size
-from mca_jax.config import Config, EncoderConfig, TrainConfig
-from mca_jax.data_config import DataConfig
+from mca_jax.pipeline.config import Config, DataConfig, EncoderConfig, TrainConfig
 
 __all__ = ["get_config"]
 

@@ -21,9 +21,9 @@ from PIL import (
     WebPImagePlugin,
 )
 
+from mca_jax.core.text import printable
 from mca_jax.data.colour import to_rgb
 from mca_jax.data.files import DecodeError, read_file
-from mca_jax.plain import printable
 
 __all__ = ["DECODER_VERSION", "MAX_PIXELS", "decode_image", "shrink"]
 

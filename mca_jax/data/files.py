@@ -5,9 +5,17 @@ from __future__ import annotations
 import os
 import stat
 import time
+from dataclasses import dataclass
 from typing import NamedTuple
 
-__all__ = ["DecodeError", "FileIdentity", "identify_file", "os_reason", "read_file"]
+__all__ = [
+    "DecodeError",
+    "FileIdentity",
+    "SkippedImage",
+    "identify_file",
+    "os_reason",
+    "read_file",
+]
 
 _MAX_BYTES = 2**29
 # A clock tick of the coarsest file system in use (FAT). A file that was written
@@ -114,3 +122,16 @@ def read_file(path: str) -> tuple[bytes, FileIdentity | None]:
     newest = max(after.mtime_ns, after.ctime_ns)
     settled = before == after and time.time_ns() - newest > _SETTLING_NS
     return content, after if settled else None
+
+
+@dataclass(frozen=True)
+class SkippedImage:
+    """A file that could not be read.
+
+    Attributes:
+      path: Path relative to the folder of images.
+      reason: One line that says why.
+    """
+
+    path: str
+    reason: str

@@ -7,10 +7,9 @@ import stat
 from collections import Counter
 from typing import NamedTuple
 
-from mca_jax.checks import InputError
-from mca_jax.data.files import os_reason
-from mca_jax.plain import printable
-from mca_jax.result import SkippedImage
+from mca_jax.core.errors import InputError
+from mca_jax.core.text import printable
+from mca_jax.data.files import SkippedImage, os_reason
 
 __all__ = ["IMAGE_SUFFIXES", "ImageFolder", "find_images"]
 

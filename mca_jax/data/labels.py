@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mca_jax.checks import InputError
-from mca_jax.plain import printable
+from mca_jax.core.errors import InputError
+from mca_jax.core.text import printable
 
 __all__ = ["folder_labels"]
 

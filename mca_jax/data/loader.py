@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from mca_jax.checks import check_in_range
+from mca_jax.core.errors import check_in_range
 from mca_jax.data.files import DecodeError, FileIdentity
 from mca_jax.data.prefetch import map_ahead
 from mca_jax.data.sources import ImageSource

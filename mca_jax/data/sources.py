@@ -9,11 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from mca_jax.checks import InputError
+from mca_jax.core.errors import InputError
 from mca_jax.data.decode import DECODER_VERSION, decode_image, shrink
-from mca_jax.data.files import FileIdentity, identify_file, read_file
+from mca_jax.data.files import FileIdentity, SkippedImage, identify_file, read_file
 from mca_jax.data.folder import ImageFolder
-from mca_jax.result import SkippedImage
 
 __all__ = ["ImageSource", "open_source"]
 

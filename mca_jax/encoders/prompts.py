@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from mca_jax.checks import InputError
+from mca_jax.core.errors import InputError
 
 __all__ = ["ENSEMBLE", "PHOTO", "build_prompts", "check_templates", "parse_templates"]
 

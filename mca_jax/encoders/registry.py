@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from mca_jax.checks import InputError, check_one_of
+from mca_jax.core.errors import InputError, check_one_of
 from mca_jax.encoders.encoder import Encoder
-from mca_jax.encoders.lite import build_lite, build_lite2
+from mca_jax.encoders.lite.encoder import build_lite, build_lite2
 from mca_jax.encoders.prompts import PHOTO
 
 __all__ = ["ENCODERS", "build_encoder"]
@@ -50,7 +50,7 @@ def build_encoder(
     """
     if "/" in name or Path(name).expanduser().is_dir():
         # Imported here: runs with the embedded encoder need neither Flax nor the hub.
-        from mca_jax.encoders.clip import build_clip
+        from mca_jax.encoders.clip.encoder import build_clip
 
         return build_clip(name, dtype=dtype, prompts=prompts, glosses=glosses)
     build = ENCODERS[check_one_of("encoder", name, ENCODERS)]

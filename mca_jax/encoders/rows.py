@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from mca_jax.parallel import DATA_AXIS, data_mesh, exchange
+from mca_jax.core.parallel import DATA_AXIS, data_mesh, exchange
 
 __all__ = ["compile_rows", "gather_reasons", "own_rows"]
 

@@ -10,8 +10,8 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float
 
+from mca_jax.core.numerics import l2_normalize
 from mca_jax.encoders.encoder import Encoder
-from mca_jax.numerics import l2_normalize
 
 __all__ = ["TextEncoder", "with_text_encoder"]
 

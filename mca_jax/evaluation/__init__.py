@@ -1,11 +1,6 @@
 """How good a clustering is: against labels, and without them."""
 
-from mca_jax.evaluation.evaluator import (
-    Readout,
-    assign_clusters,
-    noun_evidence,
-    read_out,
-)
+from mca_jax.alignment.forward import Readout, assign_clusters, noun_evidence, read_out
 from mca_jax.evaluation.metrics import (
     Scores,
     adjusted_rand_index,

@@ -2,35 +2,31 @@
 
 from __future__ import annotations
 
-import tempfile
-from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
-from mca_jax.heads import Heads, build_heads
-from mca_jax.losses import Batch, LossParts, LossWeights, Prototypes, uniform_prior
-from mca_jax.losses.balance import balance_loss
-from mca_jax.losses.consistency import consistency_loss
-from mca_jax.losses.objective import Objective
-from mca_jax.losses.semantic import semantic_loss, semantic_prototypes
-from mca_jax.numerics import l2_normalize
-from mca_jax.parallel import (
-    DATA_AXIS,
-    HostRows,
-    Rows,
-    ShardedRows,
-    Table,
-    mesh_of,
-    over_devices,
-    place_rows,
-    replicate,
+from mca_jax.alignment import Heads, build_heads
+from mca_jax.alignment.losses import (
+    Batch,
+    LossParts,
+    LossWeights,
+    Prototypes,
+    uniform_prior,
 )
-from mca_jax.parallel.collectives import counted_rows, mean_rows
-from mca_jax.retrieval.streamed import map_blocks
+from mca_jax.alignment.losses.consistency import consistency_loss
+from mca_jax.alignment.losses.entropy_balance import balance_loss
+from mca_jax.alignment.losses.objective import Objective
+from mca_jax.alignment.losses.semantic import semantic_loss, semantic_prototypes
+from mca_jax.core.numerics import l2_normalize
+from mca_jax.core.parallel import (
+    DATA_AXIS,
+    mesh_of,
+)
+from mca_jax.core.parallel.collectives import mean_rows
+from mca_jax.core.types import Params, PRNGKey
 from mca_jax.training import (
     Checkpointer,
     FitResult,
@@ -40,144 +36,8 @@ from mca_jax.training import (
     fit,
 )
 from mca_jax.training.loop import EpochHook
-from mca_jax.types import Params, PRNGKey
 
-__all__ = ["image_text_rows", "sic_labels", "text_views", "unit_rows"]
-
-_BLOCK = 65536
-# What float16 leaves of a unit norm.
-_NORM_TOLERANCE = 1e-2
-
-
-def _norms_are_one(rows: HostRows) -> bool:
-    """Whether a table on the host has unit rows already, read block by block."""
-    for start in range(0, rows.shape[0], _BLOCK):
-        block = np.asarray(rows.array[start : start + _BLOCK], np.float32)
-        if np.abs(np.linalg.norm(block, axis=1) - 1).max() > _NORM_TOLERANCE:
-            return False
-    return True
-
-
-def unit_rows(rows: Float[Array, "n d"] | Rows) -> Float[Array, "n d"] | Rows:
-    """Scale embeddings to unit norm, without any projection.
-
-    Args:
-      rows: Embeddings of the images as an encoder gives them.
-
-    Returns:
-      Unit vectors, where the rows are. A table on the host that has unit rows
-      already is taken as it is, since a copy may not fit.
-    """
-    if isinstance(rows, ShardedRows):
-        # Zeros that fill up stay zeros.
-        scale = over_devices(l2_normalize, rows.mesh, split=(True,), split_out=True)
-        return ShardedRows(scale(rows.array), rows.count, rows.mesh)
-    if not isinstance(rows, HostRows):
-        return l2_normalize(rows)
-    if _norms_are_one(rows):
-        return rows
-    return map_blocks(l2_normalize, rows)
-
-
-def text_views(
-    nouns: Float[Array, "m d"],
-    neighbors: Int[Array, "n r"],
-    similarities: Float[Array, "n r"],
-    *,
-    temperature: float,
-) -> Float[Array, "n d"]:
-    r"""Retrieve a text for each image: the weighted mean of its nearest nouns.
-
-    .. math:: s_i = \mathrm{normalise}\Bigl(\sum_{j \in N_T(i)}
-        \mathrm{softmax}_j(\langle u_i, t_j \rangle / \tau)\, t_j\Bigr)
-
-    Args:
-      nouns: Unit vectors.
-      neighbors: Rows of each image's nearest nouns.
-      similarities: Cosines to them.
-      temperature: ``tau`` > 0.
-
-    Returns:
-      Unit vectors.
-
-    References:
-      Li et al., Image Clustering with External Guidance, ICML 2024, Section 3.1.
-    """
-    weights = jax.nn.softmax(similarities / temperature, axis=-1)
-    total = jnp.zeros((neighbors.shape[0], nouns.shape[1]))
-    # A column at a time: all nouns of all images at once would be r times as much.
-    for column in range(neighbors.shape[1]):
-        total = total + weights[:, column, None] * nouns[neighbors[:, column]]
-    return l2_normalize(total)
-
-
-def _beside_texts(
-    images: Float[Array, "n d"],
-    nouns: Float[Array, "m d"],
-    neighbors: Int[Array, "n r"],
-    similarities: Float[Array, "n r"],
-    *,
-    temperature: float,
-    axis_name: str | None = None,
-    count: int | None = None,
-) -> Float[Array, "n e"]:
-    views = text_views(nouns, neighbors, similarities, temperature=temperature)
-    rows = l2_normalize(jnp.concatenate([images, views], axis=1))
-    # What fills up the last devices takes part in no sum.
-    counted = counted_rows(rows.shape[0], axis_name, count)
-    return jnp.where(counted[:, None], rows, 0.0)
-
-
-def image_text_rows(
-    images: Float[Array, "n d"] | Rows,
-    nouns: Float[Array, "m d"],
-    neighbors: Int[Array, "n r"] | Table,
-    similarities: Float[Array, "n r"] | Table,
-    *,
-    temperature: float,
-) -> Float[Array, "n e"] | Rows:
-    """Put each image's retrieved text beside it.
-
-    Args:
-      images: Unit vectors, on one device, over several or on the host.
-      nouns: Unit vectors.
-      neighbors: Rows of each image's nearest nouns.
-      similarities: Cosines to them.
-      temperature: That of :func:`text_views`.
-
-    Returns:
-      Unit vectors ``[n, 2 d]`` where the images are; k-means of them is TAC
-      without training.
-
-    References:
-      Li et al., Image Clustering with External Guidance, ICML 2024: its variant
-      without training.
-    """
-    join = partial(_beside_texts, temperature=temperature)
-    if isinstance(images, ShardedRows):
-        function = over_devices(
-            partial(join, axis_name=DATA_AXIS, count=images.count),
-            images.mesh,
-            split=(True, False, True, True),
-            split_out=True,
-        )
-        near = (place_rows(x, images.mesh).array for x in (neighbors, similarities))
-        rows = function(images.array, replicate(nouns, images.mesh), *near)
-        return ShardedRows(rows, images.count, images.mesh)
-    if not isinstance(images, HostRows):
-        return join(images, nouns, jnp.asarray(neighbors), jnp.asarray(similarities))
-    near_host, cosines = np.asarray(neighbors), np.asarray(similarities)
-    nouns = jnp.asarray(np.asarray(nouns))
-    shape = (images.shape[0], 2 * images.shape[1])
-    with tempfile.TemporaryFile() as file:
-        joined = np.memmap(file, np.float32, mode="w+", shape=shape)
-    for start in range(0, images.shape[0], images.block_size):
-        block = slice(start, start + images.block_size)
-        own = jnp.asarray(np.asarray(images.array[block], np.float32))
-        joined[block] = join(
-            own, nouns, jnp.asarray(near_host[block]), jnp.asarray(cosines[block])
-        )
-    return HostRows(joined, images.block_size, images.mesh)
+__all__ = ["sic_labels"]
 
 
 def _sic_objective(

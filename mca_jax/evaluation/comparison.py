@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
+from mca_jax.core.parallel import HostRows
 from mca_jax.evaluation.metrics import (
     adjusted_rand_index,
     normalized_mutual_information,
 )
-from mca_jax.parallel import HostRows
 
 __all__ = ["compare_clusterings", "measure_clusters"]
 

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from scipy.optimize import linear_sum_assignment
 from scipy.special import xlogy
 
-from mca_jax.checks import InputError
+from mca_jax.core.errors import InputError
 
 __all__ = [
     "Scores",

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mca_jax.checks import InputError
-from mca_jax.semantics.nouns import NounTable
+from mca_jax.core.errors import InputError
+from mca_jax.semantics.vocabulary.nouns import NounTable
 
 __all__ = ["NameScores", "is_related", "rows_of_label", "score_names", "wu_palmer"]
 

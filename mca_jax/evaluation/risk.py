@@ -20,8 +20,8 @@ import numpy as np
 from jax.scipy.special import entr
 from jaxtyping import Array, Float, Int
 
-from mca_jax.checks import InputError
-from mca_jax.scratch import release, row_blocks, sum_picked
+from mca_jax.core.errors import InputError
+from mca_jax.core.host_tables import release, row_blocks, sum_picked
 
 __all__ = [
     "Risk",

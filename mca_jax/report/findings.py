@@ -12,7 +12,7 @@ from PIL import Image
 from scipy import sparse
 from scipy.sparse import csgraph
 
-from mca_jax.scratch import release, row_blocks
+from mca_jax.core.host_tables import release, row_blocks
 
 __all__ = [
     "DuplicateGroup",

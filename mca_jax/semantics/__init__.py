@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from mca_jax.semantics.audit import AuditEntry, Filter, SpaceAudit
-from mca_jax.semantics.nouns import USER_CATEGORY, NounTable
-from mca_jax.semantics.sources import load_nouns
 from mca_jax.semantics.space import SemanticSpace, build_semantic_space
+from mca_jax.semantics.vocabulary.nouns import USER_CATEGORY, NounTable
+from mca_jax.semantics.vocabulary.sources import load_nouns, name_synsets
 
 __all__ = [
     "USER_CATEGORY",
@@ -16,4 +16,5 @@ __all__ = [
     "SpaceAudit",
     "build_semantic_space",
     "load_nouns",
+    "name_synsets",
 ]

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mca_jax.semantics.nouns import NounTable
+from mca_jax.semantics.vocabulary.nouns import NounTable
 
 __all__ = ["AuditEntry", "Filter", "SpaceAudit"]
 

@@ -7,8 +7,8 @@ from functools import cache
 
 import numpy as np
 
-from mca_jax.semantics.categories import people_mask
-from mca_jax.semantics.nouns import USER_CATEGORY, NounTable
+from mca_jax.semantics.vocabulary.categories import people_mask
+from mca_jax.semantics.vocabulary.nouns import USER_CATEGORY, NounTable
 
 __all__ = ["Concepts"]
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from mca_jax.parallel.collectives import all_rows, first_row, num_rows, own_rows
+from mca_jax.core.parallel.collectives import all_rows, first_row, num_rows, own_rows
 
 __all__ = ["Relevance", "relevance", "relevance_mask"]
 

@@ -9,20 +9,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mca_jax.checks import InputError, check_in_range
-from mca_jax.parallel import DATA_AXIS, ShardedRows, fetch, over_devices, replicate
-from mca_jax.parallel.collectives import take_rows
+from mca_jax.core.errors import InputError, check_in_range
+from mca_jax.core.parallel import DATA_AXIS, ShardedRows, fetch, over_devices, replicate
+from mca_jax.core.parallel.collectives import take_rows
 from mca_jax.semantics.audit import Filter, SpaceAudit
-from mca_jax.semantics.categories import concrete_mask, people_mask
-from mca_jax.semantics.graph import longest_path
 from mca_jax.semantics.hierarchy import ancestor_mask, depth_mask
-from mca_jax.semantics.nouns import (
-    USER_CATEGORY,
-    NounTable,
-    hypernym_edges,
-)
 from mca_jax.semantics.relevance import relevance
 from mca_jax.semantics.uniqueness import uniqueness
+from mca_jax.semantics.vocabulary.categories import concrete_mask, people_mask
+from mca_jax.semantics.vocabulary.graph import longest_path
+from mca_jax.semantics.vocabulary.nouns import USER_CATEGORY, NounTable, hypernym_edges
 
 __all__ = ["SemanticSpace", "build_semantic_space"]
 
@@ -93,7 +89,7 @@ def build_semantic_space(
         left; the message names the filter and the setting to relax.
 
     Example:
-      >>> from mca_jax.semantics.vocabulary import parse_vocabulary
+      >>> from mca_jax.semantics.vocabulary.text_file import parse_vocabulary
       >>> table = parse_vocabulary("femur,bone\nliver")
       >>> nouns = np.eye(3, dtype=np.float32)
       >>> space = build_semantic_space(table, nouns, nouns[:1])

@@ -18,8 +18,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mca_jax.checks import InputError, check_in_range, check_one_of
-from mca_jax.numerics import EPSILON, l2_normalize
+from mca_jax.core.errors import InputError, check_in_range, check_one_of
+from mca_jax.core.numerics import EPSILON, l2_normalize
 
 __all__ = ["TextMap", "apply_text_map", "fit_text_map"]
 

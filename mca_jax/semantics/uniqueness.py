@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from mca_jax.parallel.collectives import all_rows, mean_rows
+from mca_jax.core.parallel.collectives import all_rows, mean_rows
 
 __all__ = ["uniqueness", "uniqueness_mask"]
 

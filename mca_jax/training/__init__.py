@@ -10,7 +10,6 @@ from mca_jax.training.convergence import (
 from mca_jax.training.data import TrainingData, epoch_order, gather_batch
 from mca_jax.training.loop import FitResult, Trainer, build_trainer, fit
 from mca_jax.training.optimizer import build_optimizer
-from mca_jax.training.setup import TrainingSetup, build_setup
 from mca_jax.training.snapshot import Checkpointer, Snapshot
 from mca_jax.training.state import TrainState, init_state
 from mca_jax.training.step import StepInfo, build_epoch, build_step
@@ -26,10 +25,8 @@ __all__ = [
     "TrainState",
     "Trainer",
     "TrainingData",
-    "TrainingSetup",
     "build_epoch",
     "build_optimizer",
-    "build_setup",
     "build_step",
     "build_trainer",
     "epoch_order",

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
-from mca_jax.losses import LossParts
+from mca_jax.alignment.losses import LossParts
 from mca_jax.training.step import StepInfo
 
 __all__ = [

@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from mca_jax.losses import Batch
-from mca_jax.parallel import Rows, Table
-from mca_jax.parallel.collectives import scatter_rows, take_rows
-from mca_jax.retrieval import sample_neighbors
-from mca_jax.types import PRNGKey
+from mca_jax.alignment.losses import Batch
+from mca_jax.core.parallel import Rows, Table
+from mca_jax.core.parallel.collectives import scatter_rows, take_rows
+from mca_jax.core.types import PRNGKey
+from mca_jax.neighbors import sample_neighbors
 
 __all__ = ["TrainingData", "epoch_order", "gather_batch"]
 

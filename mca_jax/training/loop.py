@@ -14,13 +14,14 @@ import optax
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
-from mca_jax.checks import check_in_range
-from mca_jax.heads import Heads
-from mca_jax.interrupts import Interrupted, Pending, hold_interrupts
-from mca_jax.losses import LossWeights
-from mca_jax.losses.objective import Objective
-from mca_jax.parallel import DATA_AXIS, replicate
-from mca_jax.training.assign import Assign, build_assign
+from mca_jax.alignment import Heads
+from mca_jax.alignment.assign import Assign, build_assign
+from mca_jax.alignment.losses import LossWeights
+from mca_jax.alignment.losses.objective import Objective
+from mca_jax.core.errors import check_in_range
+from mca_jax.core.interrupts import Interrupted, Pending, hold_interrupts
+from mca_jax.core.parallel import DATA_AXIS, replicate
+from mca_jax.core.types import Params, PRNGKey
 from mca_jax.training.convergence import (
     Failure,
     Monitor,
@@ -34,12 +35,11 @@ from mca_jax.training.convergence import (
     summarize_pass,
 )
 from mca_jax.training.data import TrainingData
+from mca_jax.training.epochs import build_any_epoch, place_data
 from mca_jax.training.revival import empty_clusters, revive_clusters
 from mca_jax.training.snapshot import Checkpointer, Snapshot
-from mca_jax.training.spread import build_any_epoch, place_data
 from mca_jax.training.state import TrainState, init_state
 from mca_jax.training.step import Epoch, build_step
-from mca_jax.types import Params, PRNGKey
 
 __all__ = [
     "EpochHook",

@@ -10,9 +10,9 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Int
 
-from mca_jax.heads import Heads
-from mca_jax.parallel import Rows, fetch_rows, replicate
-from mca_jax.types import Params
+from mca_jax.alignment import Heads
+from mca_jax.core.parallel import Rows, fetch_rows, replicate
+from mca_jax.core.types import Params
 
 __all__ = ["empty_clusters", "revive_clusters"]
 

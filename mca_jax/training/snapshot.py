@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple, Protocol
 
+from mca_jax.core.types import Params
 from mca_jax.training.convergence import Monitor
 from mca_jax.training.state import TrainState
-from mca_jax.types import Params
 
 __all__ = ["Checkpointer", "Snapshot"]
 

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
-from mca_jax.heads import Heads
-from mca_jax.losses import Prototypes, init_prototypes
-from mca_jax.types import Params, PRNGKey
+from mca_jax.alignment import Heads
+from mca_jax.alignment.losses import Prototypes, init_prototypes
+from mca_jax.core.types import Params, PRNGKey
 
 __all__ = ["TrainState", "init_state"]
 

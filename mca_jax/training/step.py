@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, Int
 
-from mca_jax.losses import Batch, LossParts, LossWeights
-from mca_jax.losses.objective import Objective
+from mca_jax.alignment.losses import Batch, LossParts, LossWeights
+from mca_jax.alignment.losses.objective import Objective
 from mca_jax.training.data import TrainingData, epoch_order, gather_batch
 from mca_jax.training.state import TrainState
 

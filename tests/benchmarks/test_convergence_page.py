@@ -25,7 +25,7 @@ from benchmarks.evidence import (
 from benchmarks.groups import group_runs
 from benchmarks.plots import Panel, Series, draw_panels
 from benchmarks.runs import run_path, write_run
-from mca_jax.checks import InputError
+from mca_jax.core.errors import InputError
 
 SPACE = "{http://www.w3.org/2000/svg}"
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from benchmarks.cluster_count import Labelled, draw_classes, join_sets, table_row
-from mca_jax.retrieval.cluster_count import ClusterCount
+from mca_jax.neighbors.cluster_count import ClusterCount
 
 
 def _set(name, sizes):

@@ -12,9 +12,9 @@ from benchmarks.reference_lines import (
     zero_shot,
 )
 from benchmarks.sets import Answers, SweepSet
-from mca_jax.checks import InputError
+from mca_jax.core.errors import InputError
 from mca_jax.semantics import load_nouns
-from mca_jax.semantics.vocabulary import parse_vocabulary
+from mca_jax.semantics.vocabulary.text_file import parse_vocabulary
 
 
 def test_classes_are_found_by_synset_then_by_name():

@@ -14,7 +14,7 @@ from benchmarks.summaries import (
     mean_spread,
     paired_difference,
 )
-from mca_jax.checks import InputError
+from mca_jax.core.errors import InputError
 
 
 def make(variant, seed, acc, *, kind="variant", name="cifar10_test", **values):

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import pytest
 
 from benchmarks.step_traffic import Collective, compile_steps, list_collectives
-from mca_jax.parallel import DATA_AXIS, data_mesh, over_devices
+from mca_jax.core.parallel import DATA_AXIS, data_mesh, over_devices
 
 
 def test_bytes_by_hand():

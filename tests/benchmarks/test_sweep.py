@@ -12,9 +12,9 @@ from benchmarks.runs import load_runs, read_run, run_path, write_run
 from benchmarks.sets import Answers, SweepSet, draw_long_tail, long_tail_sizes
 from benchmarks.sweep import REFERENCES, main, plan_runs, run_sweep
 from benchmarks.variants import ALL_LEVELS, VARIANTS
-from mca_jax.checks import InputError
-from mca_jax.config import Config, apply_overrides
-from mca_jax.semantics.vocabulary import parse_vocabulary
+from mca_jax.core.errors import InputError
+from mca_jax.pipeline.config import Config, apply_overrides
+from mca_jax.semantics.vocabulary.text_file import parse_vocabulary
 
 PER_CLASS = 50
 QUICK = ("train.epochs=2", "retrieval.kmeans_restarts=2")

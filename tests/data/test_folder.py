@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mca_jax.checks import InputError
+from mca_jax.core.errors import InputError
+from mca_jax.core.text import printable
 from mca_jax.data import find_images, folder_labels
 from mca_jax.data.folder import IMAGE_SUFFIXES
-from mca_jax.plain import printable
 
 
 def touch(root: Path, *paths: str) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mca_jax.checks import InputError
+from mca_jax.core.errors import InputError
 from mca_jax.data import Batch, find_images, load_batches, load_image, open_source
 from mca_jax.data.prefetch import map_ahead
 

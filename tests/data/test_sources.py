@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mca_jax.checks import InputError
+from mca_jax.core.errors import InputError
 from mca_jax.data import load_image, open_source
 
 

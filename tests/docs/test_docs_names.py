@@ -9,7 +9,7 @@ from absl import flags
 from pages import PAGES, ROOT, name_of, prose, read_blocks
 
 from experiments.flags import define_checkpoint_flags, define_run_flags
-from mca_jax.config import Config
+from mca_jax.pipeline.config import Config
 
 # Flags of other programs that the pages name.
 FOREIGN = {

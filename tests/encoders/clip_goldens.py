@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from PIL import Image
 
-from mca_jax.encoders.clip import build_clip
+from mca_jax.encoders.clip.encoder import build_clip
 
 ROOT = Path(__file__).resolve().parent.parent / "goldens" / "clip"
 NAMES = ("laion", "openai", "rectangular", "siglip", "siglip2", "siglip2_naflex")

@@ -23,8 +23,8 @@ from small_encoder import build_small_encoder, chunk_files
 
 from mca_jax.data import find_images
 from mca_jax.encoders import build_encoder
-from mca_jax.encoders import cache as cache_module
-from mca_jax.encoders.store import embed_images
+from mca_jax.encoders.cache import embedding_cache as cache_module
+from mca_jax.encoders.embed_images import embed_images
 
 
 def embed(folder: str, out: str, encoder: str, chunk: int, batch: int) -> None:

@@ -19,9 +19,9 @@ from small_encoder import (
 )
 
 from mca_jax.data import find_images
-from mca_jax.encoders import cache as cache_module
+from mca_jax.encoders.cache import embedding_cache as cache_module
+from mca_jax.encoders.embed_images import embed_images
 from mca_jax.encoders.encoder import Encoder
-from mca_jax.encoders.store import embed_images
 
 
 @pytest.fixture(scope="module")

@@ -14,14 +14,14 @@ from clip_goldens import ROOT, copy_golden, edit_json
 from huggingface_hub import errors
 from safetensors.numpy import load_file, save_file
 
-from mca_jax.checks import InputError
-from mca_jax.encoders import checkpoint_files
-from mca_jax.encoders.checkpoint_files import (
+from mca_jax.core.errors import InputError
+from mca_jax.encoders.clip.encoder import build_clip
+from mca_jax.encoders.huggingface import checkpoint_files
+from mca_jax.encoders.huggingface.checkpoint_files import (
     find_checkpoint,
     find_weights,
     read_weights,
 )
-from mca_jax.encoders.clip import build_clip
 
 REPOSITORY = "somebody/some-clip"
 
@@ -336,8 +336,8 @@ def test_offline_the_hubs_cache_is_used_and_nothing_else(tmp_path):
     for file in (ROOT / "openai").iterdir():
         (snapshot / file.name).write_bytes(file.read_bytes())
     code = f"""
-from mca_jax.checks import InputError
-from mca_jax.encoders.checkpoint_files import find_checkpoint
+from mca_jax.core.errors import InputError
+from mca_jax.encoders.huggingface.checkpoint_files import find_checkpoint
 print(find_checkpoint({REPOSITORY!r}))
 try:
     find_checkpoint("somebody/absent")

@@ -19,9 +19,9 @@ from clip_goldens import (
 from PIL import Image
 from safetensors.numpy import save_file
 
-from mca_jax.checks import InputError
-from mca_jax.encoders.checkpoint_files import find_weights, read_weights
-from mca_jax.encoders.clip import build_clip
+from mca_jax.core.errors import InputError
+from mca_jax.encoders.clip.encoder import build_clip
+from mca_jax.encoders.huggingface.checkpoint_files import find_weights, read_weights
 
 NOUNS = ["cat", "sea lion", "Eiffel Tower"]
 IDS = ["n02121620", "", ""]
@@ -233,7 +233,7 @@ def test_images_of_any_mode_and_size_are_taken():
 
 def test_building_imports_neither_torch_nor_transformers():
     code = (
-        "import sys; from mca_jax.encoders.clip import build_clip; "
+        "import sys; from mca_jax.encoders.clip.encoder import build_clip; "
         f"build_clip({str(ROOT / 'laion')!r}).tokenize(['cat'], ['']); "
         "assert not {'torch', 'transformers'} & set(sys.modules)"
     )

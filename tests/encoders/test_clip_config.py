@@ -5,8 +5,8 @@ import json
 import pytest
 from clip_goldens import ROOT
 
-from mca_jax.checks import InputError
-from mca_jax.encoders.clip_config import TowerConfig, parse_clip_config
+from mca_jax.core.errors import InputError
+from mca_jax.encoders.clip.config import TowerConfig, parse_clip_config
 
 
 def parse(raw):

@@ -7,8 +7,8 @@ import pytest
 from clip_goldens import PHOTOS, ROOT, copy_golden, edit_json, photo, pictures
 from PIL import Image
 
-from mca_jax.checks import InputError
-from mca_jax.encoders.image_processing import load_image_processing, process_image
+from mca_jax.core.errors import InputError
+from mca_jax.encoders.clip.image_processing import load_image_processing, process_image
 
 SIZES = [(640, 427), (427, 640), (300, 300), (97, 1000), (31, 32), (20, 33), (1, 9)]
 

@@ -19,7 +19,7 @@ from clip_goldens import (
     pictures,
 )
 
-from mca_jax.encoders.clip import build_clip
+from mca_jax.encoders.clip.encoder import build_clip
 
 # What the product promises of float32 on unit vectors; measured: 4e-7.
 TOLERANCE = 1e-5

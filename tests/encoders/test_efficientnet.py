@@ -10,14 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mca_jax.encoders.efficientnet import (
+from mca_jax.encoders.lite.efficientnet import (
     LITE0,
     LITE2,
     Convolution,
     NetSpec,
     extract_features,
 )
-from mca_jax.encoders.lite import build_lite, build_lite2
+from mca_jax.encoders.lite.encoder import build_lite, build_lite2
 
 GOLDENS = Path(__file__).resolve().parents[1] / "goldens"
 NETS = {"lite0": (build_lite, LITE0), "lite2": (build_lite2, LITE2)}

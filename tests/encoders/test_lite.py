@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mca_jax.checks import InputError
+from mca_jax.core.assets import load_asset
+from mca_jax.core.errors import InputError
 from mca_jax.encoders import ENCODERS, build_encoder
-from mca_jax.encoders.assets import load_asset
-from mca_jax.encoders.lexicon import build_lexicon, find_rows
-from mca_jax.encoders.lite import build_lite, preprocess
+from mca_jax.encoders.lite.encoder import build_lite, preprocess
+from mca_jax.encoders.lite.lexicon import build_lexicon, find_rows
 
 DOG, CRANE_BIRD, GOLDFISH = "n02084071", "n02012849", "n01443537"
 
@@ -249,7 +249,7 @@ import sys
 opened = []
 sys.addaudithook(lambda event, args: opened.append(str(args[0]))
                  if event == "open" else None)
-import mca_jax.encoders.lite
+import mca_jax.encoders.lite.encoder
 bad = [path for path in opened if path.endswith((".npz", "MANIFEST.json"))]
 assert not bad, bad
 assert "torch" not in sys.modules and "transformers" not in sys.modules

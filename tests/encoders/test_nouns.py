@@ -7,10 +7,10 @@ import pytest
 from clip_goldens import ROOT, compiled, load_encoder
 from small_encoder import WIDTH, build_small_encoder, chunk_files
 
-from mca_jax.checks import InputError
-from mca_jax.encoders import cache as cache_module
-from mca_jax.encoders.clip import build_clip
-from mca_jax.encoders.nouns import cut_length, embed_nouns, noun_cache_dir
+from mca_jax.core.errors import InputError
+from mca_jax.encoders.cache import embedding_cache as cache_module
+from mca_jax.encoders.clip.encoder import build_clip
+from mca_jax.encoders.embed_nouns import cut_length, embed_nouns, noun_cache_dir
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz "
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mca_jax.checks import InputError
+from mca_jax.core.errors import InputError
 from mca_jax.encoders.prompts import ENSEMBLE, PHOTO, build_prompts, check_templates
 
 

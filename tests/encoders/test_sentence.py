@@ -12,12 +12,12 @@ import pytest
 from safetensors.numpy import load_file, save_file
 from small_encoder import WIDTH, build_small_encoder, write_images
 
-from mca_jax.checks import InputError
+from mca_jax.core.errors import InputError
 from mca_jax.data import find_images
-from mca_jax.encoders.nouns import embed_nouns
-from mca_jax.encoders.sentence import build_sentence_encoder
-from mca_jax.encoders.sentence_tower import relative_buckets
-from mca_jax.encoders.store import embed_images
+from mca_jax.encoders.embed_images import embed_images
+from mca_jax.encoders.embed_nouns import embed_nouns
+from mca_jax.encoders.sentence.encoder import build_sentence_encoder
+from mca_jax.encoders.sentence.tower import relative_buckets
 from mca_jax.encoders.text_encoder import with_text_encoder
 
 ROOT = Path(__file__).resolve().parent.parent / "goldens" / "sentence"

@@ -8,10 +8,10 @@ import time
 import numpy as np
 import pytest
 
-from mca_jax.checks import InputError
-from mca_jax.encoders import shared_table
-from mca_jax.encoders.cache import EmbeddingCache
-from mca_jax.encoders.shared_table import remove_left_behind, share_table
+from mca_jax.core.errors import InputError
+from mca_jax.encoders.cache import shared_table
+from mca_jax.encoders.cache.embedding_cache import EmbeddingCache
+from mca_jax.encoders.cache.shared_table import remove_left_behind, share_table
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def test_what_a_killed_run_left_is_removed_by_the_next(tmp_path):
     script = (
         "import os, sys, numpy as np\n"
         "from pathlib import Path\n"
-        "from mca_jax.encoders.shared_table import share_table\n"
+        "from mca_jax.encoders.cache.shared_table import share_table\n"
         "table = share_table(Path(sys.argv[1]), np.ones((3, 2), np.float32), 0, 3)\n"
         "os.kill(os.getpid(), 9)\n"
     )

@@ -6,9 +6,9 @@ import pytest
 from clip_goldens import PHOTOS, ROOT, copy_golden, edit_json, photo
 from PIL import Image
 
-from mca_jax.checks import InputError
-from mca_jax.encoders.image_processing import load_image_processing
-from mca_jax.encoders.naflex import (
+from mca_jax.core.errors import InputError
+from mca_jax.encoders.clip.image_processing import load_image_processing
+from mca_jax.encoders.clip.naflex import (
     fit_patches,
     pack_patches,
     position_weights,

@@ -15,11 +15,11 @@ from small_encoder import (
     write_images,
 )
 
-from mca_jax.checks import InputError
+from mca_jax.core.errors import InputError
 from mca_jax.data import find_images
-from mca_jax.encoders import store as store_module
+from mca_jax.encoders import embed_images as store_module
+from mca_jax.encoders.embed_images import embed_images
 from mca_jax.encoders.encoder import Encoder
-from mca_jax.encoders.store import embed_images
 
 
 @pytest.fixture(scope="module")

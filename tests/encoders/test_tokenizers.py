@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from clip_goldens import NAMES, ROOT, copy_golden, load_texts
 
-from mca_jax.checks import InputError
-from mca_jax.encoders.tokenizers import load_tokenizer
+from mca_jax.core.errors import InputError
+from mca_jax.encoders.huggingface.tokenizers import load_tokenizer
 
 LENGTHS = {"clip": 24, "siglip": 64, "siglip2": 64}
 

@@ -20,8 +20,8 @@ def main() -> None:
     from small_encoder import build_small_encoder
 
     from mca_jax.data import find_images
-    from mca_jax.encoders import store
-    from mca_jax.encoders.store import embed_images
+    from mca_jax.encoders import embed_images as store
+    from mca_jax.encoders.embed_images import embed_images
 
     if mapped == "mapped":
         # As those of a set beyond memory.

@@ -6,15 +6,12 @@ import numpy as np
 import pytest
 from small_runs import NOUNS, blobs
 
+from mca_jax.core.parallel import HostRows, data_mesh, place_rows
 from mca_jax.evaluation import clustering_accuracy
-from mca_jax.evaluation.baselines import (
-    image_text_rows,
-    sic_labels,
-    text_views,
-    unit_rows,
-)
-from mca_jax.parallel import HostRows, data_mesh, place_rows
-from mca_jax.retrieval import image_neighbors, noun_neighbors, spherical_kmeans
+from mca_jax.evaluation.baselines import sic_labels
+from mca_jax.neighbors import image_neighbors, noun_neighbors, spherical_kmeans
+from mca_jax.neighbors.projection import unit_rows
+from mca_jax.neighbors.retrieved_text import image_text_rows, text_views
 from mca_jax.training import TrainingData
 
 LABELS = np.repeat(np.arange(4), 30)

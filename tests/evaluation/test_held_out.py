@@ -9,7 +9,7 @@ import pytest
 
 import mca_jax
 from mca_jax.evaluation import score_clustering
-from mca_jax.held_out import score_held_out
+from mca_jax.evaluation.held_out import score_held_out
 
 NOUNS = ["cat", "boat", "tree", "lamp", "stone", "shoe", "bread", "wheel"]
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as reference
 
-from mca_jax.checks import InputError
+from mca_jax.core.errors import InputError
 from mca_jax.evaluation import (
     adjusted_rand_index,
     clustering_accuracy,

@@ -6,16 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mca_jax.checks import InputError
-from mca_jax.evaluation.names import (
-    is_related,
-    rows_of_label,
-    score_names,
-    wu_palmer,
-)
+from mca_jax.core.errors import InputError
+from mca_jax.evaluation.names import is_related, rows_of_label, score_names, wu_palmer
 from mca_jax.semantics import NounTable, load_nouns
-from mca_jax.semantics.nouns import row_of_synset
-from mca_jax.semantics.vocabulary import parse_vocabulary
+from mca_jax.semantics.vocabulary.nouns import row_of_synset
+from mca_jax.semantics.vocabulary.text_file import parse_vocabulary
 
 WORDNET = Path("/usr/share/wordnet")
 

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mca_jax.checks import InputError
+from mca_jax.core.errors import InputError
 from mca_jax.evaluation import (
     cluster_size_entropy,
     cluster_sizes,

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mca_jax.checks import InputError
-from mca_jax.clustering import cluster
-from mca_jax.config import Config, apply_overrides
+from mca_jax.core.errors import InputError
+from mca_jax.pipeline.cluster import cluster
+from mca_jax.pipeline.config import Config, apply_overrides
 
 GOLDENS = Path(__file__).resolve().parent.parent / "goldens" / "clip"
 NOUNS = "animal\ncat,animal\nsea lion,animal\nflower,plant\ntree,plant\nhouse\nboat\n"

@@ -19,8 +19,8 @@ from tiny_datasets import (
 )
 
 import mca_jax
-from mca_jax.datasets import DATASETS
-from mca_jax.datasets.classes import IMAGENET10, IMAGENET_DOGS
+from mca_jax.data.datasets import DATASETS
+from mca_jax.data.datasets.classes import IMAGENET10, IMAGENET_DOGS
 
 CONFIGS = Path("experiments/configs")
 ROOT = Path(__file__).resolve().parent.parent.parent

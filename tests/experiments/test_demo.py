@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from experiments.demo import build_command, collect_stamps
-from mca_jax.checks import InputError
+from mca_jax.core.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[2]
 STAMPS = Path("/usr/share/tuxpaint/stamps")

@@ -8,9 +8,9 @@ import pytest
 
 from experiments.build_lite_assets import expected_features, fold_weights
 from experiments.lite_nouns import hierarchy_scores, index_lemmas
-from mca_jax.encoders.assets import load_asset
+from mca_jax.core.assets import load_asset
 from mca_jax.semantics import load_nouns
-from mca_jax.semantics.wordnet import Synset
+from mca_jax.semantics.vocabulary.wordnet import Synset
 
 
 def noun(offset: int, lemma: str, *parents: int, instance: bool = False) -> Synset:

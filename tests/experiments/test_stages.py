@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from small_runs import small_run
 
-from mca_jax.outputs import write_outputs
+from mca_jax.report.write import write_outputs
 
 FILES = (
     *("assignments.csv", "clusters.json", "metrics.json", "config.json"),

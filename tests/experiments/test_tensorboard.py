@@ -11,7 +11,7 @@ import pytest
 from tiny_datasets import write_cifar10
 
 from experiments.tensorboard import TensorBoard
-from mca_jax.checks import InputError
+from mca_jax.core.errors import InputError
 
 pytest.importorskip("tensorboardX")
 from tensorboardX.proto import event_pb2

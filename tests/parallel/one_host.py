@@ -12,16 +12,16 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 import jax
 import numpy as np
 
-from mca_jax.parallel import is_first_host, join_hosts
+from mca_jax.core.parallel import is_first_host, join_hosts
 
 
 def main(process_id, num_processes, port, folder, devices, *settings):
     jax.config.update("jax_num_cpu_devices", int(devices))
     if int(num_processes) > 1:
         join_hosts(f"127.0.0.1:{port}", int(num_processes), int(process_id))
-    from mca_jax.clustering import cluster
-    from mca_jax.config import Config, apply_overrides
-    from mca_jax.outputs import write_outputs
+    from mca_jax.pipeline.cluster import cluster
+    from mca_jax.pipeline.config import Config, apply_overrides
+    from mca_jax.report.write import write_outputs
 
     own = f"{folder}/images-{process_id}.npy"
     path = own if os.path.exists(own) else f"{folder}/images.npy"

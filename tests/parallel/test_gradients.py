@@ -6,12 +6,17 @@ import numpy as np
 import optax
 import pytest
 
-from mca_jax import losses
-from mca_jax.heads import build_heads
-from mca_jax.numerics import l2_normalize
-from mca_jax.parallel import DATA_AXIS, data_mesh, over_devices, place_rows, replicate
+from mca_jax.alignment import build_heads, losses
+from mca_jax.core.numerics import l2_normalize
+from mca_jax.core.parallel import (
+    DATA_AXIS,
+    data_mesh,
+    over_devices,
+    place_rows,
+    replicate,
+)
 from mca_jax.training import build_step, init_state
-from mca_jax.training.spread import BATCH_SPLIT
+from mca_jax.training.epochs import BATCH_SPLIT
 
 K, D, M = 5, 12, 30
 WEIGHTS = losses.LossWeights(*np.float32([0.7, 1.3, 0.9, 5.0]))

@@ -13,9 +13,9 @@ import jax
 import numpy as np
 import pytest
 
-from mca_jax.checks import InputError
-from mca_jax.parallel import hosts, is_first_host, join_hosts, on_first_host
-from mca_jax.parallel.shares import share_of
+from mca_jax.core.errors import InputError
+from mca_jax.core.parallel import hosts, is_first_host, join_hosts, on_first_host
+from mca_jax.core.parallel.shares import share_of
 
 SCRIPT = Path(__file__).with_name("one_host.py")
 WORK = Path(__file__).with_name("work_of_host.py")

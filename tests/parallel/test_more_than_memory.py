@@ -8,22 +8,30 @@ import numpy as np
 import optax
 import pytest
 
-from mca_jax.checks import InputError
-from mca_jax.heads import build_heads
-from mca_jax.losses import LossWeights, build_objective, uniform_prior
-from mca_jax.numerics import l2_normalize
-from mca_jax.parallel import DATA_AXIS, HostRows, ShardedRows, data_mesh, place_images
-from mca_jax.parallel.budget import device_budget
-from mca_jax.retrieval import (
+from mca_jax.alignment import build_heads
+from mca_jax.alignment.losses import LossWeights, build_objective, uniform_prior
+from mca_jax.core.errors import InputError
+from mca_jax.core.numerics import l2_normalize
+from mca_jax.core.parallel import (
+    DATA_AXIS,
+    HostRows,
+    ShardedRows,
+    data_mesh,
+    place_images,
+)
+from mca_jax.core.parallel.budget import device_budget
+from mca_jax.neighbors import (
     apply_projection,
-    cells,
     fit_projection,
     image_neighbors,
     noun_neighbors,
     probe_neighbors,
     spherical_kmeans,
 )
-from mca_jax.retrieval.cells import (
+from mca_jax.neighbors import (
+    approximate as cells,
+)
+from mca_jax.neighbors.approximate import (
     _probe,
     _search,
     _search_on_devices,
@@ -151,7 +159,7 @@ def test_kmeans_is_the_same_wherever_the_set_is(key, rows_on_disk):
 
 
 def test_an_empty_cluster_is_refilled_on_the_host():
-    from mca_jax.retrieval.streamed import streamed_lloyd
+    from mca_jax.neighbors.streamed import streamed_lloyd
 
     rows = HostRows(np.float32([[1, 0], [1, 0], [0, 1]]), 2)
     start = jnp.array([[1.0, 0.0], [-1.0, 0.0]])

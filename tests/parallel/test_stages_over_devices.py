@@ -5,10 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mca_jax.evaluation.evaluator import read_out
-from mca_jax.heads import build_heads
-from mca_jax.numerics import l2_normalize
-from mca_jax.parallel import (
+from mca_jax.alignment import build_heads
+from mca_jax.alignment.assign import build_assign
+from mca_jax.alignment.forward import read_out
+from mca_jax.core.numerics import l2_normalize
+from mca_jax.core.parallel import (
     HostRows,
     ShardedRows,
     data_mesh,
@@ -16,8 +17,8 @@ from mca_jax.parallel import (
     place_picked,
     place_rows,
 )
-from mca_jax.parallel import mesh as mesh_module
-from mca_jax.retrieval import (
+from mca_jax.core.parallel import mesh as mesh_module
+from mca_jax.neighbors import (
     apply_projection,
     fit_projection,
     image_neighbors,
@@ -25,8 +26,7 @@ from mca_jax.retrieval import (
     spherical_kmeans,
 )
 from mca_jax.semantics import build_semantic_space
-from mca_jax.semantics.vocabulary import parse_vocabulary
-from mca_jax.training.assign import build_assign
+from mca_jax.semantics.vocabulary.text_file import parse_vocabulary
 
 
 @pytest.fixture(scope="module")

@@ -13,24 +13,25 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 import jax
 import numpy as np
 
-from mca_jax.parallel import join_hosts
+from mca_jax.core.parallel import join_hosts
 
 
 def main(process_id, num_processes, port, folder, devices):
     jax.config.update("jax_num_cpu_devices", int(devices))
     if int(num_processes) > 1:
         join_hosts(f"127.0.0.1:{port}", int(num_processes), int(process_id))
-    from mca_jax import parallel, resume
-    from mca_jax.heads import build_heads
-    from mca_jax.parallel import rows as rows_module
-    from mca_jax.parallel import shares
-    from mca_jax.retrieval import (
+    from mca_jax.alignment import build_heads
+    from mca_jax.alignment.assign import build_assign
+    from mca_jax.core import parallel
+    from mca_jax.core.parallel import rows as rows_module
+    from mca_jax.core.parallel import shares
+    from mca_jax.neighbors import (
         fit_projection,
         image_neighbors,
         probe_neighbors,
         spherical_kmeans,
     )
-    from mca_jax.training.assign import build_assign
+    from mca_jax.pipeline import resume
 
     table = np.load(f"{folder}/table.npy", mmap_mode="r")
     mesh, key = parallel.default_mesh(), jax.random.key(0)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from sample_results import build_result
 
-from mca_jax.report.cards import choose_rows, make_cards, make_picture
-from mca_jax.result import ScoredNoun
+from mca_jax.model.result import ScoredNoun
+from mca_jax.report.page.cards import choose_rows, make_cards, make_picture
 
 
 @pytest.mark.parametrize(

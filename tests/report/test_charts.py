@@ -3,7 +3,7 @@ import math
 import pytest
 from sample_results import make_history
 
-from mca_jax.report.charts import (
+from mca_jax.report.page.charts import (
     bar_chart,
     history_charts,
     line_chart,

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from sample_results import build_result
 
-from mca_jax.report.counts import count_context, count_sentence
-from mca_jax.report.html import render_report
+from mca_jax.report.page.counts import count_context, count_sentence
+from mca_jax.report.page.html import render_report
 
 ESTIMATE = {
     "num_clusters": 8,

@@ -4,11 +4,7 @@ from PIL import Image
 from sample_results import crop, nearest_rows
 from sklearn.neighbors import NearestNeighbors
 
-from mca_jax.report.findings import (
-    find_duplicates,
-    find_outliers,
-    picture_correlation,
-)
+from mca_jax.report.findings import find_duplicates, find_outliers, picture_correlation
 
 
 def unit(rows):

@@ -4,8 +4,8 @@ from sample_results import nearest_rows
 from sklearn.decomposition import PCA
 from sklearn.manifold import trustworthiness
 
-from mca_jax.report import layout
-from mca_jax.report.layout import lay_out, principal_plane
+from mca_jax.report.page import layout
+from mca_jax.report.page.layout import lay_out, principal_plane
 
 
 def groups(count=300, width=16, parts=6):

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from sample_results import build_result
 
-from mca_jax.report.overview import overview_context, percent
-from mca_jax.result import SkippedImage
+from mca_jax.data.files import SkippedImage
+from mca_jax.report.page.overview import overview_context, percent
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from sample_results import build_result
 
-from mca_jax.report.cards import choose_rows, make_cards
-from mca_jax.report.matrix import Contingency, make_matrix, read_contingency
-from mca_jax.report.tables import (
+from mca_jax.report.page.cards import choose_rows, make_cards
+from mca_jax.report.page.matrix import Contingency, make_matrix, read_contingency
+from mca_jax.report.page.tables import (
     audit_rows,
     flat_settings,
     label_free_rows,

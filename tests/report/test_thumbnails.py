@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 from sample_results import crop
 
-from mca_jax.report.thumbnails import (
+from mca_jax.report.images.thumbnails import (
     encode_thumbnail,
     encode_thumbnails,
     thumbnail_size,

@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 from sample_results import crop
 
-from mca_jax.report import tiles
-from mca_jax.report.tiles import (
+from mca_jax.report.images import tiles
+from mca_jax.report.images.tiles import (
     SHEET_COLUMNS,
     affordable_rows,
     encode_sheets,

@@ -5,13 +5,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mca_jax.checks import InputError
+from mca_jax.core.errors import InputError
 from mca_jax.semantics import load_nouns
-from mca_jax.semantics.graph import descendants, longest_path, shortest_depths
 from mca_jax.semantics.hierarchy import ancestor_mask, depth_mask
-from mca_jax.semantics.nouns import NounTable, hypernym_edges, row_of_synset
 from mca_jax.semantics.relevance import relevance, relevance_mask
 from mca_jax.semantics.uniqueness import uniqueness, uniqueness_mask
+from mca_jax.semantics.vocabulary.graph import (
+    descendants,
+    longest_path,
+    shortest_depths,
+)
+from mca_jax.semantics.vocabulary.nouns import NounTable, hypernym_edges, row_of_synset
 
 # entity 0 > animal 1 > {dog 2 > terrier 3, cat 4}; pet 5 > {dog, cat}; rock 6.
 CHILDREN = np.array([1, 2, 3, 4, 2, 4, 5, 6], np.int32)

@@ -6,17 +6,12 @@ import jax
 import numpy as np
 import pytest
 
-from mca_jax.checks import InputError
-from mca_jax.semantics import (
-    Filter,
-    NounTable,
-    build_semantic_space,
-    load_nouns,
-)
-from mca_jax.semantics.categories import concrete_mask, people_mask
-from mca_jax.semantics.nouns import hypernym_edges, row_of_synset
+from mca_jax.core.errors import InputError
+from mca_jax.semantics import Filter, NounTable, build_semantic_space, load_nouns
 from mca_jax.semantics.space import _filter_nouns
-from mca_jax.semantics.vocabulary import parse_vocabulary
+from mca_jax.semantics.vocabulary.categories import concrete_mask, people_mask
+from mca_jax.semantics.vocabulary.nouns import hypernym_edges, row_of_synset
+from mca_jax.semantics.vocabulary.text_file import parse_vocabulary
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import pytest
 from scipy.linalg import orthogonal_procrustes
 from sklearn.linear_model import Ridge
 
-from mca_jax.checks import InputError
+from mca_jax.core.errors import InputError
 from mca_jax.semantics.text_map import apply_text_map, fit_text_map
 
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mca_jax.checks import InputError
+from mca_jax.core.errors import InputError
 from mca_jax.semantics import USER_CATEGORY, NounTable, load_nouns
-from mca_jax.semantics.vocabulary import parse_vocabulary, read_vocabulary
+from mca_jax.semantics.vocabulary.text_file import parse_vocabulary, read_vocabulary
 
 
 def parents_of(table: NounTable, name: str) -> set[str]:

@@ -7,15 +7,9 @@ import optax
 import pytest
 from small_training import NUM_STEPS, make_data, make_trainer, run
 
-from mca_jax.losses import LossWeights
-from mca_jax.losses.objective import LossParts
-from mca_jax.training import (
-    Status,
-    TrainingData,
-    TrainState,
-    build_epoch,
-    build_step,
-)
+from mca_jax.alignment.losses import LossWeights
+from mca_jax.alignment.losses.objective import LossParts
+from mca_jax.training import Status, TrainingData, TrainState, build_epoch, build_step
 from mca_jax.training.convergence import (
     init_monitor,
     mean_loss,

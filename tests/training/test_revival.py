@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mca_jax.heads import build_heads
-from mca_jax.losses import LossWeights, build_objective, uniform_prior
+from mca_jax.alignment import build_heads
+from mca_jax.alignment.losses import LossWeights, build_objective, uniform_prior
 from mca_jax.training import TrainingData, build_optimizer, build_trainer, fit
 from mca_jax.training.revival import empty_clusters, revive_clusters
 

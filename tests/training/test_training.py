@@ -7,13 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mca_jax import stages, training
-from mca_jax.checks import InputError
-from mca_jax.clustering import cluster
-from mca_jax.heads import build_heads
-from mca_jax.losses import LossWeights, build_objective, uniform_prior
-from mca_jax.numerics import l2_normalize
-from mca_jax.retrieval import image_neighbors, noun_neighbors, spherical_kmeans
+from mca_jax import training
+from mca_jax.alignment import build_heads
+from mca_jax.alignment.losses import LossWeights, build_objective, uniform_prior
+from mca_jax.core.errors import InputError
+from mca_jax.core.numerics import l2_normalize
+from mca_jax.neighbors import image_neighbors, noun_neighbors, spherical_kmeans
+from mca_jax.pipeline import stages
+from mca_jax.pipeline.cluster import cluster
 from mca_jax.training.convergence import fit_rate_exponent, has_converged
 
 

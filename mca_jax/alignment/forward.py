@@ -1,0 +1,219 @@
+"""Reads the trained networks out over a whole set, in bounded memory."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from mca_jax.alignment import Heads
+from mca_jax.core.host_tables import allocate_rows, release, row_blocks
+from mca_jax.core.parallel import (
+    HostRows,
+    Rows,
+    ShardedRows,
+    Table,
+    over_devices,
+    place_rows,
+    replicate,
+)
+from mca_jax.core.types import Params
+
+__all__ = ["Readout", "assign_clusters", "noun_evidence", "read_out"]
+
+# Probabilities that are there at once, 256 MiB of them; a million images with a
+# thousand clusters have 4 GiB.
+_MOST_PROBABILITIES = 2**26
+
+
+class Readout(NamedTuple):
+    """What the networks say of every image and every noun.
+
+    Attributes:
+      probabilities: Assignment probabilities of the images, ``[n, k]``.
+      noun_weights: Attention on each image's nouns, ``[n, r]``; rows sum to 1.
+      trust: ``1 - a_null`` of each image, ``[n]``.
+      noun_assignments: Assignment probabilities of the nouns, ``[m, k]``.
+    """
+
+    probabilities: Float[np.ndarray, "n k"]
+    noun_weights: Float[np.ndarray, "n r"]
+    trust: Float[np.ndarray, " n"]
+    noun_assignments: Float[np.ndarray, "m k"]
+
+
+def _read_out(
+    params: Params,
+    images: Float[Array, "n d"],
+    nouns: Float[Array, "m d"],
+    neighbors: Int[Array, "n r"],
+    similarities: Float[Array, "n r"],
+    *,
+    heads: Heads,
+    block_size: int,
+) -> tuple[Array, Array, Array, Array]:
+    def read_image(
+        row: tuple[Float[Array, " d"], Int[Array, " r"], Float[Array, " r"]],
+    ) -> tuple[Array, Array]:
+        image, own, cosines = row
+        attended = heads.attend(
+            params, image[None, :], nouns[own][None, :, :], cosines[None, :]
+        )
+        return attended.weights[0], attended.trust[0]
+
+    weights, trust = jax.lax.map(
+        read_image, (images, neighbors, similarities), batch_size=block_size
+    )
+    return (
+        jax.nn.softmax(heads.image_logits(params, images), axis=-1),
+        weights,
+        trust,
+        jax.nn.softmax(heads.text_logits(params, nouns), axis=-1),
+    )
+
+
+_on_one_device = jax.jit(_read_out, static_argnames=("heads", "block_size"))
+
+
+def _on_devices(
+    heads: Heads,
+    params: Params,
+    images: ShardedRows,
+    nouns: Array,
+    *near: ShardedRows,
+    size: int,
+) -> tuple[np.ndarray, ...]:
+    """Each device reads its own images out; all of them read all nouns."""
+    function = over_devices(
+        partial(_read_out, heads=heads, block_size=size),
+        images.mesh,
+        split=(False, True, False, True, True),
+        split_out=(True, True, True, False),
+    )
+    fixed = replicate((params, nouns), images.mesh)
+    *rows, noun_rows = function(
+        fixed[0], images.array, fixed[1], *(table.array for table in near)
+    )
+    spread = (ShardedRows(x, images.count, images.mesh) for x in rows)
+    return (*(np.asarray(x) for x in spread), np.asarray(noun_rows))
+
+
+def _in_blocks(
+    heads: Heads,
+    params: Params,
+    images: Any,
+    nouns: Array,
+    *near: Any,
+    size: int,
+    rows_at_once: int,
+) -> Readout:
+    """Block by block; only what is read out is ever whole, and that may be a file."""
+    neighbors, similarities = (np.asarray(table) for table in near)
+    # The weights may be on several devices; the blocks are on one.
+    params, nouns = jax.tree.map(np.asarray, (params, nouns))
+    count, clusters = len(neighbors), params["image"]["bias"].shape[0]
+    probabilities = allocate_rows((count, clusters))
+    weights = np.zeros(neighbors.shape, np.float32)
+    trust = np.zeros(count, np.float32)
+    noun_rows = np.zeros(0, np.float32)
+    for start in range(0, count, rows_at_once):
+        block = slice(start, start + rows_at_once)
+        *rows, assigned = _on_one_device(
+            params,
+            np.asarray(images[block], np.float32),
+            nouns,
+            neighbors[block],
+            similarities[block],
+            heads=heads,
+            block_size=min(size, count),
+        )
+        for whole, part in zip((probabilities, weights, trust), rows, strict=True):
+            whole[block] = part
+        noun_rows = np.asarray(assigned)
+        release(images)
+        release(probabilities)
+    return Readout(probabilities, weights, trust, noun_rows)
+
+
+def read_out(
+    heads: Heads,
+    params: Params,
+    *,
+    images: Float[Array, "n d"] | Rows,
+    nouns: Float[Array, "m d"],
+    noun_neighbors: Int[Array, "n r"] | Table,
+    noun_similarities: Float[Array, "n r"] | Table,
+    block_size: int = 1024,
+) -> Readout:
+    """Compute assignments and attention of a whole set.
+
+    Args:
+      heads: The three networks.
+      params: Their weights.
+      images: Unit vectors, on one device, over several or on the host.
+      nouns: Unit vectors of the semantic space.
+      noun_neighbors: Rows of each image's nearest nouns.
+      noun_similarities: Cosines to them, placed as the images are.
+      block_size: Images attended at once; bounds memory.
+
+    Returns:
+      Arrays on the host. Beyond 256 MiB the probabilities are memory-mapped from
+      a file that goes with the array, and a single device computes them in blocks.
+    """
+    near = (noun_neighbors, noun_similarities)
+    size = min(block_size, images.shape[0])
+    if isinstance(images, ShardedRows):
+        tables = tuple(place_rows(table, images.mesh) for table in near)
+        outputs = _on_devices(heads, params, images, nouns, *tables, size=size)
+        return Readout(*outputs)
+    affordable = max(1, _MOST_PROBABILITIES // params["image"]["bias"].shape[0])
+    in_blocks = partial(_in_blocks, heads, params, size=size)
+    if isinstance(images, HostRows):
+        at_once = min(images.block_size, affordable)
+        return in_blocks(images.array, nouns, *near, rows_at_once=at_once)
+    if images.shape[0] > affordable:
+        return in_blocks(images, nouns, *near, rows_at_once=affordable)
+    outputs = _on_one_device(params, images, nouns, *near, heads=heads, block_size=size)
+    return Readout(*(np.asarray(output) for output in outputs))
+
+
+def assign_clusters(
+    probabilities: Float[np.ndarray, "n k"],
+) -> Int[np.ndarray, " n"]:
+    """Assign each image to its likeliest cluster.
+
+    Args:
+      probabilities: Assignment probabilities, also memory-mapped.
+
+    Returns:
+      Clusters, int32; a tie goes to the first.
+    """
+    assignments = np.zeros(len(probabilities), np.int32)
+    for rows in row_blocks(probabilities):
+        assignments[rows] = probabilities[rows].argmax(axis=1)
+    return assignments
+
+
+def noun_evidence(
+    readout: Readout,
+    noun_neighbors: Int[np.ndarray, "n r"],
+    assignments: Int[np.ndarray, " n"],
+) -> Float[np.ndarray, "k m"]:
+    """Sum the attention on every noun over the images of every cluster.
+
+    Args:
+      readout: From :func:`read_out`.
+      noun_neighbors: Rows of each image's nearest nouns.
+      assignments: Cluster of each image.
+
+    Returns:
+      Evidence at least 0, weighted by each image's trust in its nouns.
+    """
+    num_nouns, num_clusters = readout.noun_assignments.shape
+    evidence = np.zeros((num_clusters, num_nouns), np.float32)
+    weights = readout.noun_weights * readout.trust[:, None]
+    np.add.at(evidence, (assignments[:, None], noun_neighbors), weights)
+    return evidence

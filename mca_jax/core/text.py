@@ -1,0 +1,222 @@
+"""Values as plain text and plain JSON, the same in every run and every reader."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import math
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+__all__ = [
+    "csv_lines",
+    "dump_json",
+    "fingerprint",
+    "list_differences",
+    "path_cell",
+    "plain_json",
+    "printable",
+    "text_cell",
+]
+
+# Settings that a message names.
+_MOST_NAMED_SETTINGS = 3
+
+# Control characters, line and paragraph separators, direction overrides (they
+# make "gpj.exe" read as "exe.jpg") and lone surrogates. Zero-width joiners stay:
+# emoji are made of them.
+_UNPRINTABLE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+
+_NUMBERS = re.compile(r"\[\n\s*([-+.\deEnul,\s]+?)\n\s*\]")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def _escape(match: re.Match[str]) -> str:
+    """Write one character as Python would in a string."""
+    code = ord(match.group())
+    if 0xDC80 <= code <= 0xDCFF:
+        # Python reads the byte 0xE9 of a name that isn't UTF-8 as U+DCE9.
+        return f"\\x{code - 0xDC00:02x}"
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+
+
+def printable(text: str) -> str:
+    r"""Return ``text`` on one line, encodable as UTF-8 and safe to print.
+
+    Control characters, direction overrides and bytes of a file name that are
+    not UTF-8 become backslash escapes; everything else stays.
+
+    Args:
+      text: Any text, such as a path from ``os.fsdecode``.
+
+    Returns:
+      The text with escapes.
+
+    Example:
+      >>> printable("caf\udce9.jpg")
+      'caf\\xe9.jpg'
+    """
+    return _UNPRINTABLE.sub(_escape, text)
+
+
+def plain_json(value: Any, digits: int | None = None) -> Any:
+    """Return ``value`` made of what JSON has, and nothing else.
+
+    Args:
+      value: Any nesting of mappings, sequences, arrays, scalars, text, paths
+        and None.
+      digits: Significant digits that floats keep; None keeps them all.
+
+    Returns:
+      Dicts with text keys, lists, text, bool, int, float and None. NaN and
+      infinities, which JSON doesn't have, become None.
+
+    Raises:
+      TypeError: A value of another type.
+    """
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
+    if value is None or isinstance(value, bool | int):
+        return value
+    if isinstance(value, str | os.PathLike):
+        return str(value)
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            return None
+        return value if digits is None else float(f"{value:.{digits}g}")
+    if isinstance(value, Mapping):
+        return {str(name): plain_json(item, digits) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain_json(item, digits) for item in value]
+    raise TypeError(f"Expected a value that JSON can hold, found {type(value)}")
+
+
+def dump_json(value: Any, *, digits: int | None = None, indent: int | None = 2) -> str:
+    """Write ``value`` as JSON that encodes as UTF-8 and reads back the same.
+
+    Text keeps its characters; only bytes of a file name that aren't UTF-8, which
+    Python holds as lone surrogates, become JSON's own escapes.
+
+    Args:
+      value: What ``plain_json`` takes.
+      digits: Significant digits that floats keep; None keeps them all.
+      indent: Spaces a level; None writes one line.
+
+    Returns:
+      Text without a final newline, in the order of ``value``'s keys.
+
+    Raises:
+      TypeError: A value that JSON has no form for.
+    """
+    text = json.dumps(
+        plain_json(value, digits), indent=indent, ensure_ascii=False, allow_nan=False
+    )
+    # A table of counts: a row a line, not a number a line.
+    text = _NUMBERS.sub(lambda match: f"[{' '.join(match[1].split())}]", text)
+    return _SURROGATE.sub(lambda match: f"\\u{ord(match.group()):04x}", text)
+
+
+def fingerprint(values: Any) -> str:
+    """Hash plain JSON values; equal settings have equal fingerprints.
+
+    Args:
+      values: Anything that :func:`json.dumps` takes.
+
+    Returns:
+      16 hex digits.
+    """
+    text = json.dumps(values, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield nested settings as ``("training.epochs", 30)``."""
+    for name, value in settings.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def list_differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """Say of each setting that differs what it is there and what it is here.
+
+    Args:
+      before: Settings of an earlier run, as plain JSON.
+      now: Those of this run.
+
+    Returns:
+      The first few, such as ``"seed is 3 there and 4 now"``; empty if all agree.
+    """
+    old, new = dict(_flat(before)), dict(_flat(now))
+
+    def show(settings: dict[str, Any], name: str) -> str:
+        if name not in settings:
+            return "not set"
+        return dump_json(settings[name], indent=None)
+
+    different = [
+        f"{name} is {show(old, name)} there and {show(new, name)} now"
+        for name in [*new, *(name for name in old if name not in new)]
+        if name not in old or name not in new or old[name] != new[name]
+    ]
+    named = ", ".join(different[:_MOST_NAMED_SETTINGS])
+    if len(different) > _MOST_NAMED_SETTINGS:
+        named += f", and {len(different) - _MOST_NAMED_SETTINGS} more"
+    return named
+
+
+# What a spreadsheet takes for the start of a formula.
+_FORMULA_START = ("=", "+", "-", "@", "\t", "\r")
+
+
+def csv_lines(rows: Iterable[Iterable[Any]]) -> str:
+    r"""Write rows as CSV with a newline after each.
+
+    Args:
+      rows: Cells of each line.
+
+    Returns:
+      Text.
+
+    Example:
+      >>> csv_lines([("path", "cluster"), ("a, b.jpg", 3)])
+      'path,cluster\n"a, b.jpg",3\n'
+    """
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
+
+
+def path_cell(path: str) -> str:
+    """Return a path that names the same file and is no formula.
+
+    Args:
+      path: Path relative to the folder of images.
+
+    Returns:
+      The printable path, behind ``./`` where it would be a formula.
+    """
+    shown = printable(path)
+    return f"./{shown}" if shown.startswith(_FORMULA_START) else shown
+
+
+def text_cell(text: str) -> str:
+    """Return text that is no formula, by the customary apostrophe.
+
+    Args:
+      text: Any text.
+
+    Returns:
+      The printable text.
+    """
+    shown = printable(text)
+    return f"'{shown}" if shown.startswith(_FORMULA_START) else shown

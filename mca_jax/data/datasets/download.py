@@ -1,0 +1,188 @@
+"""Fetches one file: resumed where it broke off, checked, whole or not there."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import os
+import ssl
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from mca_jax.core.errors import InputError
+from mca_jax.core.terminal import Progress
+from mca_jax.core.text import printable
+
+__all__ = ["Remote", "check_file", "fetch"]
+
+_BLOCK_BYTES = 2**20
+_TIMEOUT_SECONDS = 30.0
+_HTTP_OK, _HTTP_PARTIAL, _HTTP_RANGE_UNMET = 200, 206, 416
+
+
+class Remote(NamedTuple):
+    """A file on the network.
+
+    Attributes:
+      url: Its official address.
+      name: What it is called on disk.
+      algorithm: ``"sha256"`` or ``"md5"``: what a checksum was published in.
+      checksum: Hex digits.
+    """
+
+    url: str
+    name: str
+    algorithm: str
+    checksum: str
+
+
+def check_file(path: Path, remote: Remote) -> None:
+    """Check that a file is what was published.
+
+    Args:
+      path: The file.
+      remote: What it should be.
+
+    Raises:
+      InputError: Its checksum is another, or it can't be read.
+    """
+    hasher = hashlib.new(remote.algorithm, usedforsecurity=False)
+    try:
+        size = path.stat().st_size
+        with (
+            path.open("rb") as file,
+            Progress(f"Checking {remote.name}", size >> 20, unit="MiB") as bar,
+        ):
+            while block := file.read(_BLOCK_BYTES):
+                hasher.update(block)
+                bar.update(len(block) >> 20)
+    except OSError as error:
+        raise InputError(
+            f"Can't read {printable(str(path))}: {error.strerror or error}"
+        ) from error
+    found = hasher.hexdigest()
+    if found != remote.checksum:
+        raise InputError(
+            f"{printable(str(path))} is not the published {remote.name}: expected "
+            f"{remote.algorithm} {remote.checksum}, found {found} ({size:,} bytes); "
+            f"delete it and get it again from {remote.url}"
+        )
+
+
+def _unreachable(remote: Remote, folder: Path, reason: str) -> InputError:
+    """Say what to do without a network."""
+    return InputError(
+        f"Can't download {remote.url}: {printable(reason)}; get {remote.name} "
+        f"({remote.algorithm} {remote.checksum}) where there is a network, put it into "
+        f"{printable(str(folder))} or another folder, and name that with --data_dir"
+    )
+
+
+def _open(remote: Remote, start: int) -> Any:
+    """Ask for the rest of a file from a byte on."""
+    request = urllib.request.Request(remote.url, headers={"User-Agent": "mca-jax"})
+    if start:
+        request.add_header("Range", f"bytes={start}-")
+    return urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS)
+
+
+def _receive(remote: Remote, partial: Path) -> None:
+    """Append what is missing to the file so far."""
+    start = partial.stat().st_size if partial.exists() else 0
+    try:
+        response = _open(remote, start)
+    except urllib.error.HTTPError as error:
+        if error.code != _HTTP_RANGE_UNMET:
+            raise
+        # Nothing is missing, or the file is longer than it should be: the
+        # checksum will tell.
+        error.close()
+        return
+    with response:
+        if response.status == _HTTP_OK:
+            # A server that knows no ranges sends everything.
+            start = 0
+        left = response.headers.get("Content-Length")
+        total = None if left is None else start + int(left)
+        with (
+            partial.open("ab" if start else "wb") as file,
+            Progress(
+                f"Downloading {remote.name}",
+                None if total is None else total >> 20,
+                unit="MiB",
+            ) as bar,
+        ):
+            bar.update(start >> 20)
+            counted = start >> 20
+            received = start
+            while block := response.read(_BLOCK_BYTES):
+                file.write(block)
+                received += len(block)
+                bar.update((received >> 20) - counted)
+                counted = received >> 20
+    if total is not None and received < total:
+        raise http.client.IncompleteRead(b"", total - received)
+
+
+def fetch(remote: Remote, folder: Path) -> Path:
+    """Download a file, going on where an earlier attempt broke off.
+
+    The content grows in ``NAME.part`` and takes its name once its checksum is
+    right.
+
+    Args:
+      remote: What to fetch.
+      folder: Where to put it; made if need be.
+
+    Returns:
+      Path of the whole, checked file.
+
+    Raises:
+      InputError: The network can't be reached, the connection broke (what came
+        is kept, and the next attempt goes on from it), the checksum is wrong, or
+        the system refuses. The message names the address, the file, and what to
+        do without a network.
+    """
+    target = folder / remote.name
+    partial = folder / f"{remote.name}.part"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _receive(remote, partial)
+    except urllib.error.HTTPError as error:
+        error.close()
+        reason = f"the server answers {error.code} {error.reason}"
+        raise _unreachable(remote, folder, reason) from error
+    except urllib.error.URLError as error:
+        reason = getattr(error.reason, "strerror", None) or str(error.reason)
+        raise _unreachable(remote, folder, reason) from error
+    except (
+        http.client.HTTPException,
+        TimeoutError,
+        ConnectionError,
+        ssl.SSLError,
+    ) as error:
+        kept = partial.stat().st_size if partial.exists() else 0
+        raise _unreachable(
+            remote,
+            folder,
+            f"the connection broke ({kept:,} bytes are kept, run it again to go on)",
+        ) from error
+    except KeyboardInterrupt as error:
+        kept = partial.stat().st_size if partial.exists() else 0
+        error.add_note(f"{kept:,} bytes of {remote.name} are kept in {folder}")
+        raise
+    except OSError as error:
+        raise InputError(
+            f"Can't write {printable(str(partial))}: {error.strerror or error}; make "
+            "room or name another folder with --data_dir"
+        ) from error
+    try:
+        check_file(partial, remote)
+    except InputError:
+        # Going on from it could never give the right file.
+        partial.unlink(missing_ok=True)
+        raise
+    os.replace(partial, target)
+    return target

@@ -1,0 +1,1 @@
+"""Embeddings on disk, found again by the content of the image."""

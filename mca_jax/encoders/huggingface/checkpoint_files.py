@@ -1,0 +1,345 @@
+"""Finds the files of a Hugging Face checkpoint and maps its weights.
+
+Weights come from safetensors or from Flax's msgpack. Pickles are never opened:
+reading one runs whatever code its author put in.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from mca_jax.core.errors import InputError
+from mca_jax.core.text import printable
+
+__all__ = ["find_checkpoint", "find_weights", "read_json", "read_weights"]
+
+_SAFETENSORS = "model.safetensors"
+_INDEX = "model.safetensors.index.json"
+_MSGPACK = "flax_model.msgpack"
+_PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+_SMALL_FILES = (
+    "1_Pooling/config.json",
+    "README.md",
+    "added_tokens.json",
+    "config.json",
+    "merges.txt",
+    "modules.json",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "sentence_bert_config.json",
+    "special_tokens_map.json",
+    "spiece.model",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.json",
+)
+_SHARDS = "model-*-of-*.safetensors"
+
+_INSTEAD = (
+    "pass a local folder that holds the checkpoint, or use the embedded encoder lite"
+)
+
+_DTYPES = {
+    "BF16": ml_dtypes.bfloat16,
+    "BOOL": np.bool_,
+    "F16": np.float16,
+    "F32": np.float32,
+    "F64": np.float64,
+    "I16": np.int16,
+    "I32": np.int32,
+    "I64": np.int64,
+    "I8": np.int8,
+    "U8": np.uint8,
+}
+
+
+def find_checkpoint(
+    checkpoint: str,
+    *,
+    revision: str | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+) -> Path:
+    """Return the local folder of a checkpoint, downloading it if need be.
+
+    Downloads are resumable and cached by ``huggingface_hub``; with
+    ``HF_HUB_OFFLINE=1`` only its cache is looked at. Of the repository only
+    configuration, tokenizer and one form of the weights are fetched.
+
+    Args:
+      checkpoint: A local folder, or an id such as
+        ``"openai/clip-vit-base-patch32"``.
+      revision: Branch, tag or commit on the hub; None is the main branch.
+      cache_dir: Where the hub's files are cached; None is its usual place.
+
+    Returns:
+      A folder with config.json in it.
+
+    Raises:
+      InputError: There is no such folder, the hub can't be reached or refuses, or
+        what was found is no checkpoint.
+    """
+    folder = Path(checkpoint).expanduser()
+    if folder.is_dir():
+        return _with_config(folder, checkpoint)
+    if folder.exists():
+        raise InputError(
+            f"Expected {printable(checkpoint)} to be the folder of a checkpoint, found "
+            "a file; name the folder it is in"
+        )
+    if checkpoint.startswith((".", "~", os.sep)):
+        raise InputError(f"No folder {printable(checkpoint)} to load an encoder from")
+    arguments = {"revision": revision, "cache_dir": cache_dir}
+    patterns = (*_SMALL_FILES, _SAFETENSORS, _INDEX, _SHARDS)
+    folder = _download(checkpoint, patterns, arguments)
+    if not _has_safetensors(folder):
+        folder = _download(checkpoint, (*_SMALL_FILES, _MSGPACK), arguments)
+    return _with_config(folder, checkpoint)
+
+
+def _has_safetensors(folder: Path) -> bool:
+    return (folder / _SAFETENSORS).is_file() or (folder / _INDEX).is_file()
+
+
+def _with_config(folder: Path, checkpoint: str) -> Path:
+    """Return the folder if it has a config.json."""
+    if not (folder / "config.json").is_file():
+        raise InputError(
+            f"No config.json in {printable(checkpoint)}: this is no checkpoint in the "
+            "layout of Hugging Face transformers"
+        )
+    return folder
+
+
+def _download(
+    checkpoint: str, patterns: Iterable[str], arguments: Mapping[str, Any]
+) -> Path:
+    """Fetch some files of a repository into the hub's cache."""
+    # Imported here: most runs use the embedded encoder and never need the hub.
+    from huggingface_hub import errors, snapshot_download
+
+    name = printable(checkpoint)
+    try:
+        # The user's own progress bar stands on stderr already.
+        return Path(
+            snapshot_download(checkpoint, allow_patterns=list(patterns), **arguments)
+        )
+    except errors.GatedRepoError as error:
+        raise InputError(
+            f"Checkpoint {name} needs its terms accepted on the hub and a login "
+            f"(hf auth login); or {_INSTEAD}"
+        ) from error
+    except (errors.RevisionNotFoundError, errors.RepositoryNotFoundError) as error:
+        revision = arguments["revision"]
+        of = f" at revision {printable(revision)}" if revision else ""
+        raise InputError(
+            f"No checkpoint {name}{of} on the hub, or it is private; check the name, "
+            f"{_INSTEAD}"
+        ) from error
+    except errors.HFValidationError as error:
+        raise InputError(
+            f"{name} is neither a local folder nor an id on the hub such as "
+            f"openai/clip-vit-base-patch32; {_INSTEAD}"
+        ) from error
+    except errors.LocalEntryNotFoundError as error:
+        raise InputError(
+            f"Checkpoint {name} is not in the local cache and the hub can't be "
+            f"reached; {_INSTEAD}"
+        ) from error
+    except Exception as error:
+        # Time-outs, a full disk, a refused connection half-way: the classes
+        # differ between versions of the hub's client, the way out does not.
+        reason = printable(str(error).strip().split("\n")[0]) or type(error).__name__
+        raise InputError(
+            f"Could not download checkpoint {name}: {reason}; {_INSTEAD}"
+        ) from error
+
+
+def read_json(path: Path) -> Any:
+    """Return the content of a JSON file.
+
+    Args:
+      path: The file.
+
+    Returns:
+      What is in it.
+
+    Raises:
+      InputError: It can't be read or is no JSON.
+    """
+    try:
+        return json.loads(path.read_bytes())
+    except OSError as error:
+        raise InputError(f"Can't read {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise InputError(f"{path} is no JSON; download it again") from error
+
+
+def find_weights(folder: Path, *, source: str) -> list[Path]:
+    """Return the files that hold the weights of a checkpoint.
+
+    Args:
+      folder: Local folder of the checkpoint.
+      source: Its name, for messages.
+
+    Returns:
+      One safetensors file, or all shards of one, or one msgpack file.
+
+    Raises:
+      InputError: There are none, or only pickled ones, or a shard is absent.
+    """
+    if (folder / _SAFETENSORS).is_file():
+        return [folder / _SAFETENSORS]
+    if (folder / _INDEX).is_file():
+        return _shards(folder / _INDEX)
+    if (folder / _MSGPACK).is_file():
+        return [folder / _MSGPACK]
+    pickles = sorted(p.name for p in folder.iterdir() if p.suffix in _PICKLES)
+    pickles = pickles or _pickles_on_hub(source)
+    name = printable(source)
+    if pickles:
+        raise InputError(
+            f"{name} has its weights only as a pickle ({printable(pickles[0])}), which "
+            f"runs code when it is read; convert it to {_SAFETENSORS} or take another "
+            "checkpoint"
+        )
+    raise InputError(f"No {_SAFETENSORS} and no {_MSGPACK} in {name}")
+
+
+def _shards(index: Path) -> list[Path]:
+    """Return the files that an index names."""
+    content = read_json(index)
+    places = content.get("weight_map") if isinstance(content, dict) else None
+    if not isinstance(places, dict) or not places:
+        raise InputError(f"No weight_map in {index}; download it again")
+    shards = []
+    for name in sorted({str(place) for place in places.values()}):
+        # An index is data from outside: it must not lead out of its folder.
+        if Path(name).name != name or not (index.parent / name).is_file():
+            raise InputError(
+                f"No file {printable(name)} beside {index}, which names it; download "
+                "the checkpoint again"
+            )
+        shards.append(index.parent / name)
+    return shards
+
+
+def _pickles_on_hub(checkpoint: str) -> list[str]:
+    """Return the pickles in a hub repository; none if it can't be asked."""
+    if Path(checkpoint).expanduser().exists():
+        return []
+    # Imported here: most runs use the embedded encoder and never need the hub.
+    from huggingface_hub import HfApi
+
+    try:
+        names = HfApi().list_repo_files(checkpoint)
+    except Exception:
+        # Only a better message depends on the answer.
+        return []
+    return sorted(name for name in names if name.endswith(_PICKLES))
+
+
+def read_weights(files: Iterable[Path]) -> dict[str, np.ndarray]:
+    """Map the tensors of weight files into memory.
+
+    Args:
+      files: What ``find_weights`` returned.
+
+    Returns:
+      Name -> array, under the names and in the layout of the reference's PyTorch
+      checkpoints. Arrays from safetensors are read-only views of the mapped file,
+      whose pages are read when they are touched.
+
+    Raises:
+      InputError: A file is truncated, or not what its name says, or two files
+        hold a tensor of one name.
+    """
+    tensors: dict[str, np.ndarray] = {}
+    for file in files:
+        is_flax = file.suffix == ".msgpack"
+        part = _read_msgpack(file) if is_flax else _map_safetensors(file)
+        twice = tensors.keys() & part.keys()
+        if twice:
+            raise InputError(f"Tensor {min(twice)} is in {file} and in another file")
+        tensors |= part
+    return tensors
+
+
+def _damaged(file: Path, reason: str) -> InputError:
+    """Return the error for a file that isn't whole."""
+    with file.open("rb") as stream:
+        if stream.read(8) == b"version ":
+            return InputError(
+                f"{file} is only a pointer of git-lfs; fetch the file with git lfs pull"
+            )
+    return InputError(
+        f"{file} is truncated or damaged ({reason}); delete it and download it again"
+    )
+
+
+def _map_safetensors(file: Path) -> dict[str, np.ndarray]:
+    """Map one safetensors file."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        # Opening checks that the header fits the file and that tensors neither
+        # overlap nor leave gaps. It copies what it reads, hence the views below.
+        with safe_open(file, framework="np"):
+            pass
+    except SafetensorError as error:
+        raise _damaged(file, str(error)) from error
+    except OSError as error:
+        raise InputError(f"Can't read {file}: {error}") from error
+    content = np.memmap(file, np.uint8, mode="r")
+    start = 8 + int.from_bytes(content[:8].tobytes(), "little")
+    header = json.loads(content[8:start].tobytes())
+    tensors = {}
+    for name, entry in header.items():
+        if name == "__metadata__":
+            continue
+        dtype = _DTYPES.get(entry["dtype"])
+        if dtype is None:
+            raise InputError(
+                f"Tensor {printable(name)} in {file} has the unsupported type "
+                f"{entry['dtype']}; take an unquantised checkpoint"
+            )
+        begin, end = (start + offset for offset in entry["data_offsets"])
+        tensors[name] = content[begin:end].view(dtype).reshape(entry["shape"])
+    return tensors
+
+
+def _read_msgpack(file: Path) -> dict[str, np.ndarray]:
+    """Read a Flax checkpoint and name its tensors as PyTorch's are."""
+    from flax import serialization, traverse_util
+
+    try:
+        with (
+            file.open("rb") as stream,
+            mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content,
+        ):
+            # Typed for bytes, but any buffer will do: a mapped one isn't read twice.
+            tree: Any = serialization.msgpack_restore(content)  # pyright: ignore
+        flat = traverse_util.flatten_dict(tree, sep=".")
+    except Exception as error:
+        # The parser has no error class of its own: a cut file may end in any.
+        raise _damaged(file, type(error).__name__) from error
+    return dict(_from_flax(str(name), np.asarray(a)) for name, a in flat.items())
+
+
+def _from_flax(name: str, array: np.ndarray) -> tuple[str, np.ndarray]:
+    """Return name and layout that a Flax tensor has in PyTorch."""
+    stem, _, kind = name.rpartition(".")
+    if kind == "kernel" and array.ndim == 4:
+        return f"{stem}.weight", array.transpose(3, 2, 0, 1)
+    if kind == "kernel":
+        return f"{stem}.weight", array.T
+    if kind in ("scale", "embedding"):
+        return f"{stem}.weight", array
+    return name, array

@@ -1,0 +1,1 @@
+"""The embedded encoder: EfficientNet-Lite and its nouns."""

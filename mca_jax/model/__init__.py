@@ -1,0 +1,1 @@
+"""What is left after training: the model, the result, their files, predictions."""

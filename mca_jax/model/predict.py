@@ -1,0 +1,277 @@
+"""Places new images among the clusters of a finished run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mca_jax.core.errors import InputError, check_in_range
+from mca_jax.data.files import SkippedImage
+from mca_jax.model.assign import Placement, build_placement, build_projection
+from mca_jax.model.cluster_model import NONE_OF_THESE, ClusterModel, Prediction
+from mca_jax.model.encode import ImageReader, Images, load_encoder, open_images
+from mca_jax.model.files import read_model
+
+__all__ = [
+    "NONE_SHARE",
+    "Images",
+    "Predictor",
+    "load",
+    "load_encoder",
+    "project_images",
+]
+
+NONE_SHARE = 0.005
+"""Default share of the training images that lie below the threshold."""
+
+# Rows that are placed at once, in one compiled shape.
+_BLOCK = 1024
+# Images that are held at once, as embeddings.
+_WINDOW = 2048
+# Nouns that are named of each image.
+_NUM_NOUNS = 3
+
+
+def load(folder: str | os.PathLike[str]) -> Predictor:
+    """Load the model of a finished run.
+
+    Args:
+      folder: Workdir of the run.
+
+    Returns:
+      What places new images.
+
+    Raises:
+      InputError: The folder is not a finished run's, or a file of it is damaged.
+
+    Example:
+      >>> import tempfile
+      >>> import mca_jax
+      >>> from mca_jax.pipeline.example import example_result
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     files = mca_jax.write_outputs(example_result(), folder)
+      ...     predictor = load(folder)
+      >>> predictor.predict(image_embeddings=np.eye(4)).names
+      ('cat', 'boat', 'tree', 'none of these')
+    """
+    return Predictor(read_model(folder))
+
+
+def project_images(model: ClusterModel, embeddings: np.ndarray) -> np.ndarray:
+    """Move embeddings to the space that was clustered.
+
+    Args:
+      model: The model.
+      embeddings: Of images, ``[n, d]``.
+
+    Returns:
+      Unit vectors, float32 ``[n, c]``.
+    """
+    project, arrays = build_projection(model)
+    vectors = np.asarray(embeddings, np.float32)
+    blocks = [
+        np.asarray(project(arrays, jnp.asarray(vectors[start : start + _BLOCK])))
+        for start in range(0, len(vectors), _BLOCK)
+    ]
+    return np.concatenate(blocks)
+
+
+class Predictor:
+    """Places images among the clusters of a model.
+
+    Attributes:
+      model: The model.
+
+    Example:
+      >>> from mca_jax.pipeline.example import example_result
+      >>> predictor = Predictor(example_result().model)
+      >>> predictor.predict(image_embeddings=np.eye(4)[1:2]).nouns[0][0]
+      'boat'
+    """
+
+    def __init__(self, model: ClusterModel) -> None:
+        """Take a model; nothing is compiled or loaded yet.
+
+        Args:
+          model: The model.
+        """
+        self.model = model
+        place, arrays = build_placement(model)
+        self._place = jax.jit(place)
+        self._arrays = jax.device_put(arrays)
+        self._reader: ImageReader | None = None
+
+    def predict(
+        self,
+        images: Images | None = None,
+        *,
+        image_embeddings: Any = None,
+        none_share: float = NONE_SHARE,
+    ) -> Prediction:
+        """Place images among the clusters.
+
+        An image of the training set gets the cluster that it has in the run.
+
+        Args:
+          images: Folder, read recursively, also as ``find_images`` returns it;
+            paths of files; or pixels, uint8 ``[n, h, w, 3]``.
+          image_embeddings: In place of ``images``: vectors of the run's encoder,
+            ``[n, d]``.
+          none_share: Sets the threshold for "none of these": fewer than this share
+            of the training images lie below it, in [0, 1]. No label is needed for
+            it. 0 flags nothing but what is farther out than every training image.
+
+        Returns:
+          Clusters, probabilities and nouns of all images that could be read.
+
+        Raises:
+          InputError: No image can be read, the embeddings don't fit the model, an
+            argument is out of range, or the encoder isn't that of the run.
+        """
+        if (images is None) == (image_embeddings is None):
+            found = "neither" if images is None else "both"
+            raise InputError(f"Expected images or image_embeddings, found {found}")
+        if images is None:
+            vectors = self._check_vectors(image_embeddings)
+            paths = tuple(f"row-{row:06d}" for row in range(len(vectors)))
+            return self._describe(paths, vectors, self._threshold(none_share), ())
+        assert images is not None
+        parts = list(self.stream(images, none_share=none_share))
+        if not any(part.paths for part in parts):
+            first = parts[0].skipped[0]
+            raise InputError(
+                f"No readable image among {sum(len(p.skipped) for p in parts)}; the "
+                f"first, {first.path}: {first.reason}"
+            )
+        return _join(parts)
+
+    def stream(
+        self,
+        images: Images,
+        *,
+        none_share: float = NONE_SHARE,
+        progress: Callable[[int], Any] | None = None,
+    ) -> Iterator[Prediction]:
+        """Place any number of images in bounded memory.
+
+        Args:
+          images: As for ``predict``.
+          none_share: As for ``predict``.
+          progress: Called with the number of images done since the last call.
+
+        Yields:
+          One part for each 2048 images, in their order; a part may have no image
+          that could be read.
+
+        Raises:
+          InputError: As for ``predict``, but for images that can't be read.
+        """
+        threshold = self._threshold(none_share)
+        source = open_images(images)
+        if self._reader is None:
+            self._reader = ImageReader(self.model)
+        reader, count = self._reader, len(source.names)
+        listed = source.skipped
+        for start in range(0, count, _WINDOW):
+            rows = range(start, min(start + _WINDOW, count))
+            vectors, reasons = reader.read(source, rows, progress or (lambda n: None))
+            good = [row for row in rows if row not in reasons]
+            skipped = [
+                SkippedImage(source.names[row], reasons[row]) for row in sorted(reasons)
+            ]
+            yield self._describe(
+                tuple(source.names[row] for row in good),
+                vectors[np.asarray(good, np.int64) - start],
+                threshold,
+                (*listed, *skipped),
+            )
+            listed = ()
+
+    def _threshold(self, none_share: float) -> float:
+        check_in_range("none_share", none_share, 0, 1)
+        quantiles = self.model.closeness
+        # Rounding may move an image by the last digits, not over the threshold.
+        entry = int(round(none_share * (len(quantiles) - 1), 6))
+        return float(quantiles[entry]) - 1e-5
+
+    def _check_vectors(self, vectors: Any) -> np.ndarray:
+        """Check given embeddings.
+
+        Raises:
+          InputError: They don't fit the model.
+        """
+        array = np.asarray(vectors, np.float32)
+        width = self.model.network.mean.shape[0]
+        if array.ndim != 2 or array.shape[1] != width:
+            raise InputError(
+                f"Expected image_embeddings of shape [n, {width}], found "
+                f"{list(array.shape)}"
+            )
+        if not np.isfinite(array).all():
+            raise InputError("Expected finite image_embeddings, found other values")
+        return array
+
+    def place(self, vectors: np.ndarray) -> Placement:
+        """Place embeddings block by block, in one compiled shape.
+
+        Args:
+          vectors: Embeddings of images, float32 ``[n, d]``.
+
+        Returns:
+          All that the model says of them, as arrays on the host.
+        """
+        blocks = []
+        for start in range(0, max(len(vectors), 1), _BLOCK):
+            part = vectors[start : start + _BLOCK]
+            padded = np.zeros((_BLOCK, vectors.shape[1]), np.float32)
+            padded[: len(part)] = part
+            placed = self._place(self._arrays, jnp.asarray(padded))
+            blocks.append([np.asarray(each)[: len(part)] for each in placed])
+        columns: list[Any] = [
+            np.concatenate(each) for each in zip(*blocks, strict=True)
+        ]
+        return Placement(*columns)
+
+    def _describe(
+        self,
+        paths: tuple[str, ...],
+        vectors: np.ndarray,
+        threshold: float,
+        skipped: tuple[SkippedImage, ...],
+    ) -> Prediction:
+        """Put the answer for some images together."""
+        placed: Any = self.place(vectors)
+        clusters = np.where(placed.closeness < threshold, -1, placed.clusters)
+        # The last name is that of -1.
+        names = [*(cluster.name for cluster in self.model.clusters), NONE_OF_THESE]
+        return Prediction(
+            paths=paths,
+            clusters=clusters.astype(np.int32),
+            nearest=placed.clusters,
+            names=tuple(names[cluster] for cluster in clusters),
+            confidences=placed.probabilities[np.arange(len(paths)), placed.clusters],
+            probabilities=placed.probabilities,
+            closeness=placed.closeness,
+            threshold=threshold,
+            nouns=tuple(
+                tuple(self.model.nouns[noun] for noun in row[:_NUM_NOUNS])
+                for row in placed.noun_rows
+            ),
+            skipped=skipped,
+        )
+
+
+def _join(parts: Sequence[Prediction]) -> Prediction:
+    """Put the parts of a stream into one."""
+    arrays = ("clusters", "nearest", "confidences", "probabilities", "closeness")
+    joined: dict[str, Any] = {
+        name: np.concatenate([vars(part)[name] for part in parts]) for name in arrays
+    }
+    for name in ("paths", "names", "nouns", "skipped"):
+        joined[name] = tuple(item for part in parts for item in vars(part)[name])
+    return Prediction(**joined, threshold=parts[0].threshold)

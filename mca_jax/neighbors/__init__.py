@@ -1,0 +1,29 @@
+"""Nearest neighbours and k-means by cosine, exact, in bounded memory."""
+
+from mca_jax.neighbors.approximate import probe_neighbors
+from mca_jax.neighbors.exact import (
+    NeighborTable,
+    image_neighbors,
+    noun_neighbors,
+    sample_neighbors,
+)
+from mca_jax.neighbors.kmeans import KMeansResult, spherical_kmeans
+from mca_jax.neighbors.projection import Projection, apply_projection, fit_projection
+from mca_jax.neighbors.smoothing import smooth_embeddings, smooth_new
+from mca_jax.neighbors.topk import blocked_topk
+
+__all__ = [
+    "KMeansResult",
+    "NeighborTable",
+    "Projection",
+    "apply_projection",
+    "blocked_topk",
+    "fit_projection",
+    "image_neighbors",
+    "noun_neighbors",
+    "probe_neighbors",
+    "sample_neighbors",
+    "spherical_kmeans",
+    "smooth_embeddings",
+    "smooth_new",
+]

@@ -1,0 +1,1 @@
+"""The whole job: settings, stages, and edits of what a run gave."""

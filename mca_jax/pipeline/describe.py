@@ -1,0 +1,233 @@
+"""What is said of a finished run: names, cards, quantities, warnings."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import numpy as np
+
+from mca_jax.alignment.forward import Readout, noun_evidence
+from mca_jax.core.host_tables import release
+from mca_jax.core.text import plain_json
+from mca_jax.encoders import Encoder
+from mca_jax.evaluation import measure_stored_risk
+from mca_jax.model.result import Cluster, ScoredNoun
+from mca_jax.pipeline.stages import Prepared
+from mca_jax.semantics import NounTable
+from mca_jax.semantics.naming import ClusterName, name_clusters
+from mca_jax.training import FitResult
+
+__all__ = [
+    "describe_cluster",
+    "describe_clusters",
+    "label_free_metrics",
+    "name_from_readout",
+    "provenance",
+    "scored_nouns",
+    "warnings_for",
+]
+
+_NUM_EXEMPLARS = 12
+
+
+def label_free_metrics(
+    readout: Readout, prepared: Prepared, fit: FitResult
+) -> dict[str, float]:
+    """Collect the quantities that need no labels.
+
+    Args:
+      readout: What the networks say.
+      prepared: What training read.
+      fit: What training gave.
+
+    Returns:
+      One number a name; see ``evaluation/risk.py`` for the risk quantities.
+    """
+    risk = measure_stored_risk(
+        readout.probabilities, np.asarray(prepared.data.image_neighbors)
+    )
+    near = prepared.neighborhood
+    recall = None if near is None else near.recall
+    start = prepared.start
+    compared = {
+        "prior_gain": start.gain,
+        "prior_estimated": float(start.estimated),
+    }
+    return {
+        **({} if recall is None else {"neighbor_recall": recall}),
+        **({} if math.isnan(start.gain) else compared),
+        **{name: float(value) for name, value in risk._asdict().items()},
+        "kmeans_objective": float(prepared.kmeans.objective),
+        "text_trust": float(readout.trust.mean()),
+        "rate_exponent": fit.rate_exponent,
+        "loss": fit.history[-1]["loss"],
+    }
+
+
+def name_from_readout(
+    readout: Readout, prepared: Prepared, table: NounTable, assignments: np.ndarray
+) -> list[ClusterName]:
+    """Name the clusters by the attention on their images' nouns.
+
+    Args:
+      readout: What the networks say.
+      prepared: What training read.
+      table: The vocabulary.
+      assignments: Cluster of each image.
+
+    Returns:
+      One name a cluster.
+    """
+    evidence = noun_evidence(
+        readout, np.asarray(prepared.data.noun_neighbors), assignments
+    )
+    return name_clusters(
+        evidence,
+        readout.noun_assignments,
+        table,
+        prepared.noun_rows,
+        sizes=np.bincount(assignments, minlength=evidence.shape[0]),
+    )
+
+
+def describe_clusters(
+    names: Sequence[ClusterName],
+    readout: Readout,
+    prepared: Prepared,
+    table: NounTable,
+    assignments: np.ndarray,
+) -> tuple[Cluster, ...]:
+    """Put together what is shown of each cluster.
+
+    Args:
+      names: One a cluster.
+      readout: What the networks say.
+      prepared: What training read.
+      table: The vocabulary.
+      assignments: Cluster of each image.
+
+    Returns:
+      One entry a cluster, in order.
+    """
+    photos = np.asarray(prepared.data.images)
+    return tuple(
+        describe_cluster(
+            index,
+            name.name,
+            scored_nouns(name, table),
+            photos=photos,
+            probabilities=readout.probabilities,
+            assignments=assignments,
+        )
+        for index, name in enumerate(names)
+    )
+
+
+def scored_nouns(name: ClusterName, table: NounTable) -> tuple[ScoredNoun, ...]:
+    """Spell out the nouns behind a name.
+
+    Args:
+      name: From ``name_clusters``.
+      table: The table that its rows are of.
+
+    Returns:
+      The nouns, best first.
+    """
+    return tuple(
+        ScoredNoun(
+            table.names[row], table.synsets[row], float(score), table.glosses[row]
+        )
+        for row, score in name.nouns
+    )
+
+
+def describe_cluster(
+    index: int,
+    name: str,
+    nouns: tuple[ScoredNoun, ...],
+    *,
+    photos: np.ndarray,
+    probabilities: np.ndarray,
+    assignments: np.ndarray,
+) -> Cluster:
+    """Put together what is shown of one cluster.
+
+    Args:
+      index: Its number.
+      name: Its name.
+      nouns: The nouns behind the name.
+      photos: Projected unit vectors of all images, ``[n, c]``.
+      probabilities: Of every cluster, ``[n, k]``.
+      assignments: Cluster of each image.
+
+    Returns:
+      The cluster, with the images nearest to its centre.
+    """
+    rows = np.flatnonzero(assignments == index)
+    center = photos[rows].sum(axis=0)
+    order = np.argsort(-(photos[rows] @ center), kind="stable")
+    confidence = float(probabilities[rows, index].mean()) if len(rows) else 0.0
+    release(probabilities)
+    release(photos)
+    exemplars = tuple(int(row) for row in rows[order[:_NUM_EXEMPLARS]])
+    return Cluster(index, len(rows), name, confidence, nouns, exemplars)
+
+
+def warnings_for(names: Sequence[ClusterName], fit: FitResult) -> tuple[str, ...]:
+    """Say what a reader should be wary of.
+
+    Args:
+      names: Names with their confidences.
+      fit: What training gave.
+
+    Returns:
+      Sentences, most often none.
+    """
+    warnings = []
+    if float(np.median([name.confidence for name in names])) < 0.2:
+        warnings.append(
+            "Most names are guesses: the vocabulary or the encoder does not fit these "
+            "images well. Judge the groups by their pictures."
+        )
+    if fit.failure is not None:
+        warnings.append(
+            f"Training ended as {fit.status.value} ({fit.failure}); what is shown is "
+            "from before. Lower train.learning_rate."
+        )
+    return tuple(warnings)
+
+
+def provenance(encoder: Encoder | None, vocabulary_size: int) -> dict[str, Any]:
+    """Tell what a result was made with.
+
+    Args:
+      encoder: The encoder, or None for given embeddings.
+      vocabulary_size: Number of nouns before filtering.
+
+    Returns:
+      Plain JSON values without times or places.
+    """
+    described: dict[str, Any] = {"name": "given embeddings"}
+    if encoder is not None:
+        described = {
+            "name": encoder.name,
+            "domain": encoder.domain,
+            "licence": encoder.licence,
+            "fingerprint": encoder.fingerprint,
+        }
+    versions = {}
+    for package in ("mca-jax", "jax", "flax", "optax", "numpy", "pillow"):
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            versions[package] = "not installed"
+    return plain_json(
+        {
+            "encoder": described,
+            "vocabulary_size": vocabulary_size,
+            "versions": versions,
+        }
+    )

@@ -1,0 +1,142 @@
+"""Describes clusters again after an edit: members, names, quantities."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from mca_jax.alignment.forward import Readout, noun_evidence
+from mca_jax.core.errors import InputError
+from mca_jax.evaluation import measure_risk
+from mca_jax.model.assign import build_membership
+from mca_jax.model.cluster_model import ClusterModel
+from mca_jax.model.predict import Predictor, project_images
+from mca_jax.model.result import Cluster, ClusterResult
+from mca_jax.neighbors import image_neighbors
+from mca_jax.pipeline.describe import describe_cluster, scored_nouns
+from mca_jax.semantics import NounTable, load_nouns
+from mca_jax.semantics.naming import ClusterName, name_clusters
+from mca_jax.semantics.vocabulary.text_file import parse_vocabulary
+
+__all__ = ["describe_again"]
+
+# What depends on the clusters as they were.
+_STALE = ("scores", "contingency", "baselines")
+
+
+def _vocabulary(model: ClusterModel) -> tuple[NounTable, np.ndarray]:
+    """The table of the model's nouns and their rows in it.
+
+    With the run's own vocabulary names can be more general than its nouns; where
+    it can't be had any more, the nouns themselves have to do.
+    """
+    try:
+        table = load_nouns(model.config["semantics"]["vocabulary"])
+    except InputError:
+        table = None
+    rows = model.noun_rows
+    if table is not None and rows.max(initial=-1) < len(table.names):
+        names = tuple(table.names[row] for row in rows)
+        if names == model.nouns:
+            return table, rows
+    # A tab in each line, so that a comma belongs to the noun.
+    table = parse_vocabulary("".join(f"{noun}\t\n" for noun in model.nouns))
+    known = {name.casefold(): row for row, name in enumerate(table.names)}
+    return table, np.array([known[noun.casefold()] for noun in model.nouns], np.int32)
+
+
+def _name_all(
+    model: ClusterModel, placed: Any, table: NounTable, rows: np.ndarray
+) -> list[ClusterName]:
+    """Name all clusters of an edited model by their images' nouns."""
+    assign, arrays = build_membership(model, of="nouns")
+    nouns = assign(arrays, jnp.asarray(model.noun_embeddings)).probabilities
+    readout = Readout(
+        placed.probabilities, placed.noun_weights, placed.trust, np.asarray(nouns)
+    )
+    return name_clusters(
+        noun_evidence(readout, placed.noun_rows, placed.clusters),
+        readout.noun_assignments,
+        table,
+        rows,
+        sizes=np.bincount(placed.clusters, minlength=len(model.clusters)),
+    )
+
+
+def _unlike(name: str, used: set[str]) -> str:
+    """Number a name that is taken already."""
+    number, text = 1, name
+    while text.casefold() in used:
+        number += 1
+        text = f"{name} {number}"
+    return text
+
+
+def describe_again(
+    result: ClusterResult,
+    model: ClusterModel,
+    *,
+    origins: Sequence[int | None],
+    names: Mapping[int, str | None],
+) -> ClusterResult:
+    """Put a result together for an edited model.
+
+    Args:
+      result: What was edited.
+      model: The edited model; its ``clusters`` are still the old ones.
+      origins: For each new cluster the old one that it is, or None for one that
+        the edit made.
+      names: Names that were given to new clusters; None, like no entry, stands
+        for a name by the nouns.
+
+    Returns:
+      The new result. What was said of labels is left out.
+    """
+    blank = Cluster(0, 0, "", 0.0, (), ())
+    model = replace(model, clusters=(blank,) * len(origins))
+    placed: Any = Predictor(model).place(result.embeddings)
+    photos = project_images(model, result.embeddings)
+    table, rows = _vocabulary(model)
+    automatic = _name_all(model, placed, table, rows)
+    kept = {
+        index: result.clusters[origin]
+        for index, origin in enumerate(origins)
+        if origin is not None
+    }
+    used = {cluster.name.casefold() for cluster in kept.values()}
+    used |= {name.casefold() for name in names.values() if name}
+    clusters = []
+    for index in range(len(origins)):
+        if index in kept:
+            name, nouns = kept[index].name, kept[index].nouns
+        else:
+            name = names.get(index) or _unlike(automatic[index].name, used)
+            nouns = scored_nouns(automatic[index], table)
+            used.add(name.casefold())
+        clusters.append(
+            describe_cluster(
+                index,
+                name,
+                nouns,
+                photos=photos,
+                probabilities=placed.probabilities,
+                assignments=placed.clusters,
+            )
+        )
+    near = jnp.asarray(image_neighbors(jnp.asarray(photos)).indices)
+    risk = measure_risk(jnp.asarray(placed.probabilities), near)
+    label_free = {name: float(value) for name, value in risk._asdict().items()}
+    metrics = {name: v for name, v in result.metrics.items() if name not in _STALE}
+    metrics["label_free"] = {**metrics.get("label_free", {}), **label_free}
+    return replace(
+        result,
+        assignments=placed.clusters,
+        probabilities=placed.probabilities,
+        clusters=tuple(clusters),
+        metrics=metrics,
+        model=replace(model, clusters=tuple(clusters)),
+    )

@@ -1,0 +1,401 @@
+"""Edits of a finished clustering: rename, merge, split, run again, save.
+
+What someone does after looking at the report. Each edit takes a result and returns
+another one; nothing is changed in place, and no image is embedded again. The model
+of the new result places new images by the edited clusters, and holds the list of
+all edits.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from PIL import Image
+
+from mca_jax.core.errors import InputError, check_in_range
+from mca_jax.core.progress import Listener
+from mca_jax.core.text import printable
+from mca_jax.core.types import PRNGKey
+from mca_jax.model.cluster_model import NONE_OF_THESE, ClusterModel, Split
+from mca_jax.model.files import read_result
+from mca_jax.model.predict import project_images
+from mca_jax.model.result import ClusterResult
+from mca_jax.neighbors import spherical_kmeans
+from mca_jax.pipeline.assembly import host_network
+from mca_jax.pipeline.cluster import cluster as run_clustering
+from mca_jax.pipeline.config import (
+    apply_overrides,
+    config_from_dict,
+    config_to_dict,
+)
+from mca_jax.pipeline.edit.describe_again import describe_again
+from mca_jax.pipeline.stages import calibrate_heads, gather_data, project, train_heads
+from mca_jax.report.workdir import prepare_workdir
+from mca_jax.report.write import OUTPUT_FILES, write_outputs
+from mca_jax.semantics import SemanticSpace, SpaceAudit
+
+__all__ = [
+    "load_result",
+    "merge_clusters",
+    "rename_cluster",
+    "rerun",
+    "save_version",
+    "split_cluster",
+]
+
+_LONGEST_NAME = 100
+
+
+def load_result(folder: str | os.PathLike[str]) -> ClusterResult:
+    """Load the result of a finished run, to edit it.
+
+    Args:
+      folder: Workdir of the run, or of a saved version.
+
+    Returns:
+      The result as it was, but without times.
+
+    Raises:
+      InputError: The folder is not a finished run's, or a file of it is damaged.
+
+    Example:
+      >>> import tempfile
+      >>> from mca_jax.pipeline.example import example_result
+      >>> result = example_result()
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     files = write_outputs(result, folder)
+      ...     again = load_result(folder)
+      >>> bool((again.assignments == result.assignments).all())
+      True
+    """
+    return read_result(folder)
+
+
+def _model_of(result: ClusterResult) -> ClusterModel:
+    """Return the model of a result.
+
+    Raises:
+      InputError: It has none.
+    """
+    if result.model is None:
+        raise InputError(
+            "Expected a result from mca_jax.cluster or mca_jax.load_result, found one "
+            "without a model"
+        )
+    return result.model
+
+
+def _check_name(name: str, others: Sequence[str]) -> str:
+    """Check a name that a user gives to a cluster.
+
+    Raises:
+      InputError: It can't be printed, or another cluster has it.
+    """
+    name = name.strip()
+    if not name or len(name) > _LONGEST_NAME or printable(name) != name:
+        raise InputError(
+            f"Expected a printable name of 1 to {_LONGEST_NAME} characters, found "
+            f"{printable(name)[:_LONGEST_NAME]!r}"
+        )
+    if name.casefold() in {NONE_OF_THESE, *(each.casefold() for each in others)}:
+        raise InputError(f"Expected a name that nothing else has, found {name!r}")
+    return name
+
+
+def rename_cluster(result: ClusterResult, cluster: int, name: str) -> ClusterResult:
+    """Give a cluster another name.
+
+    Args:
+      result: A result with a model.
+      cluster: Index of the cluster.
+      name: Its new name, unlike all others.
+
+    Returns:
+      A new result; images and nouns stay.
+
+    Raises:
+      InputError: There is no such cluster, or the name won't do.
+
+    Example:
+      >>> from mca_jax.pipeline.example import example_result
+      >>> result = example_result()
+      >>> rename_cluster(result, 0, "my pets").clusters[0].name
+      'my pets'
+    """
+    model = _model_of(result)
+    check_in_range("cluster", cluster, 0, len(result.clusters) - 1)
+    before = result.clusters[cluster].name
+    others = [each.name for each in result.clusters if each.index != cluster]
+    name = _check_name(name, others)
+    clusters = list(result.clusters)
+    clusters[cluster] = replace(clusters[cluster], name=name)
+    edit = {"action": "rename", "cluster": cluster, "from": before, "to": name}
+    edited = replace(model, clusters=tuple(clusters), edits=(*model.edits, edit))
+    return replace(result, clusters=tuple(clusters), model=edited)
+
+
+def merge_clusters(
+    result: ClusterResult, clusters: Sequence[int], *, name: str | None = None
+) -> ClusterResult:
+    """Make one cluster of several.
+
+    It takes the lowest of their indices; those behind move up. Its images are
+    exactly theirs, and its probability is the sum of theirs.
+
+    Args:
+      result: A result with a model.
+      clusters: Indices of at least two clusters.
+      name: Name of the new cluster; None names it by its images' nouns.
+
+    Returns:
+      A new result. Scores against labels are left out: score it again.
+
+    Raises:
+      InputError: There are fewer than two, one is no cluster or stands there
+        twice, all would become one, or the name won't do.
+
+    Example:
+      >>> from mca_jax.pipeline.example import example_result
+      >>> result = example_result()
+      >>> merged = merge_clusters(result, [0, 2], name="both")
+      >>> [(each.name, each.size) for each in merged.clusters][0]
+      ('both', 40)
+    """
+    model = _model_of(result)
+    wanted = sorted(int(index) for index in clusters)
+    for index in wanted:
+        check_in_range("cluster", index, 0, len(result.clusters) - 1)
+    if len(wanted) < 2 or len(set(wanted)) < len(wanted):
+        raise InputError(f"Expected two or more different clusters, found {wanted}")
+    if len(wanted) == len(result.clusters):
+        raise InputError(f"Expected some of the clusters, found all {len(wanted)}")
+    first, others = wanted[0], set(wanted[1:])
+    staying = [index for index in range(len(result.clusters)) if index not in others]
+    if name is not None:
+        kept = [result.clusters[index].name for index in staying if index != first]
+        name = _check_name(name, kept)
+    moved = np.array(
+        [
+            staying.index(first if index in others else index)
+            for index in range(len(result.clusters))
+        ],
+        np.int32,
+    )
+    edit = {
+        "action": "merge",
+        "clusters": wanted,
+        "names": [result.clusters[index].name for index in wanted],
+        "into": staying.index(first),
+    }
+    return describe_again(
+        result,
+        replace(
+            model,
+            groups=np.where(model.groups < 0, -1, moved[model.groups]).astype(np.int32),
+            edits=(*model.edits, edit),
+        ),
+        origins=[None if index == first else index for index in staying],
+        names={staying.index(first): name},
+    )
+
+
+def split_cluster(
+    key: PRNGKey,
+    result: ClusterResult,
+    cluster: int,
+    *,
+    num_parts: int = 2,
+    overrides: Sequence[str] = (),
+) -> ClusterResult:
+    """Cut one cluster into parts, by running the method inside of it.
+
+    The first part keeps the index; the others come behind all clusters. Together
+    the parts hold exactly its images.
+
+    Args:
+      key: Key of k-means and of training.
+      result: A result with a model.
+      cluster: Index of the cluster.
+      num_parts: Number of parts, at least 2.
+      overrides: Settings other than those of the run, such as
+        ``"train.epochs=10"``.
+
+    Returns:
+      A new result. Scores against labels are left out: score it again.
+
+    Raises:
+      InputError: There is no such cluster, it has fewer images than parts, or a
+        setting is wrong.
+
+    Example:
+      >>> from mca_jax.pipeline.example import example_result
+      >>> result = example_result()
+      >>> merged = merge_clusters(result, [0, 2])
+      >>> parts = split_cluster(jax.random.key(0), merged, 0)
+      >>> [each.size for each in parts.clusters]
+      [20, 20, 20]
+    """
+    model = _model_of(result)
+    check_in_range("cluster", cluster, 0, len(result.clusters) - 1)
+    rows = np.flatnonzero(result.assignments == cluster)
+    check_in_range("num_parts", num_parts, 2, max(len(rows), 1))
+    config = apply_overrides(
+        config_from_dict(model.config), [*overrides, f"num_clusters={num_parts}"]
+    )
+    kmeans_key, training_key = jax.random.split(key)
+    images = jnp.asarray(project_images(model, result.embeddings[rows]))
+    inside = project(images, jnp.asarray(model.noun_embeddings), config)
+    kmeans = spherical_kmeans(
+        kmeans_key,
+        inside.images,
+        num_clusters=num_parts,
+        num_restarts=config.retrieval.kmeans_restarts,
+    )
+    # All its nouns passed the filters of the run already.
+    everything = np.arange(len(model.nouns), dtype=np.int32)
+    nothing = np.zeros(len(everything))
+    space = SemanticSpace(
+        everything, inside.nouns, SpaceAudit(nothing, nothing, nothing)
+    )
+    prepared = gather_data(inside.images, kmeans, space, config)
+    trained = train_heads(training_key, prepared, config)
+    trained = calibrate_heads(trained, prepared, config)
+    members = model.groups == cluster
+    added = len(result.clusters) + np.arange(num_parts - 1)
+    groups = [np.where(members, -1, model.groups), [cluster], added]
+    edit = {
+        "action": "split",
+        "cluster": cluster,
+        "name": result.clusters[cluster].name,
+        "into": [cluster, *added.tolist()],
+        "key": np.asarray(jax.random.key_data(key)).tolist(),
+        "overrides": list(overrides),
+    }
+    return describe_again(
+        result,
+        replace(
+            model,
+            splits=(*model.splits, Split(members, host_network(inside, trained))),
+            groups=np.concatenate(groups).astype(np.int32),
+            edits=(*model.edits, edit),
+        ),
+        origins=[
+            None if index == cluster or index >= len(result.clusters) else index
+            for index in range(len(result.clusters) + num_parts - 1)
+        ],
+        names={},
+    )
+
+
+def rerun(
+    result: ClusterResult,
+    overrides: Sequence[str],
+    *,
+    images: str | os.PathLike[str] | np.ndarray | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+    listener: Listener | None = None,
+) -> ClusterResult:
+    """Cluster the same images again with other settings.
+
+    Args:
+      result: A result with a model.
+      overrides: What to change, such as ``["num_clusters=30", "seed=1"]``.
+      images: Folder or pixels; None takes the folder of ``result``.
+      cache_dir: Folder with embeddings, such as ``embeddings`` in the workdir of
+        the run; None embeds all images again.
+      listener: Told about progress.
+
+    Returns:
+      A new result. The earlier edits are in its history, not in its clusters.
+
+    Raises:
+      InputError: A setting is wrong, or there are no images to read.
+
+    Example:
+      >>> from mca_jax.pipeline.example import example_result
+      >>> rerun(example_result(), ["num_clusters=2"])
+      Traceback (most recent call last):
+      mca_jax.core.errors.InputError: Expected images, found none: this run was made \
+from arrays, which are not kept; pass them, or call cluster with the embeddings
+    """
+    model = _model_of(result)
+    config = apply_overrides(config_from_dict(model.config), overrides)
+    if images is None:
+        images = result.root
+    if isinstance(images, str) and not images:
+        raise InputError(
+            "Expected images, found none: this run was made from arrays, which are "
+            "not kept; pass them, or call cluster with the embeddings"
+        )
+    again = run_clustering(
+        images,
+        config=config,
+        cache_dir=cache_dir,
+        baselines=[name for name in result.baselines if name != "kmeans"],
+        listener=listener,
+    )
+    edit = {"action": "rerun", "overrides": list(overrides)}
+    edited = replace(_model_of(again), edits=(*model.edits, edit))
+    # What a launcher noted beside the settings goes with the images.
+    noted = {name: v for name, v in result.config.items() if name not in model.config}
+    return replace(again, model=edited, config={**config_to_dict(config), **noted})
+
+
+def save_version(
+    result: ClusterResult,
+    workdir: str | os.PathLike[str],
+    *,
+    load_image: Callable[[int], Image.Image] | None = None,
+    command: str | None = None,
+    overwrite: bool = False,
+) -> dict[str, Path]:
+    """Write an edited result to a folder of its own, with its report.
+
+    Args:
+      result: A result with a model.
+      workdir: Folder of the version; parents are created.
+      load_image: As for ``write_outputs``.
+      command: As for ``write_outputs``.
+      overwrite: Whether a folder of another version is taken over.
+
+    Returns:
+      Path of each file by its name.
+
+    Raises:
+      InputError: The folder belongs to another version, or can't be written.
+
+    Example:
+      >>> import tempfile
+      >>> from mca_jax.pipeline.example import example_result
+      >>> result = example_result()
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     files = save_version(rename_cluster(result, 0, "pets"), folder)
+      ...     load_result(folder).model.edits[0]["to"]
+      'pets'
+    """
+    model = _model_of(result)
+    settings = {**result.config, "edits": [_sentence(edit) for edit in model.edits]}
+    prepare_workdir(workdir, settings, overwrite=overwrite, outputs=OUTPUT_FILES)
+    return write_outputs(
+        replace(result, config=settings),
+        workdir,
+        load_image=load_image,
+        command=command,
+    )
+
+
+def _sentence(edit: dict[str, Any]) -> str:
+    """Say in one line what an edit did."""
+    details = ", ".join(
+        f"{name} {printable(str(value))}"
+        for name, value in edit.items()
+        if name != "action" and value != []
+    )
+    return f"{edit['action']}: {details}"

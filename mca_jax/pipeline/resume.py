@@ -1,0 +1,127 @@
+"""Checkpoints of a run's trainings: what they depend on, and where they lie."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mca_jax.core.host_tables import release
+from mca_jax.core.parallel.shares import fill_shares, host_shares, pick_own
+from mca_jax.core.progress import Listener, Silent
+from mca_jax.encoders import Encoder
+from mca_jax.pipeline.config import Config, config_to_dict, settings_of_result
+from mca_jax.semantics import NounTable, SemanticSpace
+from mca_jax.training.checkpoints import TrainingCheckpoints
+
+__all__ = ["checkpoint_opener", "training_identity"]
+
+# Rows that are hashed at once. Another number would be another hash.
+_BLOCK = 4_096
+
+
+def training_identity(
+    config: Config,
+    images: Any,
+    nouns: Any,
+    table: NounTable,
+    encoder: Encoder | None,
+) -> dict[str, Any]:
+    """Tell what training depends on.
+
+    Args:
+      config: All settings.
+      images: Embeddings of the images, ``[n, d]``.
+      nouns: Embeddings of the vocabulary, ``[m, d]``.
+      table: The vocabulary.
+      encoder: Where the embeddings come from; None if they were given.
+
+    Returns:
+      Settings and fingerprints as plain JSON; two runs that share them train
+      alike, on however many devices.
+    """
+    names = "\n".join(table.names).encode()
+    return {
+        "settings": settings_of_result(config_to_dict(config)),
+        "encoder": "" if encoder is None else encoder.fingerprint,
+        "images": {"count": len(images), "embeddings": _hash_rows(images)},
+        "nouns": {
+            "count": len(table.names),
+            "names": hashlib.sha256(names).hexdigest()[:16],
+            "embeddings": _hash_rows(nouns),
+        },
+    }
+
+
+def _hash_rows(table: Any) -> str:
+    """Hash an array block by block, each host a share of the blocks.
+
+    It may be larger than memory. The hash does not depend on the number of hosts.
+    """
+    # A block is the host's whose rows it begins with.
+    shares = [
+        range(-(-rows.start // _BLOCK), -(-rows.stop // _BLOCK))
+        for rows in host_shares(len(table))
+    ]
+    digests = np.zeros((shares[-1].stop, 32), np.uint8)
+    for index in pick_own(shares):
+        rows = slice(index * _BLOCK, (index + 1) * _BLOCK)
+        content = np.ascontiguousarray(table[rows]).data
+        digests[index] = np.frombuffer(hashlib.sha256(content).digest(), np.uint8)
+        release(table)
+    fill_shares(digests, shares)
+    return hashlib.sha256(digests.data).hexdigest()[:16]
+
+
+def checkpoint_opener(
+    directory: str | os.PathLike[str],
+    config: Config,
+    identity: dict[str, Any],
+    provenance: dict[str, Any],
+    space: SemanticSpace,
+    listener: Listener,
+) -> Callable[[str], TrainingCheckpoints]:
+    """Say where the trainings of a run keep their checkpoints.
+
+    Args:
+      directory: Folder of all checkpoints of the run.
+      config: How often to save, and how much to keep.
+      identity: From :func:`training_identity`.
+      provenance: What else to note in each checkpoint.
+      space: The semantic space, whose fingerprint is noted as well.
+      listener: Told what is saved, and of passes that need not be made again.
+
+    Returns:
+      ``name`` of a training, such as ``"consistency only"``, to its checkpoints.
+    """
+    settings, train = config.checkpoint, config.train
+    num_images = identity["images"]["count"]
+    steps_per_pass = num_images // min(train.batch_size, num_images)
+    rows = {"count": len(space.rows), "fingerprint": _hash_rows(space.rows)}
+
+    def open_run(name: str) -> TrainingCheckpoints:
+        def tell(event: str, values: dict[str, Any]) -> None:
+            if event == "resume":
+                values = {**values, "epoch": values["step"] // steps_per_pass}
+                listener.advance(values["epoch"])
+            if event == "warning" and isinstance(listener, Silent):
+                warnings.warn(values["text"], stacklevel=2)
+            listener.log(event, {"run": name, **values})
+
+        return TrainingCheckpoints(
+            Path(directory) / name.replace(" ", "_"),
+            identity={**identity, "run": name},
+            provenance={**provenance, "semantic_space": rows},
+            every_steps=settings.every_steps,
+            every_epochs=settings.every_epochs,
+            keep=settings.keep,
+            use_best=settings.use == "best",
+            on_event=tell,
+        )
+
+    return open_run

@@ -1,0 +1,1 @@
+"""Pictures of the report: thumbnails and sheets of them."""

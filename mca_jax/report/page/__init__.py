@@ -1,0 +1,1 @@
+"""The report as a page: cards, charts, tables, map."""

@@ -1,0 +1,193 @@
+"""The map of the images: which points, where, and what the page knows of each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, Int
+from scipy import ndimage
+
+from mca_jax.core.text import printable
+from mca_jax.model.result import ClusterResult
+from mca_jax.neighbors import apply_projection, fit_projection, image_neighbors
+from mca_jax.report.images.tiles import SHEET_COLUMNS
+from mca_jax.report.page.layout import lay_out
+
+__all__ = [
+    "ImageMap",
+    "choose_points",
+    "find_neighbors",
+    "make_map",
+    "map_context",
+]
+
+_MOST_POINTS = 10_000
+_NEIGHBORS = 20
+# Coordinates are whole numbers on the page; finer than any screen.
+_UNITS = 10_000
+_LABEL_CELLS = 40
+_LABEL_BLUR = 1.5
+
+
+class ImageMap(NamedTuple):
+    """Places of images on a plane.
+
+    Attributes:
+      rows: Rows of the images, ascending, int64 ``[m]``.
+      places: Their coordinates, whole numbers from 0, the longer side of the map
+        10,000 wide, int64 ``[m, 2]``; the second runs down.
+      total: Number of images of the run; more than ``m`` if a part is shown.
+    """
+
+    rows: Int[np.ndarray, " m"]
+    places: Int[np.ndarray, "m 2"]
+    total: int
+
+
+def find_neighbors(embeddings: Float[np.ndarray, "n d"]) -> Int[np.ndarray, "n r"]:
+    """Find each image's nearest others among the principal axes.
+
+    Args:
+      embeddings: One row an image.
+
+    Returns:
+      Up to 20 rows each, nearest first; none for a single image.
+    """
+    if len(embeddings) < 2:
+        return np.zeros((len(embeddings), 0), np.int32)
+    # As for training: whitened in as many directions as there are images, all
+    # would be equally far from each other.
+    axes = max(2, min(64, len(embeddings) // 8))
+    vectors = jnp.asarray(embeddings, jnp.float32)
+    placed = apply_projection(fit_projection(vectors, components=axes), vectors)
+    return np.asarray(image_neighbors(placed, num_neighbors=_NEIGHBORS).indices)
+
+
+def choose_points(result: ClusterResult, *, seed: int) -> Int[np.ndarray, " m"]:
+    """Choose the images that the map shows.
+
+    Args:
+      result: What a run returned.
+      seed: Seed of the draw, at least 0.
+
+    Returns:
+      All rows if they are at most 10,000, else as many drawn at random, and the
+      image nearest to the centre of each cluster.
+    """
+    count = len(result.paths)
+    if count <= _MOST_POINTS:
+        return np.arange(count)
+    central = [each.exemplars[0] for each in result.clusters if each.exemplars]
+    drawn = np.random.default_rng(seed).choice(count, _MOST_POINTS, replace=False)
+    return np.unique(np.concatenate([np.asarray(central, np.int64), drawn]))
+
+
+def make_map(
+    result: ClusterResult, neighbors: Int[np.ndarray, "n r"] | None, *, seed: int
+) -> ImageMap:
+    """Place the images of a run on a plane.
+
+    Args:
+      result: What a run returned.
+      neighbors: Rows of each image's nearest others; None finds them. They are
+        found anew, among the images shown, where only a part is shown.
+      seed: Seed of the part that is shown and of the layout, at least 0.
+
+    Returns:
+      The map; equal arguments give an equal one.
+    """
+    rows = choose_points(result, seed=seed)
+    embeddings = result.embeddings[rows].astype(np.float32)
+    if neighbors is None or len(rows) < len(result.paths):
+        neighbors = find_neighbors(embeddings)
+    places = lay_out(embeddings, neighbors, seed=seed)
+    low = places.min(axis=0) if len(places) else np.zeros(2)
+    width = float((places - low).max()) if len(places) else 1.0
+    scaled = np.rint((places - low) * (_UNITS / max(width, 1e-9))).astype(np.int64)
+    return ImageMap(rows, scaled, len(result.paths))
+
+
+def _label_places(
+    image_map: ImageMap, assignments: Int[np.ndarray, " m"], count: int
+) -> list[list[int]]:
+    """For each cluster the place of an image where it is densest, or nothing."""
+    found: list[list[int]] = []
+    edges = np.linspace(0, _UNITS + 1, _LABEL_CELLS + 1)
+    centers = (edges[1:] + edges[:-1]) / 2
+    for index in range(count):
+        places = image_map.places[assignments == index]
+        if not len(places):
+            found.append([])
+            continue
+        crowd, _, _ = np.histogram2d(*places.T, bins=(edges, edges))
+        blurred = ndimage.gaussian_filter(crowd, _LABEL_BLUR, mode="constant")
+        peak = centers[list(np.unravel_index(blurred.argmax(), blurred.shape))]
+        apart = ((places - peak) ** 2).sum(axis=1)
+        found.append(places[apart.argmin()].tolist())
+    return found
+
+
+def _shown_text(image_map: ImageMap) -> str:
+    """Say how many of the images the map shows."""
+    shown, total = len(image_map.rows), image_map.total
+    if shown == total:
+        return f"All {total:,} images"
+    return (
+        f"{shown:,} of {total:,} images ({100 * shown / total:.1f}%), drawn at random"
+    )
+
+
+def map_context(
+    result: ClusterResult,
+    image_map: ImageMap,
+    *,
+    tile_rows: Sequence[int],
+    edge: int,
+    sheets: Sequence[str],
+) -> dict[str, Any]:
+    """Collect what the page knows of each point.
+
+    Args:
+      result: What a run returned.
+      image_map: From :func:`make_map`.
+      tile_rows: Rows with a tile, in the order of the tiles.
+      edge: Edge of the tiles in pixels.
+      sheets: Addresses of the sheets of tiles.
+
+    Returns:
+      Values by the names that the template uses; ``data`` is plain JSON.
+    """
+    rows = image_map.rows
+    assignments = result.assignments[rows]
+    slots = {row: slot for slot, row in enumerate(tile_rows)}
+    labels = _label_places(image_map, assignments, len(result.clusters))
+    sizes = np.bincount(assignments, minlength=len(result.clusters))
+    names = [printable(cluster.name) for cluster in result.clusters]
+    shown = _shown_text(image_map)
+    return {
+        "text": shown,
+        "pictured": len(tile_rows),
+        "missing": len(rows) - len(tile_rows),
+        "clusters": [
+            (index, names[index])
+            for index in np.argsort(-sizes, kind="stable").tolist()
+            if sizes[index]
+        ],
+        "data": {
+            "edge": edge,
+            "columns": SHEET_COLUMNS,
+            "sheets": list(sheets),
+            "x": image_map.places[:, 0].tolist(),
+            "y": image_map.places[:, 1].tolist(),
+            "cluster": assignments.tolist(),
+            "confidence": np.rint(100 * result.confidences[rows]).astype(int).tolist(),
+            "tile": [slots.get(row, -1) for row in rows.tolist()],
+            "path": [printable(result.paths[row]) for row in rows.tolist()],
+            "names": names,
+            "sizes": sizes.tolist(),
+            "labels": labels,
+        },
+    }

@@ -1,0 +1,327 @@
+"""Writes the files of a run: tables, JSON and the report."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from mca_jax.core.atomic_files import write_file, write_parts
+from mca_jax.core.errors import InputError
+from mca_jax.core.text import csv_lines, dump_json, path_cell, printable, text_cell
+from mca_jax.data.files import SkippedImage
+from mca_jax.model.cluster_model import Prediction
+from mca_jax.model.files import MODEL_FILES, write_result
+from mca_jax.model.result import Cluster, ClusterResult
+from mca_jax.report import DuplicateGroup, Outlier, Report, Thumbnails, build_report
+from mca_jax.report.workdir import CONFIG_FILE, LOG_FILE
+
+__all__ = ["OUTPUT_FILES", "PREDICTION_FILES", "write_outputs", "write_predictions"]
+
+OUTPUT_FILES = (
+    "assignments.csv",
+    "skipped.csv",
+    "outliers.csv",
+    "duplicates.csv",
+    "baselines.csv",
+    "clusters.json",
+    "metrics.json",
+    "report.html",
+    *MODEL_FILES,
+    LOG_FILE,
+)
+"""Names of the files of a run beside its settings."""
+
+PREDICTION_FILES = ("assignments.csv", "skipped.csv", LOG_FILE)
+"""Names of the files of a prediction beside its settings."""
+
+_DIGITS = 6
+
+
+def _table(header: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
+    """Rows as CSV below their header."""
+    return csv_lines((header, *rows))
+
+
+def _assignments(result: ClusterResult) -> str:
+    """Table of images, in the order of the rows."""
+    names = [text_cell(cluster.name) for cluster in result.clusters]
+    return _table(
+        ("path", "cluster", "confidence", "cluster_name"),
+        (
+            (path_cell(path), cluster, f"{confidence:.{_DIGITS}f}", names[cluster])
+            for path, cluster, confidence in zip(
+                result.paths,
+                result.assignments.tolist(),
+                result.confidences.tolist(),
+                strict=True,
+            )
+        ),
+    )
+
+
+def _skipped(skipped: Iterable[SkippedImage]) -> str:
+    """Table of the files that could not be read."""
+    return _table(
+        ("path", "reason"),
+        ((path_cell(image.path), text_cell(image.reason)) for image in skipped),
+    )
+
+
+def _outliers(result: ClusterResult, outliers: Iterable[Outlier]) -> str:
+    """Table of the images that are most unlike any other, those first."""
+    return _table(
+        ("path", "distance", "cluster"),
+        (
+            (
+                path_cell(result.paths[each.row]),
+                f"{each.distance:.{_DIGITS}f}",
+                result.assignments[each.row],
+            )
+            for each in outliers
+        ),
+    )
+
+
+def _duplicates(result: ClusterResult, groups: Iterable[DuplicateGroup]) -> str:
+    """Table of the images that show the same, group by group."""
+    return _table(
+        ("group", "kind", "path", "cluster"),
+        (
+            (number, group.kind, path_cell(result.paths[row]), result.assignments[row])
+            for number, group in enumerate(groups)
+            for row in group.rows
+        ),
+    )
+
+
+def _baselines(result: ClusterResult) -> str:
+    """Table of the clusters that simpler methods put each image into."""
+    columns = [result.assignments, *result.baselines.values()]
+    return _table(
+        ("path", "cluster", *result.baselines),
+        (
+            (path_cell(path), *clusters)
+            for path, *clusters in zip(
+                result.paths, *(column.tolist() for column in columns), strict=True
+            )
+        ),
+    )
+
+
+def _cluster_entry(cluster: Cluster, paths: tuple[str, ...]) -> dict[str, Any]:
+    """One cluster as JSON."""
+    return {
+        "index": cluster.index,
+        "name": cluster.name,
+        "size": cluster.size,
+        "confidence": cluster.confidence,
+        "nouns": [
+            {
+                "name": noun.name,
+                "score": noun.score,
+                "synset": noun.synset,
+                "gloss": noun.gloss,
+            }
+            for noun in cluster.nouns
+        ],
+        "exemplars": [printable(paths[row]) for row in cluster.exemplars],
+    }
+
+
+def _clusters(result: ClusterResult) -> dict[str, Any]:
+    """All clusters as JSON."""
+    return {
+        "num_images": len(result.paths),
+        "num_clusters": len(result.clusters),
+        "clusters": [
+            _cluster_entry(cluster, result.paths) for cluster in result.clusters
+        ],
+    }
+
+
+def _metrics(result: ClusterResult) -> dict[str, Any]:
+    """Counts, scores and the audit as JSON."""
+    confidences = result.confidences
+    return {
+        "summary": {
+            "num_images": len(result.paths),
+            "num_skipped": len(result.skipped),
+            "num_clusters": len(result.clusters),
+            "num_empty_clusters": sum(not each.size for each in result.clusters),
+            "mean_confidence": float(confidences.mean()) if confidences.size else None,
+            "status": result.status,
+        },
+        **result.metrics,
+        "audit": result.audit,
+        "warnings": result.warnings,
+    }
+
+
+def _write_pictures(pictures: Mapping[str, bytes], folder: Path) -> None:
+    """Write the pictures beside the report.
+
+    Raises:
+      InputError: One can't be written.
+    """
+    for name, picture in pictures.items():
+        path = folder / name
+        try:
+            path.parent.mkdir(exist_ok=True)
+        except OSError as error:
+            raise InputError(
+                f"Can't make {printable(str(path.parent))!r} for pictures: "
+                f"{error.strerror or error}; move what is there, or take "
+                "--thumbnails=embed"
+            ) from error
+        write_file(path, picture)
+
+
+def write_outputs(
+    result: ClusterResult,
+    workdir: str | os.PathLike[str],
+    *,
+    load_image: Callable[[int], Image.Image] | None = None,
+    command: str | None = None,
+    thumbnails: Thumbnails = "embed",
+) -> dict[str, Path]:
+    """Write all files of a run except its log.
+
+    None holds a time, so two runs with one seed give identical files. In
+    ``assignments.csv`` a path that a spreadsheet would take for a formula
+    starts with ``./``, which names the same file; a cluster name or a reason
+    starts with an apostrophe then. Characters of a path that can't be printed,
+    and bytes of it that aren't UTF-8, are backslash escapes, so that a line is
+    an image.
+
+    Args:
+      result: What a run returned.
+      workdir: Folder that exists, see ``prepare_workdir``.
+      load_image: Returns the upright RGB picture of a row, for the report's
+        thumbnails; None reads the files under ``result.root``. It may raise
+        OSError or ValueError: the report shows a placeholder then.
+      command: What to type to run it again, for the report and
+        ``config.json``; leave the folder out, so that it doesn't tell two equal
+        runs apart.
+      thumbnails: ``"embed"`` puts the report's pictures into the page,
+        ``"beside"`` into the folder ``report_files`` beside it.
+
+    Returns:
+      Path of each file by its name, in the order of writing.
+
+    Raises:
+      InputError: A file can't be written; it is named, and those before it
+        are whole. Or ``thumbnails`` is neither of these.
+
+    Example:
+      >>> import tempfile
+      >>> import mca_jax
+      >>> import numpy as np
+      >>> result = mca_jax.cluster(
+      ...     image_embeddings=np.repeat(np.eye(4)[:2], 20, axis=0),
+      ...     noun_embeddings=np.eye(4), nouns=["cat", "boat", "tree", "lamp"],
+      ...     num_clusters=2)
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     files = write_outputs(result, folder)
+      >>> "report.html" in files
+      True
+    """
+    folder = Path(workdir)
+    config: dict[str, Any] = {
+        "settings": result.config,
+        "provenance": result.provenance,
+    }
+    if command is not None:
+        config["command"] = command
+
+    @cache
+    def report() -> Report:
+        return build_report(
+            result, load_image=load_image, command=command, thumbnails=thumbnails
+        )
+
+    makers: dict[str, Callable[[], str]] = {
+        # First: a folder without settings is nobody's.
+        CONFIG_FILE: lambda: dump_json(config) + "\n",
+        "assignments.csv": lambda: _assignments(result),
+        "skipped.csv": lambda: _skipped(result.skipped),
+        "clusters.json": lambda: dump_json(_clusters(result), digits=_DIGITS) + "\n",
+        "metrics.json": lambda: dump_json(_metrics(result), digits=_DIGITS) + "\n",
+        "outliers.csv": lambda: _outliers(result, report().outliers),
+        "duplicates.csv": lambda: _duplicates(result, report().duplicates),
+        "report.html": lambda: report().html,
+    }
+    if "baselines" in result.metrics:
+        makers["baselines.csv"] = lambda: _baselines(result)
+    else:
+        # Those of an earlier run with --baselines are not of this one.
+        (folder / "baselines.csv").unlink(missing_ok=True)
+    for name, make in makers.items():
+        write_file(folder / name, make())
+    _write_pictures(report().files, folder)
+    written = [*makers, *report().files]
+    if result.model is not None:
+        write_result(result, folder)
+        written += MODEL_FILES
+    return {name: folder / name for name in written}
+
+
+def _predicted_rows(part: Prediction) -> Iterator[tuple[Any, ...]]:
+    """Lines of ``assignments.csv`` for some images."""
+    for row, path in enumerate(part.paths):
+        yield (
+            path_cell(path),
+            part.clusters[row],
+            f"{part.confidences[row]:.{_DIGITS}f}",
+            text_cell(part.names[row]),
+            part.nearest[row],
+            f"{part.closeness[row]:.{_DIGITS}f}",
+            text_cell("; ".join(part.nouns[row])),
+        )
+
+
+def write_predictions(
+    parts: Iterable[Prediction], workdir: str | os.PathLike[str]
+) -> dict[str, int]:
+    """Write ``assignments.csv`` and ``skipped.csv`` while the parts come in.
+
+    The first four columns are those of a run; ``nearest_cluster``, ``closeness``
+    and ``nouns`` follow. An image that is none of these has cluster -1, and its
+    confidence is that of the nearest cluster. The files are whole or absent.
+
+    Args:
+      parts: From ``Predictor.stream``.
+      workdir: Folder that exists.
+
+    Returns:
+      Number of images under ``"images"``, of those that are none of these under
+      ``"none"``, and of files that could not be read under ``"skipped"``.
+
+    Raises:
+      InputError: A file can't be written, or no image could be read.
+    """
+    folder = Path(workdir)
+    skipped: list[SkippedImage] = []
+    counts = {"images": 0, "none": 0}
+    header = ("path", "cluster", "confidence", "cluster_name", "nearest_cluster")
+
+    def lines() -> Iterator[str]:
+        yield csv_lines([(*header, "closeness", "nouns")])
+        for part in parts:
+            skipped.extend(part.skipped)
+            counts["images"] += len(part.paths)
+            counts["none"] += int((part.clusters < 0).sum())
+            yield csv_lines(_predicted_rows(part))
+        if not counts["images"]:
+            raise InputError(
+                f"No readable image among {len(skipped)}; the first, "
+                f"{printable(skipped[0].path)}: {skipped[0].reason}"
+            )
+
+    write_parts(folder / PREDICTION_FILES[0], lines())
+    write_file(folder / PREDICTION_FILES[1], _skipped(skipped))
+    return {**counts, "skipped": len(skipped)}

@@ -1,0 +1,1 @@
+"""Nouns and their hierarchy: WordNet, NLTK, text files, lists of one's own."""

@@ -1,0 +1,404 @@
+"""Checkpoints of training: written beside it, whole or not at all, checked when read.
+
+A checkpoint is a folder named by its step. Orbax writes the arrays into ``state``;
+a manifest, written last, says what they belong to and holds a checksum of every
+file.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import sys
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from mca_jax.core.errors import InputError, check_in_range
+from mca_jax.core.text import list_differences, plain_json, printable
+from mca_jax.training.manifest import (
+    numbered_folders,
+    read_manifest,
+    remove_folder,
+    seal,
+)
+from mca_jax.training.snapshot import Snapshot
+from mca_jax.training.snapshot_arrays import claim_room, list_arrays, to_template
+
+__all__ = ["EventHook", "TrainingCheckpoints"]
+
+EventHook = Callable[[str, dict[str, Any]], None]
+
+_STATE = "state"
+_FORMAT = 1
+
+# The hosts agree on the number of a call at which to stop. It has to rise by one, and
+# on from one training of a run to the next.
+_CALLS = itertools.count(1)
+
+# What Orbax and TensorStore raise when a disk is full or a folder is gone.
+_REFUSED = (OSError, ValueError, RuntimeError)
+
+
+class TrainingCheckpoints:
+    """Keeps snapshots of one training run in a folder.
+
+    Saving goes on beside training; what fails is told as an event and costs the
+    run nothing but that checkpoint.
+    """
+
+    def __init__(
+        self,
+        directory: str | os.PathLike[str],
+        *,
+        identity: Mapping[str, Any],
+        provenance: Mapping[str, Any] | None = None,
+        every_steps: int = 500,
+        every_epochs: int = 0,
+        keep: int = 2,
+        use_best: bool = False,
+        on_event: EventHook | None = None,
+    ) -> None:
+        """Set up; the folder is made with the first checkpoint.
+
+        Args:
+          directory: Folder of this run's checkpoints, of no other's.
+          identity: What the run depends on, as plain JSON: settings, and
+            fingerprints of data, encoder and semantic space. A checkpoint with
+            another identity is refused.
+          provenance: What else to note in each checkpoint, as plain JSON.
+          every_steps: Steps from one checkpoint to the next; 0 for none.
+          every_epochs: Passes from one to the next; 0 for none.
+          keep: Newest checkpoints that are kept, at least 1, and the best.
+          use_best: Whether the best is read in place of the newest, and training
+            ends with it.
+          on_event: Told ``"checkpoint"``, ``"resume"`` and ``"warning"`` with
+            their values; without it warnings are issued as Python's.
+
+        Raises:
+          InputError: A number is out of range.
+        """
+        check_in_range("checkpoint.every_steps", every_steps, 0)
+        check_in_range("checkpoint.every_epochs", every_epochs, 0)
+        check_in_range("checkpoint.keep", keep, 1)
+        self._root = Path(directory).absolute()
+        self._identity = plain_json(identity)
+        self._provenance = plain_json(provenance or {})
+        self._every_steps, self._every_epochs = every_steps, every_epochs
+        self._keep, self._use_best, self._on_event = keep, use_best, on_event
+        self._kept: dict[int, float] = {}
+        self._writer: Any = None
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._unfinished: tuple[int, Future[float]] | None = None
+
+    @property
+    def kept(self) -> dict[int, float]:
+        """Score of each checkpoint that is known to be whole, by its step."""
+        return dict(self._kept)
+
+    @property
+    def ends_training(self) -> bool:
+        """Whether what is restored is to be read out, not trained any further."""
+        return self._use_best
+
+    def due(self, step: int, steps_per_pass: int) -> bool:
+        """Tell whether a snapshot is wanted after a step.
+
+        Args:
+          step: Steps taken.
+          steps_per_pass: Steps of a pass.
+
+        Returns:
+          True where one is.
+        """
+        periods = (self._every_steps, self._every_epochs * steps_per_pass)
+        return any(period and step % period == 0 for period in periods)
+
+    def steps_until_due(self, step: int, steps_per_pass: int) -> int:
+        """Count the steps to the next snapshot that is wanted.
+
+        Args:
+          step: Steps taken.
+          steps_per_pass: Steps of a pass.
+
+        Returns:
+          At least 1.
+        """
+        periods = (self._every_steps, self._every_epochs * steps_per_pass)
+        return min((p - step % p for p in periods if p), default=sys.maxsize)
+
+    def preempted(self, step: int) -> bool:
+        """Tell whether all hosts agree to stop after this step.
+
+        With one host a signal says so, and no agreement is needed.
+
+        Args:
+          step: Steps taken, the same on all hosts.
+
+        Returns:
+          True where the machines are about to be taken away.
+        """
+        del step
+        if jax.process_count() == 1:
+            return False
+        return multihost_utils.reached_preemption_sync_point(next(_CALLS))
+
+    def restore(self, template: Snapshot) -> Snapshot | None:
+        """Read the newest checkpoint that is whole, or the best.
+
+        Half-written and damaged ones are named in a warning and removed.
+
+        Args:
+          template: A snapshot of the same shapes; the arrays come back placed on
+            the devices as its are, however many there were when they were saved.
+
+        Returns:
+          The snapshot, or None if there is none.
+
+        Raises:
+          InputError: The checkpoint belongs to another configuration; what differs
+            is named. Or the best is wanted and there is none.
+        """
+        start = time.monotonic()
+        step = self._choose_step(list_arrays(template))
+        if step is None:
+            if self._use_best:
+                raise InputError(
+                    f"No checkpoint in {_shown(self._root)} for checkpoint.use=best; "
+                    "train first, without it"
+                )
+            return None
+        folder = self._folder(step)
+        found = self._orbax().restore(folder / _STATE, to_template(template))
+        seconds = time.monotonic() - start
+        self._tell("resume", {"step": step, "folder": str(folder), "seconds": seconds})
+        return found
+
+    def save(self, snapshot: Snapshot, score: float) -> None:
+        """Begin to write a snapshot; its arrays may be reused on return.
+
+        Args:
+          snapshot: What to keep.
+          score: A label-free score, lower is better; the best is kept longer.
+        """
+        self._settle()
+        start = time.monotonic()
+        step = int(snapshot.state.step)
+        folder = self._folder(step)
+        try:
+            if not self._make_folder(folder, snapshot):
+                return
+            self._orbax().save(folder / _STATE, snapshot)
+        except _REFUSED as error:
+            self._note_failure(step, error)
+            return
+        blocked = time.monotonic() - start
+        body = {
+            "format": _FORMAT,
+            "step": step,
+            "score": score,
+            "identity": self._identity,
+            "arrays": list_arrays(snapshot),
+            "provenance": self._provenance,
+        }
+        future = self._worker.submit(self._complete, body)
+        self._unfinished = (step, future)
+        self._tell("checkpoint", {"step": step, "score": score, "blocked": blocked})
+
+    def wait(self) -> int | None:
+        """Wait until what was begun is written, or is known to have failed.
+
+        Returns:
+          Step of the newest checkpoint that is kept, or None.
+        """
+        self._settle()
+        return max(self._kept, default=None)
+
+    def _folder(self, step: int) -> Path:
+        return self._root / f"{step:08d}"
+
+    def _make_folder(self, folder: Path, snapshot: Snapshot) -> bool:
+        """Make room on the first host; the others learn whether there is some.
+
+        Returns:
+          False on the others where there is none, and nothing is to be written.
+
+        Raises:
+          OSError: On the first host, why there is none.
+        """
+        failure = None
+        if jax.process_index() == 0:
+            try:
+                remove_folder(folder)
+                folder.mkdir(parents=True)
+                claim_room(folder, snapshot)
+            except OSError as error:
+                failure = error
+        failed = failure is not None
+        if jax.process_count() > 1:
+            # Orbax waits for all of them.
+            failed = bool(multihost_utils.broadcast_one_to_all(np.int32(failed)))
+        if failure is not None:
+            raise failure
+        return not failed
+
+    def _orbax(self) -> Any:
+        if self._writer is None:
+            # Half a second to import, and no use without checkpoints.
+            import orbax.checkpoint as ocp
+
+            # Tracebacks of what is told here in one line.
+            for name in ("absl", "asyncio"):
+                logging.getLogger(name).addFilter(_not_of_orbax)
+            # Where one host's disk refuses, the others wait for it so long.
+            options = ocp.AsyncOptions(timeout_secs=120)
+            self._writer = ocp.StandardCheckpointer(async_options=options)
+        return self._writer
+
+    def _tell(self, event: str, values: dict[str, Any]) -> None:
+        if self._on_event is not None:
+            self._on_event(event, values)
+        elif event == "warning":
+            warnings.warn(values["text"], stacklevel=2)
+
+    def _complete(self, body: dict[str, Any]) -> float:
+        """Seal a checkpoint once its arrays are written, then drop old ones."""
+        self._orbax().wait_until_finished()
+        step, score = body["step"], body["score"]
+        if jax.process_index() == 0:
+            seal(self._folder(step), body)
+            self._drop_old({**self._kept, step: score})
+        return score
+
+    def _drop_old(self, kept: dict[int, float]) -> None:
+        newest = sorted(kept)[-self._keep :]
+        for step in kept.keys() - {*newest, _best_step(kept)}:
+            # What can't be removed now is tried again with the next checkpoint.
+            with suppress(OSError):
+                remove_folder(self._folder(step))
+
+    def _settle(self) -> None:
+        """Learn how the last save ended."""
+        if self._unfinished is None:
+            return
+        (step, future), self._unfinished = self._unfinished, None
+        try:
+            self._kept[step] = future.result()
+        except _REFUSED as error:
+            self._note_failure(step, error)
+            return
+        self._kept = {s: x for s, x in self._kept.items() if self._folder(s).exists()}
+
+    def _note_failure(self, step: int, error: Exception) -> None:
+        folder = self._folder(step)
+        # It may hold on to the error and raise it once more.
+        self._writer = None
+        if jax.process_index() == 0:
+            with suppress(OSError):
+                remove_folder(folder)
+        last = max(self._kept, default=None)
+        earlier = "there is none before it" if last is None else f"step {last} is kept"
+        text = f"Can't write checkpoint {_shown(folder)}: {_reason(error)}; {earlier}"
+        self._tell("warning", {"text": f"{text}, and training goes on"})
+
+    def _choose_step(self, arrays: dict[str, str]) -> int | None:
+        """Find the checkpoint to read; the first host decides for all.
+
+        Raises:
+          InputError: It belongs to another configuration.
+        """
+        step, refusal = None, None
+        if jax.process_index() == 0:
+            try:
+                step = self._find_whole(arrays)
+            except InputError as error:
+                refusal = error
+        if jax.process_count() > 1:
+            code = -1 if step is None else step
+            code = -2 if refusal is not None else code
+            told = int(multihost_utils.broadcast_one_to_all(np.int32(code)))
+            step = told if told >= 0 else None
+            if told == -2 and refusal is None:
+                raise InputError("Checkpoints were refused, see the first host")
+        if refusal is not None:
+            raise refusal
+        return step
+
+    def _find_whole(self, arrays: dict[str, str]) -> int | None:
+        """Name and remove what is broken; check that the rest is of this run.
+
+        Raises:
+          InputError: It is of another.
+        """
+        whole: dict[int, dict[str, Any]] = {}
+        broken: list[tuple[Path, str]] = []
+        for folder in numbered_folders(self._root):
+            manifest = read_manifest(folder)
+            if isinstance(manifest, str):
+                broken.append((folder, manifest))
+            else:
+                whole[int(folder.name)] = manifest
+        scores = {step: manifest["score"] for step, manifest in whole.items()}
+        pick = _best_step if self._use_best else max
+        chosen = pick(scores) if scores else None
+        if chosen is not None:
+            self._check_identity(chosen, whole[chosen], arrays)
+        use = "training starts anew" if chosen is None else f"step {chosen} is used"
+        for folder, problem in broken:
+            text = f"Checkpoint {_shown(folder)} {problem}; {use}"
+            self._tell("warning", {"text": text})
+            remove_folder(folder)
+        self._kept = scores
+        return chosen
+
+    def _check_identity(
+        self, step: int, manifest: dict[str, Any], arrays: dict[str, str]
+    ) -> None:
+        """Refuse a checkpoint of another run.
+
+        Raises:
+          InputError: It is of another.
+        """
+        different = list_differences(
+            {
+                "format": manifest["format"],
+                **manifest["identity"],
+                "arrays": manifest["arrays"],
+            },
+            {"format": _FORMAT, **self._identity, "arrays": arrays},
+        )
+        if different:
+            raise InputError(
+                f"Checkpoint {_shown(self._folder(step))} belongs to another "
+                f"configuration: {different}; choose another folder or remove it"
+            )
+
+
+def _best_step(scores: Mapping[int, float]) -> int:
+    """The latest of those with the lowest score."""
+    return min(scores, key=lambda step: (scores[step], -step))
+
+
+def _reason(error: Exception) -> str:
+    """What the system said, without TensorStore's account of all its settings."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    text = str(error).partition(" [")[0].partition("\n")[0]
+    return printable(text.rpartition(": ")[2])
+
+
+def _shown(folder: Path) -> str:
+    return repr(printable(str(folder)))
+
+
+def _not_of_orbax(record: logging.LogRecord) -> bool:
+    return "orbax" not in record.pathname + record.getMessage()

@@ -1,0 +1,297 @@
+"""Where training begins: even clusters, or merged ones whose sizes may differ."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+from scipy.cluster.hierarchy import DisjointSet, linkage
+
+from mca_jax.alignment.losses import uniform_prior
+from mca_jax.core.errors import InputError
+from mca_jax.core.numerics import l2_normalize
+from mca_jax.core.parallel import Rows, fetch_rows
+from mca_jax.core.types import PRNGKey
+from mca_jax.neighbors import KMeansResult, spherical_kmeans
+from mca_jax.neighbors.retrieved_text import text_views
+from mca_jax.training import TrainingData
+
+__all__ = [
+    "Start",
+    "choose_start",
+    "even_start",
+    "estimate_prior",
+    "joint_margin",
+    "merge_centers",
+]
+
+# Finer clusters for each one that is wanted: two let a large class be found whole
+# again, and more of them merge classes that are merely alike.
+_FINENESS = 2
+_DRAWS = 3
+_RESTARTS = 3
+# The tree over fine centres takes the square of their number, and k-means over them
+# more time than the rest of a run.
+_MOST_CLUSTERS = 5_000
+_MOST_CLUSTERS_ON_TRIAL = 500
+_LEAST_IMAGES_A_CLUSTER = 4
+# Images by which two starts are compared.
+_JUDGES = 20_000
+_EVEN_SHARE = 0.1
+
+
+class Start(NamedTuple):
+    """Centres that the networks start at, and how much each should be used.
+
+    Attributes:
+      centers: Unit vectors, ``[k, c]``.
+      prior: Wanted share of each cluster, ``[k]``; sums to 1.
+      estimated: Whether the shares are estimated; false for even ones.
+      gain: Joint margin of the merged clusters less that of k-means' clusters; NaN
+        where they were not compared.
+    """
+
+    centers: Float[Array, "k c"]
+    prior: Float[Array, " k"]
+    estimated: bool
+    gain: float
+
+
+def merge_centers(
+    centers: Float[np.ndarray, "m c"], num_clusters: int
+) -> Int[np.ndarray, " m"]:
+    """Merge the closest centres until few are left, by average linkage.
+
+    k-means cuts a large class into parts of the size of the others; the parts are
+    closer to each other than to another class, whatever the sizes.
+
+    Args:
+      centers: Unit vectors.
+      num_clusters: Groups to leave, at most ``m``.
+
+    Returns:
+      Group of each centre in ``[0, num_clusters)``, in order of appearance.
+
+    Example:
+      >>> merge_centers(np.array([[1.0, 0.0], [0.0, 1.0], [0.98, 0.2]]), 2)
+      array([0, 1, 0], dtype=int32)
+    """
+    count = len(centers)
+    groups = DisjointSet(range(count))
+    if count > num_clusters:
+        tree = linkage(np.asarray(centers, np.float64), method="average")
+        # Row i of the tree makes node m + i; any leaf stands for a node.
+        leaf = list(range(count))
+        for left, right in tree[: count - num_clusters, :2].astype(int):
+            groups.merge(leaf[left], leaf[right])
+            leaf.append(leaf[left])
+    names: dict[int, int] = {}
+    roots = (groups[row] for row in range(count))
+    return np.array([names.setdefault(root, len(names)) for root in roots], np.int32)
+
+
+def estimate_prior(
+    sizes: Int[np.ndarray, " k"], *, even_share: float = _EVEN_SHARE
+) -> Float[np.ndarray, " k"]:
+    r"""Turn sizes of clusters into wanted shares.
+
+    .. math:: \pi_c = (1 - \epsilon)\, n_c / n + \epsilon / k
+
+    Args:
+      sizes: Images of each cluster, at least one in all.
+      even_share: ``epsilon`` in [0, 1]: no cluster is wanted empty.
+
+    Returns:
+      Shares that sum to 1.
+
+    Example:
+      >>> estimate_prior(np.array([3, 1]), even_share=0.0).tolist()
+      [0.75, 0.25]
+    """
+    shares = np.asarray(sizes, np.float64) / np.sum(sizes)
+    mixed = (1.0 - even_share) * shares + even_share / len(shares)
+    return mixed.astype(np.float32)
+
+
+def joint_margin(
+    images: Float[Array, "n c"],
+    views: Float[Array, "n c"],
+    assignments: Int[Array, " n"],
+    *,
+    num_clusters: int,
+) -> float:
+    r"""How far images and their texts together keep a clustering apart.
+
+    .. math:: \frac1n \sum_i \bigl( \langle v_i, m_{y_i} \rangle
+        - \max_{c \neq y_i} \langle v_i, m_c \rangle \bigr)
+
+    with :math:`v_i` the unit vector of image and text view of image ``i`` side by
+    side and :math:`m_c` the direction of the mean of a cluster. Clusters that cut
+    a class in two have neighbours that look and read the same: a small margin.
+
+    Args:
+      images: Unit vectors.
+      views: Unit vectors, the mean noun of each image.
+      assignments: Cluster of each image in ``[0, num_clusters)``.
+      num_clusters: ``k``, at least 2.
+
+    Returns:
+      A number in [-2, 2]; higher is better. An empty cluster counts as cosine 0.
+
+    Example:
+      >>> axes = jnp.eye(2)
+      >>> round(joint_margin(axes, axes, jnp.array([0, 1]), num_clusters=2), 3)
+      1.0
+    """
+    rows = l2_normalize(jnp.concatenate([images, views], axis=1))
+    members = jax.nn.one_hot(assignments, num_clusters)
+    scores = rows @ l2_normalize(members.T @ rows).T
+    own = jnp.sum(scores * members, axis=1)
+    other = jnp.max(jnp.where(members > 0, -jnp.inf, scores), axis=1)
+    return float(jnp.mean(own - other))
+
+
+def even_start(kmeans: KMeansResult) -> Start:
+    """Start at the clusters of k-means and want them to be of one size.
+
+    Args:
+      kmeans: Spherical k-means of the images.
+
+    Returns:
+      The start.
+    """
+    prior = uniform_prior(kmeans.centers.shape[0])
+    return Start(kmeans.centers, prior, False, float("nan"))
+
+
+class _Merged(NamedTuple):
+    """Merged clusters.
+
+    Attributes:
+      centers: Unit vectors, ``[k, c]``.
+      assignments: Cluster of each image, ``[n]``.
+      sizes: Images of each cluster, ``[k]``.
+    """
+
+    centers: np.ndarray
+    assignments: np.ndarray
+    sizes: np.ndarray
+
+
+def _merge(
+    key: PRNGKey, images: Rows, num_clusters: int, kmeans_sample: int
+) -> _Merged:
+    fine = spherical_kmeans(
+        key,
+        images,
+        num_clusters=_FINENESS * num_clusters,
+        num_restarts=_RESTARTS,
+        sample_size=max(kmeans_sample, _FINENESS * num_clusters),
+    )
+    centers, finer = np.asarray(fine.centers), np.asarray(fine.assignments)
+    group = merge_centers(centers, num_clusters)
+    counts = np.bincount(finer, minlength=len(centers))
+    sums = np.zeros((num_clusters, centers.shape[1]), np.float32)
+    np.add.at(sums, group, counts[:, None] * centers)
+    assignments = group[finer]
+    sizes = np.bincount(assignments, minlength=num_clusters)
+    return _Merged(np.asarray(l2_normalize(jnp.asarray(sums))), assignments, sizes)
+
+
+def choose_start(
+    key: PRNGKey,
+    data: TrainingData,
+    kmeans: KMeansResult,
+    *,
+    num_clusters: int,
+    prior: Literal["auto", "uniform", "estimated"] = "auto",
+    attention_temperature: float = 1.0,
+    kmeans_sample: int = 100_000,
+) -> Start:
+    """Choose between even clusters and merged ones of estimated sizes, label-free.
+
+    k-means prefers clusters of one size, and so does an even prior; where classes
+    differ much in size, both cut the large ones. Merged clusters follow the sizes
+    in the data, but they merge classes that are alike. Images and the nouns that
+    they were found to have, read together, tell which of the two fits: the start
+    of larger :func:`joint_margin` is taken.
+
+    Args:
+      key: Key of the finer k-means and of the images that judge.
+      data: Embeddings and neighbour tables.
+      kmeans: Spherical k-means of the images.
+      num_clusters: ``k``.
+      prior: ``"uniform"`` or ``"estimated"`` fix the choice.
+      attention_temperature: Of the retrieved text, in standard deviations of the
+        cosines of images and their nouns, > 0.
+      kmeans_sample: Most images from which the finer k-means starts.
+
+    Returns:
+      The start. Even clusters are taken without a comparison where there are too
+      few images or too many clusters for it.
+
+    Raises:
+      InputError: An estimate is asked for where there can be none.
+    """
+    even = even_start(kmeans)
+    num_images = data.images.shape[0]
+    least = _LEAST_IMAGES_A_CLUSTER * num_clusters
+    on_trial = prior == "auto"
+    most = _MOST_CLUSTERS_ON_TRIAL if on_trial else _MOST_CLUSTERS
+    impossible = num_images < least or num_clusters > most
+    if prior == "uniform" or (on_trial and impossible):
+        return even
+    if impossible:
+        raise InputError(
+            f"Expected at most {most} clusters and at least {least} images for "
+            f"losses.prior=estimated, found {num_clusters} clusters and {num_images} "
+            "images; take losses.prior=uniform"
+        )
+    judge_key, *fine_keys = jax.random.split(key, _DRAWS + 1)
+    drawn = [
+        _merge(each, data.images, num_clusters, kmeans_sample) for each in fine_keys
+    ]
+    even_margin, *margins = _margins(
+        judge_key,
+        data,
+        [np.asarray(kmeans.assignments), *(each.assignments for each in drawn)],
+        num_clusters=num_clusters,
+        attention_temperature=attention_temperature,
+    )
+    # The mean: one lucky seeding says little of the set.
+    gain = float(np.mean(margins)) - even_margin
+    if on_trial and gain <= 0:
+        return even._replace(gain=gain)
+    best = drawn[int(np.argmax(margins))]
+    shares = jnp.asarray(estimate_prior(best.sizes))
+    return Start(jnp.asarray(best.centers), shares, True, gain)
+
+
+def _margins(
+    key: PRNGKey,
+    data: TrainingData,
+    clusterings: Sequence[np.ndarray],
+    *,
+    num_clusters: int,
+    attention_temperature: float,
+) -> list[float]:
+    """Joint margin of each clustering, on a sample of a large set."""
+    rows = np.arange(data.images.shape[0])
+    if len(rows) > _JUDGES:
+        drawn = jax.random.choice(key, len(rows), (_JUDGES,), replace=False)
+        rows = np.sort(np.asarray(drawn))
+    images, near, cosines = (
+        jnp.asarray(fetch_rows(table, rows))
+        for table in (data.images, data.noun_neighbors, data.noun_similarities)
+    )
+    spread = max(float(jnp.std(cosines)), 1e-6)
+    temperature = attention_temperature * spread
+    views = text_views(data.nouns, near, cosines, temperature=temperature)
+    return [
+        joint_margin(images, views, jnp.asarray(found[rows]), num_clusters=num_clusters)
+        for found in clusterings
+    ]

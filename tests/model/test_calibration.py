@@ -1,0 +1,97 @@
+"""Confidences: agreement, temperature, and what a calibration leaves alone."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.optimize import brentq
+from scipy.special import softmax
+from sklearn.metrics import cohen_kappa_score
+
+from mca_jax.alignment import build_heads
+from mca_jax.model.calibration import (
+    fit_temperature,
+    neighbor_agreement,
+    soften,
+)
+from mca_jax.pipeline.config import Config
+from mca_jax.pipeline.stages import (
+    calibrate_heads,
+    prepare,
+    project,
+    read_prepared,
+    split_key,
+    train_heads,
+)
+from mca_jax.semantics.vocabulary.text_file import parse_vocabulary
+
+
+def test_agreement_is_cohens_kappa_where_near_images_pair_up():
+    # Each image is the one neighbour of another: both raters have the same counts.
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, 200)
+    near = np.arange(200) ^ 1
+    found = neighbor_agreement(labels, near[:, None], np.arange(200))
+    assert found == pytest.approx(cohen_kappa_score(labels, labels[near]), abs=1e-12)
+
+
+def test_agreement_of_some_images_is_theirs_alone():
+    near = np.array([[1, 2], [0, 3]])
+    labels = np.array([0, 0, 1, 1])
+    # One of two neighbours each, and one half by chance.
+    assert neighbor_agreement(labels, near, np.array([0, 1])) == pytest.approx(0.0)
+
+
+def test_one_cluster_has_no_agreement_beyond_chance():
+    assert neighbor_agreement(np.zeros(4, int), np.ones((4, 1), int), np.arange(4)) == 0
+
+
+@pytest.mark.parametrize("wanted", [0.35, 0.6, 0.95])
+def test_temperature_is_the_root_that_scipy_finds(wanted):
+    logits = np.random.default_rng(1).normal(size=(100, 5)) * 6
+
+    def excess(log_temperature):
+        rows = softmax(logits / np.exp(log_temperature), axis=1)
+        return rows.max(axis=1).mean() - wanted
+
+    expected = np.exp(brentq(excess, np.log(0.1), np.log(1000)))
+    found = fit_temperature(jnp.asarray(logits), wanted)
+    assert found == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.parametrize(("wanted", "expected"), [(0.0, 1000.0), (1.0, 0.1)])
+def test_temperature_stays_in_its_range(wanted, expected):
+    logits = jnp.array([[1.0, 0.0]])
+    assert fit_temperature(logits, wanted) == pytest.approx(expected, rel=1e-3)
+
+
+def test_softened_logits_are_divided():
+    heads = build_heads(num_clusters=3)
+    centers = jnp.eye(3)
+    params = heads.init(jax.random.key(0), centers)
+    params["image"]["bias"] = jnp.array([0.5, -1.0, 2.0])
+    rows = jax.random.normal(jax.random.key(1), (7, 3))
+    before = heads.image_logits(params, rows)
+    after = heads.image_logits(soften(params, 4.0), rows)
+    np.testing.assert_allclose(after, before / 4, rtol=1e-5)
+    nouns = heads.text_logits(params, rows)
+    np.testing.assert_array_equal(heads.text_logits(soften(params, 4.0), rows), nouns)
+
+
+def test_confidence_becomes_agreement_and_no_image_moves():
+    rng = np.random.default_rng(2)
+    images = rng.normal(size=(120, 16)).astype(np.float32)
+    images /= np.linalg.norm(images, axis=1, keepdims=True)
+    table = parse_vocabulary("\n".join(f"noun{i}" for i in range(12)), "nouns")
+    config = Config(num_clusters=4)
+    projected = project(jnp.asarray(images), jnp.asarray(images[:12]), config)
+    prepared = prepare(split_key(0), projected.images, projected.nouns, table, config)
+    trained = train_heads(split_key(0).training, prepared, config)
+    softer = calibrate_heads(trained, prepared, config)
+    before, after = read_prepared(trained, prepared), read_prepared(softer, prepared)
+    labels = after.probabilities.argmax(axis=1)
+    np.testing.assert_array_equal(labels, before.probabilities.argmax(axis=1))
+    near = np.asarray(prepared.data.image_neighbors)
+    agreement = neighbor_agreement(labels, near, np.arange(120))
+    assert after.probabilities.max(axis=1).mean() == pytest.approx(agreement, abs=2e-3)
+    assert before.probabilities.max(axis=1).mean() != pytest.approx(agreement, abs=0.02)

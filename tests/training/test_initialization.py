@@ -1,0 +1,132 @@
+"""Starts of training: merged centres, estimated shares, and the choice."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.cluster.hierarchy import fcluster, linkage
+
+from mca_jax.core.errors import InputError
+from mca_jax.core.numerics import l2_normalize
+from mca_jax.neighbors import spherical_kmeans
+from mca_jax.training import TrainingData
+from mca_jax.training.initialization import (
+    choose_start,
+    estimate_prior,
+    joint_margin,
+    merge_centers,
+)
+
+
+def unit(rows):
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def test_merged_groups_are_those_of_average_linkage():
+    centers = unit(np.random.default_rng(0).normal(size=(30, 8)))
+    for wanted in (2, 7, 29):
+        expected = fcluster(linkage(centers, "average"), wanted, "maxclust")
+        found = merge_centers(centers, wanted)
+        same = found[:, None] == found
+        np.testing.assert_array_equal(same, expected[:, None] == expected)
+        assert set(found) == set(range(wanted))
+
+
+def test_nothing_is_merged_where_nothing_has_to_be():
+    np.testing.assert_array_equal(merge_centers(np.eye(3), 3), [0, 1, 2])
+
+
+def test_shares_are_mixed_with_even_ones():
+    found = estimate_prior(np.array([8, 2, 0]), even_share=0.3)
+    np.testing.assert_allclose(found, [0.66, 0.24, 0.1], rtol=1e-6)
+
+
+def test_joint_margin_by_hand():
+    # Cosines in images 1 and 0 between the clusters, in texts 1 and 1: the joint
+    # vectors have 1 and 1/2.
+    images = jnp.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+    views = jnp.array([[1.0, 0.0]] * 3)
+    found = joint_margin(images, views, jnp.array([0, 0, 1]), num_clusters=2)
+    assert found == pytest.approx(0.5, abs=1e-6)
+
+
+def test_a_cut_through_one_class_has_a_smaller_margin():
+    rows = l2_normalize(
+        jnp.repeat(jnp.eye(4)[:2], 20, axis=0)
+        + 0.1 * jax.random.normal(jax.random.key(0), (40, 4))
+    )
+    right, wrong = np.repeat([0, 1], 20), np.arange(40) % 2
+    margins = [
+        joint_margin(rows, rows, jnp.asarray(each), num_clusters=2)
+        for each in (right, wrong)
+    ]
+    assert margins[0] > margins[1] + 0.5
+
+
+def long_tailed_set(sizes):
+    """Blobs of some sizes around the first axes, and a noun at each of them."""
+    rng = np.random.default_rng(1)
+    labels = np.repeat(np.arange(len(sizes)), sizes)
+    rows = np.eye(8)[labels] + 0.25 * rng.normal(size=(len(labels), 8))
+    images = unit(rows).astype(np.float32)
+    nouns = np.eye(8, dtype=np.float32)
+    cosines = images @ nouns.T
+    near = np.argsort(-cosines, axis=1)[:, :2].astype(np.int32)
+    data = TrainingData(
+        images=jnp.asarray(images),
+        nouns=jnp.asarray(nouns),
+        image_neighbors=jnp.zeros((len(labels), 1), jnp.int32),
+        noun_neighbors=jnp.asarray(near),
+        noun_similarities=jnp.asarray(np.take_along_axis(cosines, near, 1)),
+    )
+    return data, labels
+
+
+def start_of(sizes, prior="auto"):
+    data, labels = long_tailed_set(sizes)
+    kmeans = spherical_kmeans(
+        jax.random.key(3), data.images, num_clusters=len(sizes), num_restarts=1
+    )
+    start = choose_start(
+        jax.random.key(5), data, kmeans, num_clusters=len(sizes), prior=prior
+    )
+    return start, kmeans, labels
+
+
+def test_even_clusters_where_they_are_asked_for():
+    start, kmeans, _ = start_of([300, 30, 30], "uniform")
+    assert not start.estimated
+    np.testing.assert_array_equal(start.centers, kmeans.centers)
+    np.testing.assert_allclose(start.prior, 1 / 3, rtol=1e-6)
+    assert np.isnan(start.gain)
+
+
+def test_estimated_shares_are_those_of_the_classes():
+    sizes = [300, 60, 30]
+    start, _, labels = start_of(sizes, "estimated")
+    assert start.estimated
+    found = np.sort(np.asarray(start.prior))[::-1]
+    np.testing.assert_allclose(found, estimate_prior(np.array(sizes)), atol=0.02)
+    np.testing.assert_allclose(jnp.linalg.norm(start.centers, axis=1), 1, rtol=1e-5)
+
+
+def test_the_same_key_gives_the_same_start():
+    first, second = start_of([200, 20, 20])[0], start_of([200, 20, 20])[0]
+    for one, other in zip(first, second, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_too_few_images_for_a_comparison():
+    start, _, _ = start_of([3, 2, 2])
+    assert not start.estimated
+    assert np.isnan(start.gain)
+
+
+def test_auto_follows_the_margin():
+    start, _, _ = start_of([300, 20, 20])
+    assert start.estimated == (start.gain > 0)
+
+
+def test_an_estimate_of_too_few_images_is_refused():
+    with pytest.raises(InputError, match=r"at least 12 images.*losses\.prior=uniform"):
+        start_of([3, 2, 2], "estimated")
