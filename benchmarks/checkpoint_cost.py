@@ -34,7 +34,7 @@ from mca_jax.pipeline.config import Config, apply_overrides
 from mca_jax.pipeline.setup import TrainingSetup, build_setup
 from mca_jax.training import TrainingData, fit
 from mca_jax.training.checkpoints import TrainingCheckpoints
-from mca_jax.training.epochs import place_data
+from mca_jax.training.epochs import shard_data
 
 __all__ = ["main"]
 
@@ -81,7 +81,7 @@ def _make_task(shares: int = 1) -> _Task:
     )
     settings = [f"train.batch_size={batch}", f"train.epochs={_EPOCHS}"]
     config = apply_overrides(Config(num_clusters=_CLUSTERS), settings)
-    data = place_data(data, default_mesh())
+    data = shard_data(data, default_mesh())
     centers = jnp.asarray(_unit(rng, _CLUSTERS))
     return _Task(data, centers, config, build_setup(data, config))
 

@@ -68,7 +68,7 @@ def _run_job(folder: Path, *, checkpoints: bool) -> None:
         num_clusters=6,
         config=mca_jax.apply_overrides(mca_jax.Config(), settings),
         checkpoint_dir=folder / "checkpoints" if checkpoints else None,
-        listener=_Tell(),
+        callback=_Tell(),
     )
     arrays = {
         jax.tree_util.keystr(path): np.asarray(leaf)

@@ -22,11 +22,11 @@ from mca_jax.pipeline.setup import TrainingSetup, build_setup
 from mca_jax.pipeline.stages import (
     Prepared,
     Projected,
-    find_start,
-    place_embeddings,
+    find_initialization,
+    predict_prepared,
     prepare,
     project,
-    read_prepared,
+    shard_embeddings,
     split_key,
     train_heads,
 )
@@ -125,7 +125,7 @@ class Shared:
         """
 
         def make() -> Projected:
-            placed = place_embeddings(self.given.embeddings, config)
+            placed = shard_embeddings(self.given.embeddings, config)
             return project(placed, jnp.asarray(self.given.nouns), config)
 
         return self._once(self._project_key(config), make)
@@ -160,7 +160,7 @@ class Shared:
         self._made.setdefault(group_key, prepared)
         start = self._once(
             self._start_key(config),
-            lambda: find_start(prepared.data, prepared.kmeans, config),
+            lambda: find_initialization(prepared.data, prepared.kmeans, config),
         )
         return prepared._replace(start=start)
 
@@ -284,9 +284,9 @@ def run_variant(shared: Shared, config: Config) -> Outcome:
         )
     seconds["training"] -= watch.seconds
     with _timed(seconds, "read-out"):
-        readout = read_prepared(trained, prepared)
-        label_free = label_free_metrics(readout, prepared, trained.fit)
-    assignments = readout.probabilities.argmax(axis=1).astype(np.int32)
+        predictions = predict_prepared(trained, prepared)
+        label_free = label_free_metrics(predictions, prepared, trained.fit)
+    assignments = predictions.probabilities.argmax(axis=1).astype(np.int32)
     return Outcome(
         assignments,
         watch.started,

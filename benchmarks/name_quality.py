@@ -21,12 +21,12 @@ from mca_jax.encoders.embed_nouns import embed_nouns
 from mca_jax.evaluation import contingency_table
 from mca_jax.evaluation.names import score_names
 from mca_jax.pipeline.config import Config, apply_overrides
-from mca_jax.pipeline.describe import name_from_readout
+from mca_jax.pipeline.describe import name_from_predictions
 from mca_jax.pipeline.stages import (
-    place_embeddings,
+    predict_prepared,
     prepare,
     project,
-    read_prepared,
+    shard_embeddings,
     split_key,
     train_heads,
 )
@@ -42,12 +42,12 @@ def _run(
 ) -> tuple[np.ndarray, dict[str, list[int]]]:
     """Cluster once; return assignments and the row of each cluster's name."""
     keys = split_key(config.seed)
-    projected = project(place_embeddings(images, config), nouns, config)
+    projected = project(shard_embeddings(images, config), nouns, config)
     prepared = prepare(keys, projected.images, projected.nouns, table, config)
     trained = train_heads(keys.training, prepared, config)
-    readout = read_prepared(trained, prepared)
-    assignments = readout.probabilities.argmax(axis=1)
-    named = name_from_readout(readout, prepared, table, assignments)
+    predictions = predict_prepared(trained, prepared)
+    assignments = predictions.probabilities.argmax(axis=1)
+    named = name_from_predictions(predictions, prepared, table, assignments)
     photos = np.asarray(prepared.data.images)
     means = np.zeros((config.num_clusters, photos.shape[1]))
     np.add.at(means, assignments, photos)

@@ -79,7 +79,7 @@ def _status(name: str) -> float:
 
 
 class _Stages:
-    """A listener that notes seconds and peak memory of each stage."""
+    """A callback that notes seconds and peak memory of each stage."""
 
     def __init__(self) -> None:
         self.rows: list[dict[str, Any]] = []
@@ -201,7 +201,7 @@ def _run(
         nouns=seeds.table,
         config=config,
         checkpoint_dir=workdir / "checkpoints",
-        listener=stages,
+        callback=stages,
     )
     stages.start("Writing", None)
     written = write_outputs(result, workdir)

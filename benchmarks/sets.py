@@ -19,7 +19,7 @@ from mca_jax.core.progress import Clock
 from mca_jax.data import find_images, folder_labels, open_source
 from mca_jax.encoders.embed_images import embed_images
 from mca_jax.pipeline.config import Config
-from mca_jax.pipeline.encode import open_encoders, place_nouns
+from mca_jax.pipeline.encode import embed_vocabulary, open_encoders
 from mca_jax.semantics import NounTable, load_nouns
 
 __all__ = ["Answers", "SweepSet", "draw_long_tail", "load_sets", "long_tail_sizes"]
@@ -105,7 +105,7 @@ def load_sets(
         )
         for index, folder in enumerate(folders)
     ]
-    placed = place_nouns(
+    placed = embed_vocabulary(
         encoder, reader, table, config.encoder, Clock(None), cache_dir=caches[0]
     )
     nouns = np.asarray(placed.embeddings, np.float32)

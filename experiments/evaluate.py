@@ -90,7 +90,7 @@ def _score_others(values: flags.FlagValues, predictor: Predictor) -> None:
         "model": artifact_digest(values.checkpoint, "model"),
         "images": values.images,
         "labels": values.labels,
-        "none_share": values.none_share,
+        "outlier_quantile": values.outlier_quantile,
     }
     prepare_workdir(
         values.workdir,
@@ -102,7 +102,9 @@ def _score_others(values: flags.FlagValues, predictor: Predictor) -> None:
         terminal.start("Predicting", len(folder.paths))
         parts = list(
             predictor.stream(
-                folder, none_share=values.none_share, progress=terminal.advance
+                folder,
+                outlier_quantile=values.outlier_quantile,
+                progress=terminal.advance,
             )
         )
     counts = write_predictions(parts, values.workdir)

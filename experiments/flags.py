@@ -13,7 +13,7 @@ from experiments.inputs import with_dataset
 from mca_jax.core.errors import InputError
 from mca_jax.core.parallel import JOIN_TIMEOUT
 from mca_jax.data.datasets import DATASETS
-from mca_jax.model.predict import NONE_SHARE
+from mca_jax.model.predict import OUTLIER_QUANTILE
 from mca_jax.pipeline.config import Config, apply_overrides
 from mca_jax.pipeline.num_clusters import parse_num_clusters
 
@@ -55,8 +55,8 @@ def define_checkpoint_flags() -> None:
     _define_common_flags()
     flags.DEFINE_string("checkpoint", None, "Workdir of a finished run.")
     flags.DEFINE_float(
-        "none_share",
-        NONE_SHARE,
+        "outlier_quantile",
+        OUTLIER_QUANTILE,
         "Share of the run's own images that lie below the threshold for 'none of "
         "these', in [0, 1].",
     )

@@ -219,7 +219,7 @@ def train(values: flags.FlagValues, *, score: bool) -> ClusterResult:
                 # Beside scores stands at least the same training without text.
                 baselines=values.baselines
                 or (["consistency_only"] if given.is_scored else False),
-                listener=terminal,
+                callback=terminal,
             )
             # The images are part of what the workdir belongs to.
             about = {"data": given.about} if given.about else {}

@@ -14,7 +14,7 @@ import numpy as np
 
 from mca_jax.semantics.vocabulary.wordnet import Synset
 
-__all__ = ["embed_texts", "hierarchy_scores", "index_lemmas", "place_nouns"]
+__all__ = ["embed_texts", "hierarchy_scores", "index_lemmas", "embed_vocabulary"]
 
 # Chosen on a plateau: zero-shot accuracy moves by a point over half to twice
 # these values. Names alone confuse "crane" with "crane", definitions alone lose
@@ -120,7 +120,7 @@ def hierarchy_scores(
     return (2.0 * shared / total).astype(np.float32), is_kind
 
 
-def place_nouns(
+def embed_vocabulary(
     synsets: Sequence[Synset], classes: Sequence[int], *, model: Path
 ) -> tuple[np.ndarray, np.ndarray]:
     r"""Write every noun as a mixture of few classes.

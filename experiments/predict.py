@@ -27,7 +27,7 @@ def _run(values: flags.FlagValues) -> None:
     settings = {
         "model": artifact_digest(values.checkpoint, "model"),
         "images": values.images,
-        "none_share": values.none_share,
+        "outlier_quantile": values.outlier_quantile,
     }
     prepare_workdir(
         values.workdir, settings, overwrite=values.overwrite, outputs=PREDICTION_FILES
@@ -35,7 +35,7 @@ def _run(values: flags.FlagValues) -> None:
     with RunLog(values.workdir) as log, Terminal(log) as terminal:
         terminal.start("Predicting", len(folder.paths))
         parts = predictor.stream(
-            folder, none_share=values.none_share, progress=terminal.advance
+            folder, outlier_quantile=values.outlier_quantile, progress=terminal.advance
         )
         counts = write_predictions(parts, values.workdir)
         terminal.close()

@@ -22,9 +22,9 @@ __all__ = ["Terminal", "parse_flags", "run_job"]
 
 _UNITS = {
     "Embedding": "images",
-    "Placing nouns": "nouns",
+    "Embedding nouns": "nouns",
     "Predicting": "images",
-    "Reading nouns": "nouns",
+    "Encoding nouns": "nouns",
     "Training": "passes",
 }
 

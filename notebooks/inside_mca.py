@@ -423,10 +423,10 @@ for name, value in risk._asdict().items():
 # use too; the headline is what covers much of that evidence and still says something.
 
 # %%
-from mca_jax.alignment.forward import noun_evidence, read_out
+from mca_jax.alignment.forward import noun_evidence, forward_pass
 from mca_jax.semantics.naming import name_clusters
 
-readout = read_out(
+predictions = forward_pass(
     heads,
     done.params,
     images=images,
@@ -434,8 +434,8 @@ readout = read_out(
     noun_neighbors=words.indices,
     noun_similarities=words.similarities,
 )
-evidence = noun_evidence(readout, np.asarray(words.indices), done.assignments)
-found = name_clusters(evidence, readout.noun_assignments, table, space.rows)
+evidence = noun_evidence(predictions, np.asarray(words.indices), done.assignments)
+found = name_clusters(evidence, predictions.noun_assignments, table, space.rows)
 for index, name in enumerate(found):
     shares = ", ".join(f"{table.names[row]} {share:.2f}" for row, share in name.nouns)
     print(f"cluster {index}: {name.name} (from {shares})")

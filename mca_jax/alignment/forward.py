@@ -17,19 +17,19 @@ from mca_jax.core.parallel import (
     ShardedRows,
     Table,
     over_devices,
-    place_rows,
     replicate,
+    shard_rows,
 )
 from mca_jax.core.types import Params
 
-__all__ = ["Readout", "assign_clusters", "noun_evidence", "read_out"]
+__all__ = ["Predictions", "assign_clusters", "noun_evidence", "forward_pass"]
 
 # Probabilities that are there at once, 256 MiB of them; a million images with a
 # thousand clusters have 4 GiB.
 _MOST_PROBABILITIES = 2**26
 
 
-class Readout(NamedTuple):
+class Predictions(NamedTuple):
     """What the networks say of every image and every noun.
 
     Attributes:
@@ -45,7 +45,7 @@ class Readout(NamedTuple):
     noun_assignments: Float[np.ndarray, "m k"]
 
 
-def _read_out(
+def _forward(
     params: Params,
     images: Float[Array, "n d"],
     nouns: Float[Array, "m d"],
@@ -75,7 +75,7 @@ def _read_out(
     )
 
 
-_on_one_device = jax.jit(_read_out, static_argnames=("heads", "block_size"))
+_on_one_device = jax.jit(_forward, static_argnames=("heads", "block_size"))
 
 
 def _on_devices(
@@ -88,7 +88,7 @@ def _on_devices(
 ) -> tuple[np.ndarray, ...]:
     """Each device reads its own images out; all of them read all nouns."""
     function = over_devices(
-        partial(_read_out, heads=heads, block_size=size),
+        partial(_forward, heads=heads, block_size=size),
         images.mesh,
         split=(False, True, False, True, True),
         split_out=(True, True, True, False),
@@ -109,7 +109,7 @@ def _in_blocks(
     *near: Any,
     size: int,
     rows_at_once: int,
-) -> Readout:
+) -> Predictions:
     """Block by block; only what is read out is ever whole, and that may be a file."""
     neighbors, similarities = (np.asarray(table) for table in near)
     # The weights may be on several devices; the blocks are on one.
@@ -135,10 +135,10 @@ def _in_blocks(
         noun_rows = np.asarray(assigned)
         release(images)
         release(probabilities)
-    return Readout(probabilities, weights, trust, noun_rows)
+    return Predictions(probabilities, weights, trust, noun_rows)
 
 
-def read_out(
+def forward_pass(
     heads: Heads,
     params: Params,
     *,
@@ -147,7 +147,7 @@ def read_out(
     noun_neighbors: Int[Array, "n r"] | Table,
     noun_similarities: Float[Array, "n r"] | Table,
     block_size: int = 1024,
-) -> Readout:
+) -> Predictions:
     """Compute assignments and attention of a whole set.
 
     Args:
@@ -166,9 +166,9 @@ def read_out(
     near = (noun_neighbors, noun_similarities)
     size = min(block_size, images.shape[0])
     if isinstance(images, ShardedRows):
-        tables = tuple(place_rows(table, images.mesh) for table in near)
+        tables = tuple(shard_rows(table, images.mesh) for table in near)
         outputs = _on_devices(heads, params, images, nouns, *tables, size=size)
-        return Readout(*outputs)
+        return Predictions(*outputs)
     affordable = max(1, _MOST_PROBABILITIES // params["image"]["bias"].shape[0])
     in_blocks = partial(_in_blocks, heads, params, size=size)
     if isinstance(images, HostRows):
@@ -177,7 +177,7 @@ def read_out(
     if images.shape[0] > affordable:
         return in_blocks(images, nouns, *near, rows_at_once=affordable)
     outputs = _on_one_device(params, images, nouns, *near, heads=heads, block_size=size)
-    return Readout(*(np.asarray(output) for output in outputs))
+    return Predictions(*(np.asarray(output) for output in outputs))
 
 
 def assign_clusters(
@@ -198,22 +198,22 @@ def assign_clusters(
 
 
 def noun_evidence(
-    readout: Readout,
+    predictions: Predictions,
     noun_neighbors: Int[np.ndarray, "n r"],
     assignments: Int[np.ndarray, " n"],
 ) -> Float[np.ndarray, "k m"]:
     """Sum the attention on every noun over the images of every cluster.
 
     Args:
-      readout: From :func:`read_out`.
+      predictions: From :func:`forward_pass`.
       noun_neighbors: Rows of each image's nearest nouns.
       assignments: Cluster of each image.
 
     Returns:
       Evidence at least 0, weighted by each image's trust in its nouns.
     """
-    num_nouns, num_clusters = readout.noun_assignments.shape
+    num_nouns, num_clusters = predictions.noun_assignments.shape
     evidence = np.zeros((num_clusters, num_nouns), np.float32)
-    weights = readout.noun_weights * readout.trust[:, None]
+    weights = predictions.noun_weights * predictions.trust[:, None]
     np.add.at(evidence, (assignments[:, None], noun_neighbors), weights)
     return evidence

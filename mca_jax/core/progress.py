@@ -6,13 +6,13 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
-__all__ = ["Clock", "EpochHook", "Listener", "Silent"]
+__all__ = ["Clock", "EpochCallback", "Callback", "NoCallback"]
 
-EpochHook = Callable[[str, dict[str, float]], None]
+EpochCallback = Callable[[str, dict[str, float]], None]
 """Told the name of a training and the row of its history after each pass."""
 
 
-class Listener(Protocol):
+class Callback(Protocol):
     """Told what a run is doing, for progress and logs."""
 
     def start(self, stage: str, total: int | None) -> None:
@@ -39,8 +39,8 @@ class Listener(Protocol):
         """
 
 
-class Silent:
-    """A listener that tells nobody."""
+class NoCallback:
+    """A callback that tells nobody."""
 
     def start(self, stage: str, total: int | None) -> None:
         """Do nothing.
@@ -67,21 +67,21 @@ class Silent:
 
 
 class Clock:
-    """Measures the wall time of each stage, and tells the listener of it.
+    """Measures the wall time of each stage, and tells the callback of it.
 
     Attributes:
       seconds: Wall time of each stage that has ended.
-      listener: Who is told.
+      callback: Who is told.
     """
 
-    def __init__(self, listener: Listener | None) -> None:
+    def __init__(self, callback: Callback | None) -> None:
         """Start with no stage.
 
         Args:
-          listener: Who is told; None tells nobody.
+          callback: Who is told; None tells nobody.
         """
         self.seconds: dict[str, float] = {}
-        self.listener: Listener = listener or Silent()
+        self.callback: Callback = callback or NoCallback()
         self._stage, self._since = "", 0.0
 
     def start(self, stage: str, total: int | None = None) -> None:
@@ -93,12 +93,12 @@ class Clock:
         """
         self.stop()
         self._stage, self._since = stage, time.monotonic()
-        self.listener.start(stage, total)
+        self.callback.start(stage, total)
 
     def stop(self) -> None:
         """End the stage, if one is running."""
         if self._stage:
             spent = time.monotonic() - self._since
             self.seconds[self._stage] = spent
-            self.listener.log("stage", {"stage": self._stage, "seconds": spent})
+            self.callback.log("stage", {"stage": self._stage, "seconds": spent})
             self._stage = ""

@@ -1,6 +1,11 @@
 """How good a clustering is: against labels, and without them."""
 
-from mca_jax.alignment.forward import Readout, assign_clusters, noun_evidence, read_out
+from mca_jax.alignment.forward import (
+    Predictions,
+    assign_clusters,
+    forward_pass,
+    noun_evidence,
+)
 from mca_jax.evaluation.metrics import (
     Scores,
     adjusted_rand_index,
@@ -30,7 +35,7 @@ from mca_jax.evaluation.risk import (
 
 __all__ = [
     "NameScores",
-    "Readout",
+    "Predictions",
     "Risk",
     "Scores",
     "adjusted_rand_index",
@@ -48,7 +53,7 @@ __all__ = [
     "normalized_mutual_information",
     "noun_evidence",
     "prediction_confidence",
-    "read_out",
+    "forward_pass",
     "rows_of_label",
     "score_clustering",
     "score_names",

@@ -35,7 +35,7 @@ from mca_jax.training import (
     build_trainer,
     fit,
 )
-from mca_jax.training.loop import EpochHook
+from mca_jax.training.loop import EpochCallback
 
 __all__ = ["sic_labels"]
 
@@ -104,7 +104,7 @@ def sic_labels(
     num_epochs: int = 30,
     batch_size: int = 512,
     learning_rate: float = 1e-3,
-    on_epoch: EpochHook | None = None,
+    on_epoch: EpochCallback | None = None,
     checkpointer: Checkpointer | None = None,
 ) -> FitResult:
     r"""Train one head on pseudo-labels from semantic centres, in the manner of SIC.

@@ -16,9 +16,9 @@ from mca_jax.neighbors import Projection, apply_projection, blocked_topk, smooth
 
 __all__ = [
     "Membership",
-    "Placement",
+    "Assigned",
     "build_membership",
-    "build_placement",
+    "build_assign",
     "build_projection",
 ]
 
@@ -35,7 +35,7 @@ class Membership(NamedTuple):
     probabilities: Float[Array, "b k"]
 
 
-class Placement(NamedTuple):
+class Assigned(NamedTuple):
     """What a model says of images.
 
     Attributes:
@@ -157,9 +157,9 @@ def build_membership(
     return assign, arrays
 
 
-def build_placement(
+def build_assign(
     model: ClusterModel,
-) -> tuple[Callable[[Any, Float[Array, "b d"]], Placement], Any]:
+) -> tuple[Callable[[Any, Float[Array, "b d"]], Assigned], Any]:
     """Build the function from image embeddings to clusters and nouns.
 
     Args:
@@ -179,7 +179,7 @@ def build_placement(
     }
     num_neighbors = min(model.num_neighbors, len(model.nouns))
 
-    def place(arrays: Any, embeddings: Float[Array, "b d"]) -> Placement:
+    def place(arrays: Any, embeddings: Float[Array, "b d"]) -> Assigned:
         network = arrays["membership"]["networks"][0]
         photos = project(arrays["projection"], embeddings)
         clusters, probabilities = assign(arrays["membership"], photos)
@@ -190,7 +190,7 @@ def build_placement(
         attended = heads.attend(network["params"], photos, nouns[rows], cosines)
         order = jnp.argsort(-attended.weights, axis=-1, stable=True)
         directions = l2_normalize(embeddings - network["mean"][None, :])
-        return Placement(
+        return Assigned(
             clusters,
             probabilities,
             jnp.max(directions @ arrays["centers"].T, axis=-1),

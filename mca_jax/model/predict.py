@@ -12,13 +12,13 @@ import numpy as np
 
 from mca_jax.core.errors import InputError, check_in_range
 from mca_jax.data.files import SkippedImage
-from mca_jax.model.assign import Placement, build_placement, build_projection
+from mca_jax.model.assign import Assigned, build_assign, build_projection
 from mca_jax.model.cluster_model import NONE_OF_THESE, ClusterModel, Prediction
 from mca_jax.model.encode import ImageReader, Images, load_encoder, open_images
 from mca_jax.model.files import read_model
 
 __all__ = [
-    "NONE_SHARE",
+    "OUTLIER_QUANTILE",
     "Images",
     "Predictor",
     "load",
@@ -26,7 +26,7 @@ __all__ = [
     "project_images",
 ]
 
-NONE_SHARE = 0.005
+OUTLIER_QUANTILE = 0.005
 """Default share of the training images that lie below the threshold."""
 
 # Rows that are placed at once, in one compiled shape.
@@ -101,7 +101,7 @@ class Predictor:
           model: The model.
         """
         self.model = model
-        place, arrays = build_placement(model)
+        place, arrays = build_assign(model)
         self._place = jax.jit(place)
         self._arrays = jax.device_put(arrays)
         self._reader: ImageReader | None = None
@@ -111,7 +111,7 @@ class Predictor:
         images: Images | None = None,
         *,
         image_embeddings: Any = None,
-        none_share: float = NONE_SHARE,
+        outlier_quantile: float = OUTLIER_QUANTILE,
     ) -> Prediction:
         """Place images among the clusters.
 
@@ -122,9 +122,9 @@ class Predictor:
             paths of files; or pixels, uint8 ``[n, h, w, 3]``.
           image_embeddings: In place of ``images``: vectors of the run's encoder,
             ``[n, d]``.
-          none_share: Sets the threshold for "none of these": fewer than this share
-            of the training images lie below it, in [0, 1]. No label is needed for
-            it. 0 flags nothing but what is farther out than every training image.
+          outlier_quantile: Sets the threshold for "none of these": fewer than this
+            share of the training images lie below it, in [0, 1]. No label is needed
+            for it. 0 flags nothing but what is farther out than every training image.
 
         Returns:
           Clusters, probabilities and nouns of all images that could be read.
@@ -139,9 +139,9 @@ class Predictor:
         if images is None:
             vectors = self._check_vectors(image_embeddings)
             paths = tuple(f"row-{row:06d}" for row in range(len(vectors)))
-            return self._describe(paths, vectors, self._threshold(none_share), ())
+            return self._describe(paths, vectors, self._threshold(outlier_quantile), ())
         assert images is not None
-        parts = list(self.stream(images, none_share=none_share))
+        parts = list(self.stream(images, outlier_quantile=outlier_quantile))
         if not any(part.paths for part in parts):
             first = parts[0].skipped[0]
             raise InputError(
@@ -154,14 +154,14 @@ class Predictor:
         self,
         images: Images,
         *,
-        none_share: float = NONE_SHARE,
+        outlier_quantile: float = OUTLIER_QUANTILE,
         progress: Callable[[int], Any] | None = None,
     ) -> Iterator[Prediction]:
         """Place any number of images in bounded memory.
 
         Args:
           images: As for ``predict``.
-          none_share: As for ``predict``.
+          outlier_quantile: As for ``predict``.
           progress: Called with the number of images done since the last call.
 
         Yields:
@@ -171,7 +171,7 @@ class Predictor:
         Raises:
           InputError: As for ``predict``, but for images that can't be read.
         """
-        threshold = self._threshold(none_share)
+        threshold = self._threshold(outlier_quantile)
         source = open_images(images)
         if self._reader is None:
             self._reader = ImageReader(self.model)
@@ -192,11 +192,11 @@ class Predictor:
             )
             listed = ()
 
-    def _threshold(self, none_share: float) -> float:
-        check_in_range("none_share", none_share, 0, 1)
+    def _threshold(self, outlier_quantile: float) -> float:
+        check_in_range("outlier_quantile", outlier_quantile, 0, 1)
         quantiles = self.model.closeness
         # Rounding may move an image by the last digits, not over the threshold.
-        entry = int(round(none_share * (len(quantiles) - 1), 6))
+        entry = int(round(outlier_quantile * (len(quantiles) - 1), 6))
         return float(quantiles[entry]) - 1e-5
 
     def _check_vectors(self, vectors: Any) -> np.ndarray:
@@ -216,7 +216,7 @@ class Predictor:
             raise InputError("Expected finite image_embeddings, found other values")
         return array
 
-    def place(self, vectors: np.ndarray) -> Placement:
+    def place(self, vectors: np.ndarray) -> Assigned:
         """Place embeddings block by block, in one compiled shape.
 
         Args:
@@ -235,7 +235,7 @@ class Predictor:
         columns: list[Any] = [
             np.concatenate(each) for each in zip(*blocks, strict=True)
         ]
-        return Placement(*columns)
+        return Assigned(*columns)
 
     def _describe(
         self,

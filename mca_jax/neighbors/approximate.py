@@ -31,7 +31,7 @@ from mca_jax.core.parallel import (
     fill_shares,
     host_share,
     over_devices,
-    place_rows,
+    shard_rows,
 )
 from mca_jax.core.types import PRNGKey
 from mca_jax.neighbors.exact import NeighborTable
@@ -296,7 +296,7 @@ def probe_neighbors(
     )
     recall = measure_recall(sample_key, table, indices)
     if isinstance(images, ShardedRows):
-        placed = (place_rows(x, images.mesh) for x in (indices, scores))
+        placed = (shard_rows(x, images.mesh) for x in (indices, scores))
         return ProbedNeighbors(NeighborTable(*placed), recall)
     if isinstance(images, HostRows):
         return ProbedNeighbors(NeighborTable(indices, scores), recall)

@@ -20,16 +20,16 @@ from mca_jax.core.parallel import (
     fetch,
     fetch_rows,
     over_devices,
-    place_rows,
     replicate,
+    shard_rows,
 )
 from mca_jax.core.parallel.collectives import (
     all_rows,
-    counted_rows,
     global_sum,
     mean_rows,
     num_rows,
     take_rows,
+    valid_rows,
 )
 from mca_jax.core.types import PRNGKey
 from mca_jax.neighbors.streamed import streamed_lloyd
@@ -107,13 +107,13 @@ def seed_centers(
       ``k`` of the rows.
     """
     first_key, rest_key = jax.random.split(key)
-    counted = counted_rows(rows.shape[0], axis_name, count)
+    valid = valid_rows(rows.shape[0], axis_name, count)
     whole = num_rows(rows.shape[0], axis_name, count)
     first = jax.random.randint(first_key, (), 0, whole)
     chosen = jnp.zeros(num_clusters, jnp.int32).at[0].set(first)
     start = take_rows(rows, first[None], axis_name)[0]
     # Rows that fill up are near everything: they are never drawn.
-    distance = jnp.where(counted, jnp.maximum(1.0 - rows @ start, 0.0), 0.0)
+    distance = jnp.where(valid, jnp.maximum(1.0 - rows @ start, 0.0), 0.0)
 
     def add_center(
         i: Int[Array, ""], carry: tuple[Int[Array, " k"], Float[Array, " n"]]
@@ -161,7 +161,7 @@ def lloyd_iterations(
       Centres, assignments of the own rows and the objective.
     """
     k = centers.shape[0]
-    counted = counted_rows(rows.shape[0], axis_name, count)
+    valid = valid_rows(rows.shape[0], axis_name, count)
 
     def improve(
         carry: tuple[Float[Array, "k d"], Int[Array, " n"], Int[Array, ""], Array],
@@ -169,7 +169,7 @@ def lloyd_iterations(
         centers, previous, iteration, _ = carry
         assignments, cosine = assign_nearest(rows, centers)
         sums = jax.ops.segment_sum(rows, assignments, num_segments=k)
-        weight = counted.astype(cosine.dtype)
+        weight = valid.astype(cosine.dtype)
         counts = jax.ops.segment_sum(weight, assignments, num_segments=k)
         sums, counts = global_sum(sums, axis_name), global_sum(counts, axis_name)
         empty = counts == 0
@@ -178,7 +178,7 @@ def lloyd_iterations(
         rank = jnp.clip(jnp.cumsum(empty) - 1, 0, worst.shape[0] - 1)
         moved_in = take_rows(rows, worst[rank], axis_name)
         centers = jnp.where(empty[:, None], moved_in, l2_normalize(sums))
-        changed = jnp.sum((assignments != previous) & counted)
+        changed = jnp.sum((assignments != previous) & valid)
         moved = (global_sum(changed, axis_name) > 0) | jnp.any(empty)
         return centers, assignments, iteration + 1, moved
 
@@ -281,7 +281,7 @@ def _sample(
     drawn = jax.random.permutation(key, rows.shape[0])[:size]
     chosen = np.sort(np.asarray(drawn))
     if isinstance(rows, ShardedRows):
-        return place_rows(fetch_rows(rows, chosen), rows.mesh)
+        return shard_rows(fetch_rows(rows, chosen), rows.mesh)
     return jnp.asarray(fetch_rows(rows, chosen))
 
 

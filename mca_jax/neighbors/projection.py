@@ -21,7 +21,7 @@ from mca_jax.core.parallel import (
     over_devices,
     replicate,
 )
-from mca_jax.core.parallel.collectives import counted_rows, mean_rows
+from mca_jax.core.parallel.collectives import mean_rows, valid_rows
 from mca_jax.neighbors.streamed import map_blocks, moments
 
 __all__ = ["Projection", "apply_projection", "fit_projection", "unit_rows"]
@@ -50,8 +50,8 @@ def _moments(
 ) -> tuple[Float[Array, " d"], Float[Array, "d d"]]:
     """Mean and covariance of rows over devices."""
     mean = mean_rows(rows, axis_name, count)
-    counted = counted_rows(rows.shape[0], axis_name, count)[:, None]
-    centered = jnp.where(counted, rows - mean[None, :], 0.0)
+    valid = valid_rows(rows.shape[0], axis_name, count)[:, None]
+    centered = jnp.where(valid, rows - mean[None, :], 0.0)
     return mean, jax.lax.psum(centered.T @ centered, axis_name) / count
 
 
@@ -120,9 +120,9 @@ def _map_rows(rows: Array, shift: Array, axes: Array) -> Array:
 def _map_counted(
     rows: Array, shift: Array, axes: Array, *, axis_name: str, count: int
 ) -> Array:
-    counted = counted_rows(rows.shape[0], axis_name, count)
+    valid = valid_rows(rows.shape[0], axis_name, count)
     # What fills up stays zero, and so takes part in no sum.
-    return jnp.where(counted[:, None], _map_rows(rows, shift, axes), 0.0)
+    return jnp.where(valid[:, None], _map_rows(rows, shift, axes), 0.0)
 
 
 @overload

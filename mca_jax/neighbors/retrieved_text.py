@@ -18,15 +18,15 @@ from mca_jax.core.parallel import (
     ShardedRows,
     Table,
     over_devices,
-    place_rows,
     replicate,
+    shard_rows,
 )
-from mca_jax.core.parallel.collectives import counted_rows
+from mca_jax.core.parallel.collectives import valid_rows
 
-__all__ = ["image_text_rows", "text_views"]
+__all__ = ["image_text_rows", "retrieve_text"]
 
 
-def text_views(
+def retrieve_text(
     nouns: Float[Array, "m d"],
     neighbors: Int[Array, "n r"],
     similarities: Float[Array, "n r"],
@@ -68,11 +68,11 @@ def _beside_texts(
     axis_name: str | None = None,
     count: int | None = None,
 ) -> Float[Array, "n e"]:
-    views = text_views(nouns, neighbors, similarities, temperature=temperature)
+    views = retrieve_text(nouns, neighbors, similarities, temperature=temperature)
     rows = l2_normalize(jnp.concatenate([images, views], axis=1))
     # What fills up the last devices takes part in no sum.
-    counted = counted_rows(rows.shape[0], axis_name, count)
-    return jnp.where(counted[:, None], rows, 0.0)
+    valid = valid_rows(rows.shape[0], axis_name, count)
+    return jnp.where(valid[:, None], rows, 0.0)
 
 
 def image_text_rows(
@@ -90,7 +90,7 @@ def image_text_rows(
       nouns: Unit vectors.
       neighbors: Rows of each image's nearest nouns.
       similarities: Cosines to them.
-      temperature: That of :func:`text_views`.
+      temperature: That of :func:`retrieve_text`.
 
     Returns:
       Unit vectors ``[n, 2 d]`` where the images are; k-means of them is TAC
@@ -108,7 +108,7 @@ def image_text_rows(
             split=(True, False, True, True),
             split_out=True,
         )
-        near = (place_rows(x, images.mesh).array for x in (neighbors, similarities))
+        near = (shard_rows(x, images.mesh).array for x in (neighbors, similarities))
         rows = function(images.array, replicate(nouns, images.mesh), *near)
         return ShardedRows(rows, images.count, images.mesh)
     if not isinstance(images, HostRows):

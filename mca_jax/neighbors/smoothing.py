@@ -20,7 +20,7 @@ from mca_jax.core.parallel import (
     Table,
     over_devices,
 )
-from mca_jax.core.parallel.collectives import counted_rows
+from mca_jax.core.parallel.collectives import valid_rows
 
 __all__ = ["smooth_embeddings", "smooth_new"]
 
@@ -38,9 +38,9 @@ def _step_on_devices(
     own: Float[Array, "b d"], near: Int[Array, "b r"], *, axis_name: str, count: int
 ) -> Float[Array, "b d"]:
     everyone = jax.lax.all_gather(own, axis_name, tiled=True)
-    counted = counted_rows(own.shape[0], axis_name, count)
+    valid = valid_rows(own.shape[0], axis_name, count)
     # What fills up stays zero, and so takes part in no sum.
-    return jnp.where(counted[:, None], _step(own, everyone, near), 0.0)
+    return jnp.where(valid[:, None], _step(own, everyone, near), 0.0)
 
 
 def _step_on_host(rows: HostRows, near: np.ndarray) -> HostRows:

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Int
 
 from mca_jax.core.errors import check_one_of
-from mca_jax.core.progress import EpochHook
+from mca_jax.core.progress import EpochCallback
 from mca_jax.evaluation.baselines import sic_labels
 from mca_jax.evaluation.comparison import compare_clusterings, measure_clusters
 from mca_jax.neighbors import KMeansResult, spherical_kmeans
@@ -19,9 +19,9 @@ from mca_jax.neighbors.projection import unit_rows
 from mca_jax.neighbors.retrieved_text import image_text_rows
 from mca_jax.pipeline.config import Config
 from mca_jax.pipeline.setup import TrainingSetup
-from mca_jax.pipeline.stages import Prepared, place_embeddings, split_key, train_heads
+from mca_jax.pipeline.stages import Prepared, shard_embeddings, split_key, train_heads
 from mca_jax.training import Checkpointer, FitResult
-from mca_jax.training.initialization import even_start
+from mca_jax.training.initialization import uniform_initialization
 
 __all__ = [
     "BASELINES",
@@ -75,7 +75,7 @@ class Hooks(NamedTuple):
       setup: Compiled steps of the run; None compiles them anew.
     """
 
-    on_epoch: EpochHook | None = None
+    on_epoch: EpochCallback | None = None
     checkpointer: Callable[[str], Checkpointer] | None = None
     setup: TrainingSetup | None = None
 
@@ -119,7 +119,7 @@ def _spherical(rows: Any, config: Config) -> Baseline:
 def _kmeans_raw(
     embeddings: np.ndarray, prepared: Prepared, config: Config, hooks: Hooks
 ) -> Baseline:
-    return _spherical(unit_rows(place_embeddings(embeddings, config)), config)
+    return _spherical(unit_rows(shard_embeddings(embeddings, config)), config)
 
 
 def _kmeans(
@@ -150,7 +150,7 @@ def _consistency_only(
     trained = train_heads(
         split_key(config.seed).training,
         # The choice of another start reads the nouns.
-        prepared._replace(start=even_start(prepared.kmeans)),
+        prepared._replace(initialization=uniform_initialization(prepared.kmeans)),
         replace(config, losses=losses),
         name="consistency only",
         **hooks._asdict(),

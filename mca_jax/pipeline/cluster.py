@@ -12,7 +12,7 @@ import numpy as np
 
 from mca_jax.alignment.forward import assign_clusters
 from mca_jax.core.errors import InputError, check_in_range
-from mca_jax.core.progress import Clock, Listener
+from mca_jax.core.progress import Callback, Clock
 from mca_jax.data import ImageSource, find_images, open_source
 from mca_jax.encoders import Encoder
 from mca_jax.encoders.embed_images import Embedded, embed_images
@@ -31,11 +31,11 @@ from mca_jax.pipeline.config import Config, config_to_dict, settings_of_result
 from mca_jax.pipeline.describe import (
     describe_clusters,
     label_free_metrics,
-    name_from_readout,
+    name_from_predictions,
     provenance,
     warnings_for,
 )
-from mca_jax.pipeline.encode import open_encoders, place_nouns
+from mca_jax.pipeline.encode import embed_vocabulary, open_encoders
 from mca_jax.pipeline.inputs import check_embeddings, check_nouns
 from mca_jax.pipeline.num_clusters import parse_num_clusters, settle_num_clusters
 from mca_jax.pipeline.resume import checkpoint_opener, training_identity
@@ -45,17 +45,17 @@ from mca_jax.pipeline.stages import (
     Projected,
     TrainedHeads,
     calibrate_heads,
-    place_embeddings,
+    predict_prepared,
     prepare,
     project,
-    read_prepared,
+    shard_embeddings,
     split_key,
     train_heads,
 )
 from mca_jax.semantics import NounTable, load_nouns
 from mca_jax.training import Checkpointer
 
-__all__ = ["Listener", "cluster", "score_result"]
+__all__ = ["Callback", "cluster", "score_result"]
 
 
 def cluster(
@@ -69,7 +69,7 @@ def cluster(
     cache_dir: str | os.PathLike[str] | None = None,
     checkpoint_dir: str | os.PathLike[str] | None = None,
     baselines: bool | Sequence[str] = False,
-    listener: Listener | None = None,
+    callback: Callback | None = None,
 ) -> ClusterResult:
     """Cluster images into named groups. Takes no labels.
 
@@ -90,7 +90,7 @@ def cluster(
         broken off goes on from there, bit for bit, when it is called again.
       baselines: Simpler methods on the same embeddings, to compare: True for all
         of ``pipeline.baselines.BASELINES``, or names of some. None takes labels.
-      listener: Told about progress.
+      callback: Told about progress.
 
     Returns:
       Assignments, names, confidences and everything that the report shows.
@@ -114,7 +114,7 @@ def cluster(
         config.num_clusters if num_clusters is None else num_clusters
     )
     compared = choose_baselines(baselines)
-    clock = Clock(listener)
+    clock = Clock(callback)
     if image_embeddings is not None:
         if images is not None:
             raise InputError("Expected images or image_embeddings, found both")
@@ -133,7 +133,7 @@ def cluster(
     config, counted = settle_num_clusters(embedded.embeddings, wanted, config, clock)
     check_in_range("num_clusters", config.num_clusters, 2, len(embedded.paths))
     if encoder is not None:
-        placed = place_nouns(
+        placed = embed_vocabulary(
             encoder, reader, table, config.encoder, clock, cache_dir=cache_dir
         )
         encoder, texts = placed.encoder, jnp.asarray(placed.embeddings)
@@ -204,7 +204,7 @@ def _embed(
         cache_dir=cache_dir,
         dtype=config.encoder.store_dtype,
         threads=config.encoder.threads or None,
-        progress=clock.listener.advance,
+        progress=clock.callback.advance,
     )
 
 
@@ -235,8 +235,8 @@ def _train(
     open_run: Callable[[str], Checkpointer] | None,
 ) -> tuple[TrainedHeads, dict[str, np.ndarray], tuple[str, ...]]:
     def on_epoch(name: str, row: dict[str, float]) -> None:
-        clock.listener.advance(1)
-        clock.listener.log("epoch", {"run": name, **row})
+        clock.callback.advance(1)
+        clock.callback.log("epoch", {"run": name, **row})
 
     hooks = Hooks(on_epoch, open_run, build_setup(prepared.data, config))
     clock.start("Training", config.train.epochs)
@@ -268,7 +268,7 @@ def _prepare_and_train(
 ) -> _Trained:
     keys = split_key(config.seed)
     clock.start("Projecting")
-    placed = place_embeddings(embedded.embeddings, config)
+    placed = shard_embeddings(embedded.embeddings, config)
     projected = project(placed, texts, config)
     del placed
     identity = None
@@ -287,7 +287,7 @@ def _prepare_and_train(
     if checkpoint_dir is not None and identity is not None:
         noted = provenance(encoder, len(table.names))
         open_run = checkpoint_opener(
-            checkpoint_dir, config, identity, noted, prepared.space, clock.listener
+            checkpoint_dir, config, identity, noted, prepared.space, clock.callback
         )
     trained, baselines, warnings = _train(
         embedded.embeddings, prepared, config, clock, compared, open_run
@@ -296,8 +296,8 @@ def _prepare_and_train(
 
 
 def _measure(trained: TrainedHeads, prepared: Prepared) -> dict[str, float]:
-    readout = read_prepared(trained, prepared)
-    return label_free_metrics(readout, prepared, trained.fit)
+    predictions = predict_prepared(trained, prepared)
+    return label_free_metrics(predictions, prepared, trained.fit)
 
 
 def _cluster_embeddings(
@@ -316,11 +316,11 @@ def _cluster_embeddings(
     # The risk is that of the networks as they were trained.
     label_free = _measure(trained, prepared)
     trained = calibrate_heads(trained, prepared, config)
-    readout = read_prepared(trained, prepared)
+    predictions = predict_prepared(trained, prepared)
     clock.start("Naming")
-    assignments = assign_clusters(readout.probabilities)
-    names = name_from_readout(readout, prepared, table, assignments)
-    clusters = describe_clusters(names, readout, prepared, table, assignments)
+    assignments = assign_clusters(predictions.probabilities)
+    names = name_from_predictions(predictions, prepared, table, assignments)
+    clusters = describe_clusters(names, predictions, prepared, table, assignments)
     model = build_model(
         encoder=encoder,
         config=settings_of_result(config_to_dict(config)),
@@ -343,7 +343,7 @@ def _cluster_embeddings(
         paths=embedded.paths,
         root=embedded.root,
         assignments=assignments,
-        probabilities=readout.probabilities,
+        probabilities=predictions.probabilities,
         clusters=clusters,
         metrics=metrics,
         history=trained.fit.history,

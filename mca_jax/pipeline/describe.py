@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mca_jax.alignment.forward import Readout, noun_evidence
+from mca_jax.alignment.forward import Predictions, noun_evidence
 from mca_jax.core.host_tables import release
 from mca_jax.core.text import plain_json
 from mca_jax.encoders import Encoder
@@ -24,7 +24,7 @@ __all__ = [
     "describe_cluster",
     "describe_clusters",
     "label_free_metrics",
-    "name_from_readout",
+    "name_from_predictions",
     "provenance",
     "scored_nouns",
     "warnings_for",
@@ -34,12 +34,12 @@ _NUM_EXEMPLARS = 12
 
 
 def label_free_metrics(
-    readout: Readout, prepared: Prepared, fit: FitResult
+    predictions: Predictions, prepared: Prepared, fit: FitResult
 ) -> dict[str, float]:
     """Collect the quantities that need no labels.
 
     Args:
-      readout: What the networks say.
+      predictions: What the networks say.
       prepared: What training read.
       fit: What training gave.
 
@@ -47,11 +47,11 @@ def label_free_metrics(
       One number a name; see ``evaluation/risk.py`` for the risk quantities.
     """
     risk = measure_stored_risk(
-        readout.probabilities, np.asarray(prepared.data.image_neighbors)
+        predictions.probabilities, np.asarray(prepared.data.image_neighbors)
     )
     near = prepared.neighborhood
     recall = None if near is None else near.recall
-    start = prepared.start
+    start = prepared.initialization
     compared = {
         "prior_gain": start.gain,
         "prior_estimated": float(start.estimated),
@@ -61,19 +61,22 @@ def label_free_metrics(
         **({} if math.isnan(start.gain) else compared),
         **{name: float(value) for name, value in risk._asdict().items()},
         "kmeans_objective": float(prepared.kmeans.objective),
-        "text_trust": float(readout.trust.mean()),
+        "text_trust": float(predictions.trust.mean()),
         "rate_exponent": fit.rate_exponent,
         "loss": fit.history[-1]["loss"],
     }
 
 
-def name_from_readout(
-    readout: Readout, prepared: Prepared, table: NounTable, assignments: np.ndarray
+def name_from_predictions(
+    predictions: Predictions,
+    prepared: Prepared,
+    table: NounTable,
+    assignments: np.ndarray,
 ) -> list[ClusterName]:
     """Name the clusters by the attention on their images' nouns.
 
     Args:
-      readout: What the networks say.
+      predictions: What the networks say.
       prepared: What training read.
       table: The vocabulary.
       assignments: Cluster of each image.
@@ -82,11 +85,11 @@ def name_from_readout(
       One name a cluster.
     """
     evidence = noun_evidence(
-        readout, np.asarray(prepared.data.noun_neighbors), assignments
+        predictions, np.asarray(prepared.data.noun_neighbors), assignments
     )
     return name_clusters(
         evidence,
-        readout.noun_assignments,
+        predictions.noun_assignments,
         table,
         prepared.noun_rows,
         sizes=np.bincount(assignments, minlength=evidence.shape[0]),
@@ -95,7 +98,7 @@ def name_from_readout(
 
 def describe_clusters(
     names: Sequence[ClusterName],
-    readout: Readout,
+    predictions: Predictions,
     prepared: Prepared,
     table: NounTable,
     assignments: np.ndarray,
@@ -104,7 +107,7 @@ def describe_clusters(
 
     Args:
       names: One a cluster.
-      readout: What the networks say.
+      predictions: What the networks say.
       prepared: What training read.
       table: The vocabulary.
       assignments: Cluster of each image.
@@ -119,7 +122,7 @@ def describe_clusters(
             name.name,
             scored_nouns(name, table),
             photos=photos,
-            probabilities=readout.probabilities,
+            probabilities=predictions.probabilities,
             assignments=assignments,
         )
         for index, name in enumerate(names)

@@ -16,13 +16,13 @@ from mca_jax.pipeline.config import EncoderConfig
 from mca_jax.semantics import NounTable, load_nouns
 from mca_jax.semantics.text_map import apply_text_map, fit_text_map
 
-__all__ = ["PlacedNouns", "open_encoders", "place_nouns"]
+__all__ = ["EmbeddedNouns", "open_encoders", "embed_vocabulary"]
 
 # Nouns from which a map between two spaces of some hundred axes is fitted well.
 _ENOUGH_NOUNS = 4096
 
 
-class PlacedNouns(NamedTuple):
+class EmbeddedNouns(NamedTuple):
     """A vocabulary in the space of the images.
 
     Attributes:
@@ -77,7 +77,7 @@ def open_encoders(
     return encoder, reader
 
 
-def place_nouns(
+def embed_vocabulary(
     encoder: Encoder,
     reader: TextEncoder | None,
     table: NounTable,
@@ -85,7 +85,7 @@ def place_nouns(
     clock: Clock,
     *,
     cache_dir: str | os.PathLike[str] | None,
-) -> PlacedNouns:
+) -> EmbeddedNouns:
     """Embed the vocabulary, or read what an earlier run has embedded.
 
     Args:
@@ -116,21 +116,21 @@ def place_nouns(
             nouns.names,
             nouns.synsets,
             cache_dir=folder,
-            progress=clock.listener.advance,
+            progress=clock.callback.advance,
         )
 
     if reader is None:
-        found = embed(encoder, "Placing nouns", _Nouns(table.names, table.synsets))
-        return PlacedNouns(encoder, found.embeddings, found.warnings)
+        found = embed(encoder, "Embedding nouns", _Nouns(table.names, table.synsets))
+        return EmbeddedNouns(encoder, found.embeddings, found.warnings)
     both = _with_anchors(table)
-    target = embed(encoder, "Placing nouns", both)
-    source = embed(reader, "Reading nouns", both)
+    target = embed(encoder, "Embedding nouns", both)
+    source = embed(reader, "Encoding nouns", both)
     text_map = fit_text_map(
         source.embeddings, target.embeddings, method=config.text_map
     )
     joined = with_text_encoder(encoder, reader, text_map.matrix, text_map.offset)
     placed = apply_text_map(text_map, source.embeddings[: len(table.names)])
-    return PlacedNouns(joined, np.asarray(placed), target.warnings + source.warnings)
+    return EmbeddedNouns(joined, np.asarray(placed), target.warnings + source.warnings)
 
 
 class _Nouns(NamedTuple):

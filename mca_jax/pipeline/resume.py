@@ -13,7 +13,7 @@ import numpy as np
 
 from mca_jax.core.host_tables import release
 from mca_jax.core.parallel.shares import fill_shares, host_shares, pick_own
-from mca_jax.core.progress import Listener, Silent
+from mca_jax.core.progress import Callback, NoCallback
 from mca_jax.encoders import Encoder
 from mca_jax.pipeline.config import Config, config_to_dict, settings_of_result
 from mca_jax.semantics import NounTable, SemanticSpace
@@ -84,7 +84,7 @@ def checkpoint_opener(
     identity: dict[str, Any],
     provenance: dict[str, Any],
     space: SemanticSpace,
-    listener: Listener,
+    callback: Callback,
 ) -> Callable[[str], TrainingCheckpoints]:
     """Say where the trainings of a run keep their checkpoints.
 
@@ -94,7 +94,7 @@ def checkpoint_opener(
       identity: From :func:`training_identity`.
       provenance: What else to note in each checkpoint.
       space: The semantic space, whose fingerprint is noted as well.
-      listener: Told what is saved, and of passes that need not be made again.
+      callback: Told what is saved, and of passes that need not be made again.
 
     Returns:
       ``name`` of a training, such as ``"consistency only"``, to its checkpoints.
@@ -108,10 +108,10 @@ def checkpoint_opener(
         def tell(event: str, values: dict[str, Any]) -> None:
             if event == "resume":
                 values = {**values, "epoch": values["step"] // steps_per_pass}
-                listener.advance(values["epoch"])
-            if event == "warning" and isinstance(listener, Silent):
+                callback.advance(values["epoch"])
+            if event == "warning" and isinstance(callback, NoCallback):
                 warnings.warn(values["text"], stacklevel=2)
-            listener.log(event, {"run": name, **values})
+            callback.log(event, {"run": name, **values})
 
         return TrainingCheckpoints(
             Path(directory) / name.replace(" ", "_"),

@@ -12,17 +12,17 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from mca_jax.alignment import Heads
-from mca_jax.alignment.forward import Readout, read_out
+from mca_jax.alignment.forward import Predictions, forward_pass
 from mca_jax.alignment.losses import LossWeights
 from mca_jax.core.parallel import (
     Rows,
     default_mesh,
     mesh_of,
-    place_images,
-    place_like,
-    place_rows,
+    shard_images,
+    shard_like,
+    shard_rows,
 )
-from mca_jax.core.progress import EpochHook
+from mca_jax.core.progress import EpochCallback
 from mca_jax.core.types import PRNGKey
 from mca_jax.model.calibration import calibrate
 from mca_jax.neighbors import (
@@ -43,7 +43,7 @@ from mca_jax.pipeline.config import Config
 from mca_jax.pipeline.setup import TrainingSetup, build_setup
 from mca_jax.semantics import NounTable, SemanticSpace, build_semantic_space
 from mca_jax.training import Checkpointer, FitResult, TrainingData, fit
-from mca_jax.training.initialization import Start, choose_start
+from mca_jax.training.initialization import Initialization, choose_initialization
 from mca_jax.training.loop import WeightsHook
 
 __all__ = [
@@ -52,12 +52,12 @@ __all__ = [
     "Projected",
     "RunKeys",
     "TrainedHeads",
-    "find_start",
+    "find_initialization",
     "gather_data",
-    "place_embeddings",
+    "shard_embeddings",
     "prepare",
     "project",
-    "read_prepared",
+    "predict_prepared",
     "split_key",
     "train_heads",
 ]
@@ -106,7 +106,7 @@ class Prepared(NamedTuple):
       space: The semantic space with its audit.
       noun_rows: Row in the vocabulary of each noun in ``data``, int32 ``[m]``:
         those of the space that are some image's neighbour.
-      start: Where training begins, and how much it should use each cluster.
+      initialization: Where training begins, and how much it should use each cluster.
       neighborhood: Neighbours and smoothed images; None for images that were
         smoothed before.
     """
@@ -115,7 +115,7 @@ class Prepared(NamedTuple):
     kmeans: KMeansResult
     space: SemanticSpace
     noun_rows: Int[np.ndarray, " m"]
-    start: Start
+    initialization: Initialization
     neighborhood: Neighborhood | None = None
 
 
@@ -145,7 +145,7 @@ def split_key(seed: int) -> RunKeys:
     return RunKeys(*jax.random.split(jax.random.key(seed), 2))
 
 
-def place_embeddings(embeddings: np.ndarray, config: Config) -> Rows:
+def shard_embeddings(embeddings: np.ndarray, config: Config) -> Rows:
     """Put embeddings where the run reads them.
 
     Args:
@@ -163,7 +163,7 @@ def place_embeddings(embeddings: np.ndarray, config: Config) -> Rows:
     width = min(width, embeddings.shape[1])
     columns = embeddings.shape[1] + 4 * width + config.num_clusters
     columns += 2 * retrieval.image_neighbors + 3 * retrieval.noun_neighbors
-    return place_images(
+    return shard_images(
         embeddings,
         default_mesh(),
         bytes_per_row=4 * columns,
@@ -261,7 +261,7 @@ def prepare(
     # split rows: there each process filters all nouns, which is the same.
     placed: Float[Array, "m d"] | Rows = nouns
     if mesh is not None and jax.process_count() == 1:
-        placed = place_rows(nouns, mesh)
+        placed = shard_rows(nouns, mesh)
     jax.block_until_ready(kmeans)
     begin("Filtering nouns")
     space = build_semantic_space(
@@ -316,12 +316,12 @@ def gather_data(
         images=images,
         nouns=space.embeddings[used],
         image_neighbors=near.indices,
-        noun_neighbors=place_like(
+        noun_neighbors=shard_like(
             compact.reshape(images.shape[0], -1).astype(np.int32), images
         ),
         noun_similarities=near_nouns.similarities,
     )
-    start = find_start(data, kmeans, config)
+    start = find_initialization(data, kmeans, config)
     return Prepared(data, kmeans, space, space.rows[used], start, neighborhood)
 
 
@@ -340,8 +340,10 @@ def _search(config: Config) -> dict[str, int]:
     }
 
 
-def find_start(data: TrainingData, kmeans: KMeansResult, config: Config) -> Start:
-    """Choose where training begins; see ``choose_start``.
+def find_initialization(
+    data: TrainingData, kmeans: KMeansResult, config: Config
+) -> Initialization:
+    """Choose where training begins; see ``choose_initialization``.
 
     Args:
       data: Embeddings and neighbour tables.
@@ -352,7 +354,7 @@ def find_start(data: TrainingData, kmeans: KMeansResult, config: Config) -> Star
       Centres and prior.
     """
     key = jax.random.fold_in(split_key(config.seed).kmeans, _START_STREAM)
-    return choose_start(
+    return choose_initialization(
         key,
         data,
         kmeans,
@@ -369,7 +371,7 @@ def train_heads(
     config: Config,
     *,
     name: str = "train",
-    on_epoch: EpochHook | None = None,
+    on_epoch: EpochCallback | None = None,
     on_weights: WeightsHook | None = None,
     checkpointer: Callable[[str], Checkpointer] | None = None,
     setup: TrainingSetup | None = None,
@@ -398,11 +400,11 @@ def train_heads(
         key,
         setup.trainer,
         prepared.data,
-        prepared.start.centers,
+        prepared.initialization.centers,
         weights=LossWeights(
             losses.instance, losses.prototype, losses.semantic, losses.balance
         ),
-        prior=prepared.start.prior,
+        prior=prepared.initialization.prior,
         num_epochs=train.epochs,
         loss_tolerance=train.loss_tolerance,
         changed_tolerance=train.changed_tolerance,
@@ -437,7 +439,7 @@ def calibrate_heads(
     return trained._replace(fit=trained.fit._replace(params=params))
 
 
-def read_prepared(trained: TrainedHeads, prepared: Prepared) -> Readout:
+def predict_prepared(trained: TrainedHeads, prepared: Prepared) -> Predictions:
     """Read the trained networks out over the set that they were trained on.
 
     Args:
@@ -448,7 +450,7 @@ def read_prepared(trained: TrainedHeads, prepared: Prepared) -> Readout:
       Assignments and attention of the whole set, on the host.
     """
     data = prepared.data
-    return read_out(
+    return forward_pass(
         trained.heads,
         trained.fit.params,
         images=data.images,

@@ -21,9 +21,9 @@ __all__ = [
     "has_converged",
     "init_monitor",
     "mean_loss",
-    "record_pass",
+    "record_epoch",
     "record_steps",
-    "summarize_pass",
+    "summarize_epoch",
 ]
 
 
@@ -123,14 +123,14 @@ def record_steps(
       The new record, and which step failed, if one did.
     """
     host: Any = jax.device_get(info)
-    sound = np.asarray(host.sound)[:count]
-    taken = count if sound.all() else int(sound.argmin()) + 1
+    valid = np.asarray(host.valid)[:count]
+    taken = count if valid.all() else int(valid.argmin()) + 1
     parts, norms = monitor.parts.copy(), monitor.grad_norms.copy()
     rows = slice(step, step + taken)
     parts[rows] = np.stack([np.asarray(part)[:taken] for part in host.loss], axis=1)
     norms[rows] = np.asarray(host.grad_norm)[:taken]
     monitor = monitor._replace(parts=parts, grad_norms=norms)
-    if sound.all():
+    if valid.all():
         return monitor, None
     return monitor, _describe(monitor, step + taken - 1)
 
@@ -151,7 +151,7 @@ def _describe(monitor: Monitor, row: int) -> Failure:
     return Failure(Status.DIVERGED, row + 1, names[worst], float(values[worst]))
 
 
-def record_pass(
+def record_epoch(
     monitor: Monitor, index: int, changed: float, empty: int = 0
 ) -> Monitor:
     """Enter how many images a pass moved and how many clusters it emptied.
@@ -186,7 +186,7 @@ def mean_loss(monitor: Monitor, step: int) -> float:
     return float(np.mean(total.astype(np.float64)))
 
 
-def summarize_pass(monitor: Monitor, index: int, step: int) -> dict[str, float]:
+def summarize_epoch(monitor: Monitor, index: int, step: int) -> dict[str, float]:
     """Sum one pass up.
 
     Args:

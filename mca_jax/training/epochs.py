@@ -21,9 +21,9 @@ from mca_jax.core.parallel import (
     Table,
     fetch,
     over_devices,
-    place_picked,
-    place_rows,
     replicate,
+    shard_picked,
+    shard_rows,
 )
 from mca_jax.core.types import PRNGKey
 from mca_jax.data.prefetch import map_ahead
@@ -36,7 +36,7 @@ __all__ = [
     "build_any_epoch",
     "build_host_epoch",
     "build_mesh_epoch",
-    "place_data",
+    "shard_data",
 ]
 
 BATCH_SPLIT = Batch(*(name != "nouns" for name in Batch._fields))  # pyright: ignore[reportArgumentType]
@@ -51,7 +51,7 @@ def _near(data: TrainingData) -> tuple[Table, Table, Table]:
     return data.image_neighbors, data.noun_neighbors, data.noun_similarities
 
 
-def place_data(data: TrainingData, mesh: Mesh | None) -> TrainingData:
+def shard_data(data: TrainingData, mesh: Mesh | None) -> TrainingData:
     """Spread the set over devices, if there are several.
 
     Args:
@@ -68,9 +68,9 @@ def place_data(data: TrainingData, mesh: Mesh | None) -> TrainingData:
     if mesh is None:
         return data
     return TrainingData(
-        place_rows(data.images, mesh),
+        shard_rows(data.images, mesh),
         replicate(data.nouns, mesh),
-        *(place_rows(x, mesh) for x in _near(data)),
+        *(shard_rows(x, mesh) for x in _near(data)),
     )
 
 
@@ -84,7 +84,7 @@ def build_mesh_epoch(step: Step, mesh: Mesh, *, batch_size: int) -> Epoch:
 
     Returns:
       A compiled function like that of ``build_epoch``, for data of
-      :func:`place_data`. Order, neighbours and batches are those of one device.
+      :func:`shard_data`. Order, neighbours and batches are those of one device.
     """
     compiled: dict[int, Callable[..., Any]] = {}
 
@@ -155,8 +155,8 @@ def _batches(
         near = near_images[rows, slots[line]]
         own, other = (
             [
-                place_picked(table.array, which, mesh, np.float32),
-                *(place_picked(x, which, mesh) for x in (near_nouns, cosines)),
+                shard_picked(table.array, which, mesh, np.float32),
+                *(shard_picked(x, which, mesh) for x in (near_nouns, cosines)),
             ]
             for which in (rows, near)
         )
@@ -196,7 +196,7 @@ def build_host_epoch(step: Step, *, batch_size: int, mesh: Mesh | None = None) -
             for batch in batches:
                 state, info = run(state, batch, *fixed)
                 infos.append(jax.device_get(info))
-                if not infos[-1].sound:
+                if not infos[-1].valid:
                     break
         missing = data.images.shape[0] // batch_size - len(infos)
         stacked = jax.tree.map(

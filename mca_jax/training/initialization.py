@@ -17,13 +17,13 @@ from mca_jax.core.numerics import l2_normalize
 from mca_jax.core.parallel import Rows, fetch_rows
 from mca_jax.core.types import PRNGKey
 from mca_jax.neighbors import KMeansResult, spherical_kmeans
-from mca_jax.neighbors.retrieved_text import text_views
+from mca_jax.neighbors.retrieved_text import retrieve_text
 from mca_jax.training import TrainingData
 
 __all__ = [
-    "Start",
-    "choose_start",
-    "even_start",
+    "Initialization",
+    "choose_initialization",
+    "uniform_initialization",
     "estimate_prior",
     "joint_margin",
     "merge_centers",
@@ -44,7 +44,7 @@ _JUDGES = 20_000
 _EVEN_SHARE = 0.1
 
 
-class Start(NamedTuple):
+class Initialization(NamedTuple):
     """Centres that the networks start at, and how much each should be used.
 
     Attributes:
@@ -155,7 +155,7 @@ def joint_margin(
     return float(jnp.mean(own - other))
 
 
-def even_start(kmeans: KMeansResult) -> Start:
+def uniform_initialization(kmeans: KMeansResult) -> Initialization:
     """Start at the clusters of k-means and want them to be of one size.
 
     Args:
@@ -165,7 +165,7 @@ def even_start(kmeans: KMeansResult) -> Start:
       The start.
     """
     prior = uniform_prior(kmeans.centers.shape[0])
-    return Start(kmeans.centers, prior, False, float("nan"))
+    return Initialization(kmeans.centers, prior, False, float("nan"))
 
 
 class _Merged(NamedTuple):
@@ -202,7 +202,7 @@ def _merge(
     return _Merged(np.asarray(l2_normalize(jnp.asarray(sums))), assignments, sizes)
 
 
-def choose_start(
+def choose_initialization(
     key: PRNGKey,
     data: TrainingData,
     kmeans: KMeansResult,
@@ -211,7 +211,7 @@ def choose_start(
     prior: Literal["auto", "uniform", "estimated"] = "auto",
     attention_temperature: float = 1.0,
     kmeans_sample: int = 100_000,
-) -> Start:
+) -> Initialization:
     """Choose between even clusters and merged ones of estimated sizes, label-free.
 
     k-means prefers clusters of one size, and so does an even prior; where classes
@@ -237,13 +237,13 @@ def choose_start(
     Raises:
       InputError: An estimate is asked for where there can be none.
     """
-    even = even_start(kmeans)
+    even = uniform_initialization(kmeans)
     num_images = data.images.shape[0]
     least = _LEAST_IMAGES_A_CLUSTER * num_clusters
-    on_trial = prior == "auto"
-    most = _MOST_CLUSTERS_ON_TRIAL if on_trial else _MOST_CLUSTERS
+    is_auto = prior == "auto"
+    most = _MOST_CLUSTERS_ON_TRIAL if is_auto else _MOST_CLUSTERS
     impossible = num_images < least or num_clusters > most
-    if prior == "uniform" or (on_trial and impossible):
+    if prior == "uniform" or (is_auto and impossible):
         return even
     if impossible:
         raise InputError(
@@ -264,11 +264,11 @@ def choose_start(
     )
     # The mean: one lucky seeding says little of the set.
     gain = float(np.mean(margins)) - even_margin
-    if on_trial and gain <= 0:
+    if is_auto and gain <= 0:
         return even._replace(gain=gain)
     best = drawn[int(np.argmax(margins))]
     shares = jnp.asarray(estimate_prior(best.sizes))
-    return Start(jnp.asarray(best.centers), shares, True, gain)
+    return Initialization(jnp.asarray(best.centers), shares, True, gain)
 
 
 def _margins(
@@ -290,7 +290,7 @@ def _margins(
     )
     spread = max(float(jnp.std(cosines)), 1e-6)
     temperature = attention_temperature * spread
-    views = text_views(data.nouns, near, cosines, temperature=temperature)
+    views = retrieve_text(data.nouns, near, cosines, temperature=temperature)
     return [
         joint_margin(images, views, jnp.asarray(found[rows]), num_clusters=num_clusters)
         for found in clusterings

@@ -30,19 +30,19 @@ from mca_jax.training.convergence import (
     has_converged,
     init_monitor,
     mean_loss,
-    record_pass,
+    record_epoch,
     record_steps,
-    summarize_pass,
+    summarize_epoch,
 )
 from mca_jax.training.data import TrainingData
-from mca_jax.training.epochs import build_any_epoch, place_data
+from mca_jax.training.epochs import build_any_epoch, shard_data
 from mca_jax.training.revival import empty_clusters, revive_clusters
 from mca_jax.training.snapshot import Checkpointer, Snapshot
 from mca_jax.training.state import TrainState, init_state
 from mca_jax.training.step import Epoch, build_step
 
 __all__ = [
-    "EpochHook",
+    "EpochCallback",
     "FitResult",
     "Trainer",
     "WeightsHook",
@@ -50,7 +50,7 @@ __all__ = [
     "fit",
 ]
 
-EpochHook = Callable[[dict[str, float]], None]
+EpochCallback = Callable[[dict[str, float]], None]
 WeightsHook = Callable[[int, Params], None]
 
 # Between two calls a signal is noticed; on two slow cores a step of a thousand
@@ -64,7 +64,7 @@ class FitResult(NamedTuple):
     Attributes:
       params: Weights of the three networks.
       assignments: Likeliest cluster of each image, int32 ``[n]``.
-      history: One dict a pass, see ``summarize_pass``.
+      history: One dict a pass, see ``summarize_epoch``.
       status: How training ended.
       rate_exponent: Fitted exponent of the mean squared gradient norm.
       failure: Which step and part of the loss failed, or None.
@@ -132,7 +132,7 @@ def build_trainer(
         init=begin,
         epoch=build_any_epoch(step, batch_size=batch_size, mesh=mesh),
         assign=build_assign(heads),
-        place=partial(place_data, mesh=mesh),
+        place=partial(shard_data, mesh=mesh),
         revive=partial(revive_clusters, heads=heads, mesh=mesh),
         batch_size=batch_size,
     )
@@ -215,7 +215,7 @@ class _Keeper:
             raise stop
 
     def finish(self, snapshot: Snapshot | None, step: int) -> None:
-        """Save the last state, if it is sound, and wait until it is written."""
+        """Save the last state, if it is valid, and wait until it is written."""
         if self._checkpointer is not None:
             if snapshot is not None:
                 self._save(snapshot, step)
@@ -238,7 +238,7 @@ def fit(
     num_epochs: int,
     loss_tolerance: float = 1e-3,
     changed_tolerance: float = 1e-3,
-    on_epoch: EpochHook | None = None,
+    on_epoch: EpochCallback | None = None,
     on_weights: WeightsHook | None = None,
     checkpointer: Checkpointer | None = None,
 ) -> FitResult:
@@ -307,9 +307,9 @@ def fit(
                 after = trainer.assign(start_params, data.images)
                 changed = float(np.mean(after != before))
                 empty = len(empty_clusters(after, centers.shape[0]))
-                monitor = record_pass(monitor, index, changed, empty)
+                monitor = record_epoch(monitor, index, changed, empty)
                 before = after
-                (on_epoch or _nobody)(summarize_pass(monitor, index, step))
+                (on_epoch or _nobody)(summarize_epoch(monitor, index, step))
                 (on_weights or _nobody)(index + 1, start_params)
         last = None if failure else Snapshot(state, start_params, monitor)
         keeper.finish(last, step)
@@ -328,7 +328,7 @@ def _sum_up(
     failure: Failure | None,
 ) -> FitResult:
     passes = -(-step // (len(monitor.grad_norms) // len(monitor.changed)))
-    history = [summarize_pass(monitor, i, step) for i in range(passes)]
+    history = [summarize_epoch(monitor, i, step) for i in range(passes)]
     squared = monitor.grad_norms[: step - bool(failure)].astype(np.float64) ** 2
     return FitResult(
         params=params,

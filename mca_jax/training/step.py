@@ -27,13 +27,13 @@ class StepInfo(NamedTuple):
     Attributes:
       loss: The loss and its parts.
       grad_norm: Norm of the gradient before clipping.
-      sound: False where loss or gradient is not finite, or the loss is far above
+      valid: False where loss or gradient is not finite, or the loss is far above
         that of the first step: such a step leaves the state as it was.
     """
 
     loss: LossParts
     grad_norm: Float[Array, ""]
-    sound: Bool[Array, ""]
+    valid: Bool[Array, ""]
 
 
 Step: TypeAlias = Callable[
@@ -84,7 +84,7 @@ def build_step(
         first_loss = jnp.where(state.step == 0, parts.total, state.first_loss)
         limit = _DIVERGED_FACTOR * (jnp.abs(first_loss) + 1.0)
         # A comparison with NaN is false.
-        sound = (parts.total <= limit) & jnp.isfinite(parts.total + grad_norm)
+        valid = (parts.total <= limit) & jnp.isfinite(parts.total + grad_norm)
         new_state = TrainState(
             step=state.step + 1,
             key=state.key,
@@ -93,15 +93,15 @@ def build_step(
             prototypes=prototypes,
             first_loss=first_loss,
         )
-        return _choose(sound, new_state, state), StepInfo(parts, grad_norm, sound)
+        return _choose(valid, new_state, state), StepInfo(parts, grad_norm, valid)
 
     return step
 
 
-def _choose(sound: Bool[Array, ""], new: TrainState, old: TrainState) -> TrainState:
+def _choose(valid: Bool[Array, ""], new: TrainState, old: TrainState) -> TrainState:
     # The key is the same in both, and its type has no ``where`` of its own.
     chosen = jax.tree.map(
-        lambda n, o: jnp.where(sound, n, o),
+        lambda n, o: jnp.where(valid, n, o),
         new._replace(key=None),
         old._replace(key=None),
     )
@@ -131,7 +131,7 @@ def build_epoch(
     Returns:
       A pure, un-jitted function. It takes ``count`` steps from where the state
       stands, at most up to the end of its pass, and stops at the first that is
-      not sound. The info has a leading axis of ``n // batch_size``; its first
+      not valid. The info has a leading axis of ``n // batch_size``; its first
       ``count`` rows are those of the steps, zeros after a stop.
     """
 
@@ -161,8 +161,8 @@ def build_epoch(
         )
 
         def unfinished(carry: tuple[Array, Array, TrainState, StepInfo]) -> Array:
-            done, sound, _, _ = carry
-            return (done < count) & sound
+            done, valid, _, _ = carry
+            return (done < count) & valid
 
         def advance(
             carry: tuple[Array, Array, TrainState, StepInfo],
@@ -170,7 +170,7 @@ def build_epoch(
             done, _, state, infos = carry
             state, info = run_step(state, position + done)
             infos = jax.tree.map(lambda all, one: all.at[done].set(one), infos, info)
-            return done + 1, info.sound, state, infos
+            return done + 1, info.valid, state, infos
 
         start = (jnp.zeros((), jnp.int32), jnp.asarray(True), state, infos)
         _, _, state, infos = jax.lax.while_loop(unfinished, advance, start)

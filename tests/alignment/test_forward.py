@@ -7,7 +7,7 @@ import pytest
 
 from mca_jax.alignment import build_heads
 from mca_jax.alignment import forward as evaluator
-from mca_jax.alignment.forward import assign_clusters, read_out
+from mca_jax.alignment.forward import assign_clusters, forward_pass
 from mca_jax.core import host_tables as scratch
 from mca_jax.core.errors import InputError
 from mca_jax.core.numerics import l2_normalize
@@ -60,10 +60,10 @@ def test_blocks_give_what_the_whole_gives(trained, tables_in_files, monkeypatch)
     heads, params, images, others = trained
     with monkeypatch.context() as large:
         large.setattr(evaluator, "_MOST_PROBABILITIES", 2**26)
-        expected = read_out(heads, params, images=images, **others)
+        expected = forward_pass(heads, params, images=images, **others)
     assert not isinstance(expected.probabilities, np.memmap)
     for table in (images, HostRows(np.asarray(images), 64)):
-        found = read_out(heads, params, images=table, **others)
+        found = forward_pass(heads, params, images=table, **others)
         assert isinstance(found.probabilities, np.memmap)
         for one, other in zip(found, expected, strict=True):
             np.testing.assert_allclose(one, other, rtol=2e-6, atol=1e-7)
@@ -76,7 +76,7 @@ def test_no_more_than_a_block_is_read_from_the_host(trained, tables_in_files):
     heads, params, images, others = trained
     table = np.asarray(images).copy().view(Watched)
     Watched.most = 0
-    read_out(heads, params, images=HostRows(table, 64), **others)
+    forward_pass(heads, params, images=HostRows(table, 64), **others)
     assert Watched.most == 40
 
 

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from small_runs import NOUNS, blobs
 
-from mca_jax.core.parallel import HostRows, data_mesh, place_rows
+from mca_jax.core.parallel import HostRows, data_mesh, shard_rows
 from mca_jax.evaluation import clustering_accuracy
 from mca_jax.evaluation.baselines import sic_labels
 from mca_jax.neighbors import image_neighbors, noun_neighbors, spherical_kmeans
 from mca_jax.neighbors.projection import unit_rows
-from mca_jax.neighbors.retrieved_text import image_text_rows, text_views
+from mca_jax.neighbors.retrieved_text import image_text_rows, retrieve_text
 from mca_jax.training import TrainingData
 
 LABELS = np.repeat(np.arange(4), 30)
@@ -21,18 +21,18 @@ def test_text_views_are_weighted_means():
     nouns = jnp.eye(3)
     near = jnp.array([[0, 1], [2, 0]])
     cosines = jnp.array([[np.log(3.0), 0.0], [5.0, 5.0]])
-    views = text_views(nouns, near, cosines, temperature=1.0)
+    views = retrieve_text(nouns, near, cosines, temperature=1.0)
     # Weights 3/4 and 1/4, then one half each.
     expected = np.array([[3, 1, 0], [1, 0, 1]]) / np.sqrt([[10], [2]])
     np.testing.assert_allclose(views, expected, rtol=1e-6)
     # Half the temperature squares the ratio of the weights.
-    colder = text_views(nouns, near, cosines, temperature=0.5)
+    colder = retrieve_text(nouns, near, cosines, temperature=0.5)
     np.testing.assert_allclose(colder[0], np.array([9, 1, 0]) / np.sqrt(82), rtol=1e-5)
 
 
 def places(rows):
     """The same table on one device, over eight, and on the host."""
-    return jnp.asarray(rows), place_rows(rows, data_mesh(8)), HostRows(rows, 50)
+    return jnp.asarray(rows), shard_rows(rows, data_mesh(8)), HostRows(rows, 50)
 
 
 def test_raw_embeddings_lose_their_norms_wherever_they_are():

@@ -104,9 +104,9 @@ def test_prediction_gives_the_answer_of_training(run, photos, tmp_path):
     assert skipped == (run / "skipped.csv").read_bytes()
     # Again the same, but not of other settings.
     before = (tmp_path / "assignments.csv").read_bytes()
-    refused = launch("predict", *arguments, "--none_share=0.1")
+    refused = launch("predict", *arguments, "--outlier_quantile=0.1")
     assert refused.returncode == 2
-    assert "none_share is 0.005 there and 0.1 now" in refused.stderr
+    assert "outlier_quantile is 0.005 there and 0.1 now" in refused.stderr
     assert (tmp_path / "assignments.csv").read_bytes() == before
 
 

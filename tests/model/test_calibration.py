@@ -17,9 +17,9 @@ from mca_jax.model.calibration import (
 from mca_jax.pipeline.config import Config
 from mca_jax.pipeline.stages import (
     calibrate_heads,
+    predict_prepared,
     prepare,
     project,
-    read_prepared,
     split_key,
     train_heads,
 )
@@ -88,7 +88,10 @@ def test_confidence_becomes_agreement_and_no_image_moves():
     prepared = prepare(split_key(0), projected.images, projected.nouns, table, config)
     trained = train_heads(split_key(0).training, prepared, config)
     softer = calibrate_heads(trained, prepared, config)
-    before, after = read_prepared(trained, prepared), read_prepared(softer, prepared)
+    before, after = (
+        predict_prepared(trained, prepared),
+        predict_prepared(softer, prepared),
+    )
     labels = after.probabilities.argmax(axis=1)
     np.testing.assert_array_equal(labels, before.probabilities.argmax(axis=1))
     near = np.asarray(prepared.data.image_neighbors)

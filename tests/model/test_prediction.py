@@ -113,7 +113,9 @@ def test_a_stream_is_the_same_in_pieces(photo_run, photos, monkeypatch):
 def test_nearly_no_training_image_is_none_of_these(predictor):
     result = small_run()
     for share in (0.0, 0.005, 0.1):
-        placed = predictor.predict(image_embeddings=result.embeddings, none_share=share)
+        placed = predictor.predict(
+            image_embeddings=result.embeddings, outlier_quantile=share
+        )
         assert (placed.clusters < 0).mean() <= share
         flagged = placed.clusters < 0
         np.testing.assert_array_equal(flagged, placed.closeness < placed.threshold)
@@ -149,7 +151,7 @@ def test_padding_changes_nothing(predictor, count):
 
 def test_placing_is_traced_once(monkeypatch):
     traces = []
-    build = module.build_placement
+    build = module.build_assign
 
     def counting(model):
         place, arrays = build(model)
@@ -160,7 +162,7 @@ def test_placing_is_traced_once(monkeypatch):
 
         return counted, arrays
 
-    monkeypatch.setattr(module, "build_placement", counting)
+    monkeypatch.setattr(module, "build_assign", counting)
     predictor = Predictor(small_run().model)
     for count in (1, 7, 1024, 1500):
         predictor.predict(image_embeddings=blobs(count, per_axis=400)[:count])
@@ -174,7 +176,10 @@ def test_placing_is_traced_once(monkeypatch):
         ({"images": "x", "image_embeddings": np.eye(8)}, "found both"),
         ({"image_embeddings": np.eye(4)}, r"shape \[n, 8\], found \[4, 4\]"),
         ({"image_embeddings": np.full((1, 8), np.nan)}, "finite"),
-        ({"image_embeddings": np.eye(8), "none_share": 2}, "none_share between 0"),
+        (
+            {"image_embeddings": np.eye(8), "outlier_quantile": 2},
+            "outlier_quantile between 0",
+        ),
         ({"images": np.zeros((1, 8, 8, 3), np.uint8)}, "made from given embeddings"),
         ({"images": "/no/such/folder"}, "No such folder"),
         ({"images": []}, "at least one image"),

@@ -12,8 +12,8 @@ from mca_jax.core.parallel import (
     DATA_AXIS,
     data_mesh,
     over_devices,
-    place_rows,
     replicate,
+    shard_rows,
 )
 from mca_jax.training import build_step, init_state
 from mca_jax.training.epochs import BATCH_SPLIT
@@ -50,7 +50,7 @@ def spread(mesh, state, batch, prior):
     parts = [
         None if name == "nouns" else part for name, part in batch._asdict().items()
     ]
-    placed = jax.tree.map(lambda x: place_rows(x, mesh).array, losses.Batch(*parts))
+    placed = jax.tree.map(lambda x: shard_rows(x, mesh).array, losses.Batch(*parts))
     return state, placed._replace(nouns=nouns), weights, prior
 
 

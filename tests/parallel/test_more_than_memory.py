@@ -17,7 +17,7 @@ from mca_jax.core.parallel import (
     HostRows,
     ShardedRows,
     data_mesh,
-    place_images,
+    shard_images,
 )
 from mca_jax.core.parallel.budget import device_budget
 from mca_jax.neighbors import (
@@ -103,7 +103,7 @@ def on_one_device(nouns):
 def test_training_is_the_same_wherever_the_set_is(on_one_device, nouns, where):
     rows, expected = on_one_device
     mesh = None if where == "host" else data_mesh(8)
-    images = place_images(
+    images = shard_images(
         rows,
         mesh,
         bytes_per_row=100,
@@ -148,7 +148,7 @@ def test_kmeans_is_the_same_wherever_the_set_is(key, rows_on_disk):
     expected = spherical_kmeans(key, placed, **options)
     for images in (
         HostRows(rows_on_disk, 37),
-        place_images(rows_on_disk, data_mesh(8), bytes_per_row=1),
+        shard_images(rows_on_disk, data_mesh(8), bytes_per_row=1),
     ):
         found = spherical_kmeans(key, images, **options)
         np.testing.assert_array_equal(found.assignments, expected.assignments)
@@ -201,7 +201,7 @@ def test_cells_are_searched_alike_over_eight_devices(key, rows_on_disk):
         search = _search_on_devices()
         assert search is not _search
         for images in (
-            place_images(rows_on_disk, data_mesh(8), bytes_per_row=1),
+            shard_images(rows_on_disk, data_mesh(8), bytes_per_row=1),
             HostRows(rows_on_disk, 37, data_mesh(8)),
         ):
             found = probe_neighbors(key, images, num_neighbors=6)
@@ -305,6 +305,6 @@ def test_the_budget_says_where_a_set_is(rows_on_disk):
         (25 / 1024, 8, HostRows),
     ]:
         mesh = data_mesh(8) if devices == 8 else None
-        placed = place_images(rows_on_disk, mesh, budget_gib=budget, **options)
+        placed = shard_images(rows_on_disk, mesh, budget_gib=budget, **options)
         assert isinstance(placed, place), (budget, devices)
         np.testing.assert_array_equal(np.asarray(placed), rows_on_disk)

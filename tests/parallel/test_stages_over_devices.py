@@ -7,15 +7,15 @@ import pytest
 
 from mca_jax.alignment import build_heads
 from mca_jax.alignment.assign import build_assign
-from mca_jax.alignment.forward import read_out
+from mca_jax.alignment.forward import forward_pass
 from mca_jax.core.numerics import l2_normalize
 from mca_jax.core.parallel import (
     HostRows,
     ShardedRows,
     data_mesh,
     fetch_rows,
-    place_picked,
-    place_rows,
+    shard_picked,
+    shard_rows,
 )
 from mca_jax.core.parallel import mesh as mesh_module
 from mca_jax.neighbors import (
@@ -46,7 +46,7 @@ def groups(key, n, d=7, k=4):
 @pytest.mark.parametrize("n", [64, 61, 10])
 def test_rows_come_back_as_they_went(key, mesh, n):
     rows = np.asarray(unit_rows(key, n))
-    placed = place_rows(rows, mesh)
+    placed = shard_rows(rows, mesh)
     assert placed.shape == rows.shape
     assert len(placed.array.sharding.device_set) == 8
     np.testing.assert_array_equal(np.asarray(placed), rows)
@@ -55,13 +55,13 @@ def test_rows_come_back_as_they_went(key, mesh, n):
 def test_some_rows_come_from_wherever_they_are(key, mesh):
     rows = np.asarray(unit_rows(key, 61))
     picked = np.array([60, 0, 7, 7, 31], np.int32)
-    places = place_rows(rows, mesh), HostRows(rows, 9), jnp.asarray(rows), rows
+    places = shard_rows(rows, mesh), HostRows(rows, 9), jnp.asarray(rows), rows
     for table in places:
         np.testing.assert_array_equal(fetch_rows(table, picked), rows[picked])
     half = HostRows(rows.astype(np.float16), 9)
     assert fetch_rows(half, picked).dtype == np.float32
     for devices in (mesh, None):
-        placed = np.asarray(place_picked(rows, picked, devices))
+        placed = np.asarray(shard_picked(rows, picked, devices))
         np.testing.assert_array_equal(placed[:5], rows[picked])
         # Filled up to as many as there are devices.
         assert placed.shape == (8 if devices else 5, 7)
@@ -74,7 +74,7 @@ def test_neighbours_are_those_of_one_device(key, mesh, n):
     expected = image_neighbors(rows, num_neighbors=12)
     for block_size in (3, 1024):
         found = image_neighbors(
-            place_rows(rows, mesh), num_neighbors=12, block_size=block_size
+            shard_rows(rows, mesh), num_neighbors=12, block_size=block_size
         )
         np.testing.assert_array_equal(np.asarray(found.indices), expected.indices)
         np.testing.assert_allclose(
@@ -85,7 +85,7 @@ def test_neighbours_are_those_of_one_device(key, mesh, n):
 def test_equal_rows_are_neighbours_in_order_of_their_rows(mesh):
     rows = jnp.tile(jnp.eye(4)[:1], (19, 1))
     expected = image_neighbors(rows, num_neighbors=5)
-    found = image_neighbors(place_rows(rows, mesh), num_neighbors=5)
+    found = image_neighbors(shard_rows(rows, mesh), num_neighbors=5)
     np.testing.assert_array_equal(np.asarray(found.indices), expected.indices)
     host = image_neighbors(HostRows(np.asarray(rows), 6), num_neighbors=5)
     np.testing.assert_array_equal(host.indices, expected.indices)
@@ -94,7 +94,7 @@ def test_equal_rows_are_neighbours_in_order_of_their_rows(mesh):
 def test_nouns_are_those_of_one_device(key, mesh):
     rows, nouns = unit_rows(key, 61), unit_rows(jax.random.fold_in(key, 1), 23)
     expected = noun_neighbors(rows, nouns, num_neighbors=5)
-    found = noun_neighbors(place_rows(rows, mesh), nouns, num_neighbors=5)
+    found = noun_neighbors(shard_rows(rows, mesh), nouns, num_neighbors=5)
     np.testing.assert_array_equal(np.asarray(found.indices), expected.indices)
 
 
@@ -103,7 +103,7 @@ def test_kmeans_is_that_of_one_device(key, mesh, n):
     rows = groups(key, n)
     expected = spherical_kmeans(key, rows, num_clusters=5, num_restarts=3)
     found = spherical_kmeans(
-        key, place_rows(rows, mesh), num_clusters=5, num_restarts=3
+        key, shard_rows(rows, mesh), num_clusters=5, num_restarts=3
     )
     np.testing.assert_array_equal(found.assignments, expected.assignments)
     np.testing.assert_allclose(found.centers, expected.centers, atol=1e-6)
@@ -114,7 +114,7 @@ def test_kmeans_over_devices_leaves_no_cluster_empty(key, mesh):
     rows = jnp.eye(5)[jnp.array([0, 0, 0, 0, 0, 0, 0, 1, 2])]
     expected = spherical_kmeans(key, rows, num_clusters=3, num_restarts=1)
     found = spherical_kmeans(
-        key, place_rows(rows, mesh), num_clusters=3, num_restarts=1
+        key, shard_rows(rows, mesh), num_clusters=3, num_restarts=1
     )
     np.testing.assert_array_equal(found.assignments, expected.assignments)
     assert len(set(np.asarray(found.assignments).tolist())) == 3
@@ -123,7 +123,7 @@ def test_kmeans_over_devices_leaves_no_cluster_empty(key, mesh):
 def test_projection_is_that_of_one_device(key, mesh):
     rows = unit_rows(key, 61) + 0.3
     expected = apply_projection(fit_projection(rows, components=4), rows)
-    placed = place_rows(rows, mesh)
+    placed = shard_rows(rows, mesh)
     found = apply_projection(fit_projection(placed, components=4), placed)
     assert isinstance(found, ShardedRows)
     host = HostRows(np.asarray(rows), 9)
@@ -146,7 +146,7 @@ def test_the_semantic_space_is_that_of_one_device(key, mesh, count):
     centers = unit_rows(jax.random.fold_in(key, 1), 3)
     options = {"nouns_per_center": 9, "min_uniqueness": 0.2}
     expected = build_semantic_space(table, nouns, centers, **options)
-    found = build_semantic_space(table, place_rows(nouns, mesh), centers, **options)
+    found = build_semantic_space(table, shard_rows(nouns, mesh), centers, **options)
     assert len(set(expected.audit.codes.tolist())) >= 4
     np.testing.assert_array_equal(found.audit.codes, expected.audit.codes)
     np.testing.assert_array_equal(found.audit.center, expected.audit.center)
@@ -161,13 +161,13 @@ def test_networks_say_what_they_say_on_one_device(key, mesh, place):
     heads = build_heads(num_clusters=3)
     params = heads.init(key, images[:3])
     tables = {"noun_neighbors": near.indices, "noun_similarities": near.similarities}
-    expected = read_out(heads, params, images=images, nouns=nouns, **tables)
+    expected = forward_pass(heads, params, images=images, nouns=nouns, **tables)
     elsewhere = (
-        place_rows(images, mesh)
+        shard_rows(images, mesh)
         if place == "devices"
         else HostRows(np.asarray(images), 9)
     )
-    found = read_out(heads, params, images=elsewhere, nouns=nouns, **tables)
+    found = forward_pass(heads, params, images=elsewhere, nouns=nouns, **tables)
     for one, other in zip(found, expected, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
     assign = build_assign(heads)

@@ -56,7 +56,7 @@ def main(process_id, num_processes, port, folder, devices):
     params = heads.init(key, table[:3])
     found["assigned"] = build_assign(heads)(params, on_host)
     if mesh is not None:
-        spread = parallel.place_rows(table, mesh)
+        spread = parallel.shard_rows(table, mesh)
         found["back"] = np.asarray(spread)
         picked = np.array([202, 0, 7, 7], np.int32)
         found["picked"] = parallel.fetch_rows(spread, picked)

@@ -28,7 +28,7 @@ def compare(*settings, baselines=True, folder=None, told=None):
         config=mca_jax.apply_overrides(mca_jax.Config(), [*quick, *settings]),
         baselines=baselines,
         checkpoint_dir=folder,
-        listener=told,
+        callback=told,
     )
 
 
@@ -89,10 +89,10 @@ def test_baselines_of_a_set_on_the_host_are_the_same(compared, monkeypatch):
     from mca_jax.pipeline import baselines
 
     seen = []
-    place = baselines.place_embeddings
+    place = baselines.shard_embeddings
     monkeypatch.setattr(
         baselines,
-        "place_embeddings",
+        "shard_embeddings",
         lambda *a: seen.append(place(*a)) or seen[-1],
     )
     on_host = compare("train.memory_budget_gib=1e-9")

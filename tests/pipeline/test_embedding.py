@@ -10,12 +10,12 @@ from mca_jax.core.progress import Clock
 from mca_jax.encoders.embed_nouns import embed_nouns
 from mca_jax.pipeline import encode as embedding
 from mca_jax.pipeline.config import EncoderConfig
-from mca_jax.pipeline.encode import open_encoders, place_nouns
+from mca_jax.pipeline.encode import embed_vocabulary, open_encoders
 from mca_jax.semantics import load_nouns
 from mca_jax.semantics.text_map import fit_text_map
 from mca_jax.semantics.vocabulary.text_file import parse_vocabulary
 
-GOLDENS = Path(__file__).resolve().parent / "goldens"
+GOLDENS = Path(__file__).resolve().parents[1] / "goldens"
 CLIP, SENTENCE = str(GOLDENS / "clip" / "laion"), str(GOLDENS / "sentence" / "bert")
 TABLE = parse_vocabulary("cat\ndog\nsea lion\nboat\nbank\n")
 
@@ -27,7 +27,9 @@ def few_anchors(monkeypatch):
 
 def place(config, table=TABLE, cache_dir=None):
     encoder, reader = open_encoders(config, table)
-    return place_nouns(encoder, reader, table, config, Clock(None), cache_dir=cache_dir)
+    return embed_vocabulary(
+        encoder, reader, table, config, Clock(None), cache_dir=cache_dir
+    )
 
 
 def test_nouns_are_kept_in_a_folder_of_their_own(tmp_path, monkeypatch):

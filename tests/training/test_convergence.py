@@ -13,9 +13,9 @@ from mca_jax.training import Status, TrainingData, TrainState, build_epoch, buil
 from mca_jax.training.convergence import (
     init_monitor,
     mean_loss,
-    record_pass,
+    record_epoch,
     record_steps,
-    summarize_pass,
+    summarize_epoch,
 )
 from mca_jax.training.step import StepInfo
 
@@ -91,7 +91,7 @@ def test_a_value_that_is_not_finite_stops_the_steps_and_is_named():
         "semantic",
     )
     assert str(failure) == "step 5: semantic loss is nan"
-    # Four sound steps, and the state is that after them.
+    # Four valid steps, and the state is that after them.
     assert int(state.step) == 4
     assert float(state.params) == 4.0
     np.testing.assert_array_equal(
@@ -142,11 +142,11 @@ def infos(losses, norms):
 def test_a_pass_is_summed_up_by_hand():
     monitor = init_monitor(2, 3)
     monitor, _ = record_steps(monitor, 0, infos([6, 3, 0], [3, 2, 1]), 3)
-    monitor = record_pass(monitor, 0, 0.25)
+    monitor = record_epoch(monitor, 0, 0.25)
     monitor, _ = record_steps(monitor, 3, infos([1, 2, 9], [2, 4, 9]), 2)
     monitor, _ = record_steps(monitor, 5, infos([3], [0]), 1)
-    monitor = record_pass(monitor, 1, 0.125)
-    first, second = (summarize_pass(monitor, i, 6) for i in range(2))
+    monitor = record_epoch(monitor, 1, 0.125)
+    first, second = (summarize_epoch(monitor, i, 6) for i in range(2))
     assert first["epoch"] == 1.0
     assert first["loss"] == 3.0
     assert first["grad_norm"] == 2.0

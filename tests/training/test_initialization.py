@@ -11,7 +11,7 @@ from mca_jax.core.numerics import l2_normalize
 from mca_jax.neighbors import spherical_kmeans
 from mca_jax.training import TrainingData
 from mca_jax.training.initialization import (
-    choose_start,
+    choose_initialization,
     estimate_prior,
     joint_margin,
     merge_centers,
@@ -87,7 +87,7 @@ def start_of(sizes, prior="auto"):
     kmeans = spherical_kmeans(
         jax.random.key(3), data.images, num_clusters=len(sizes), num_restarts=1
     )
-    start = choose_start(
+    start = choose_initialization(
         jax.random.key(5), data, kmeans, num_clusters=len(sizes), prior=prior
     )
     return start, kmeans, labels

@@ -40,7 +40,7 @@ def cluster(folder, *settings, told=None):
         num_clusters=2,
         config=mca_jax.apply_overrides(mca_jax.Config(), ["train.epochs=3", *settings]),
         checkpoint_dir=folder,
-        listener=told,
+        callback=told,
     )
 
 

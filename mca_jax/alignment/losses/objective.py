@@ -24,7 +24,7 @@ from mca_jax.alignment.losses.semantic import (
     semantic_prototypes,
 )
 from mca_jax.core.numerics import l2_normalize
-from mca_jax.core.parallel.collectives import counted_rows, global_sum, mean_rows
+from mca_jax.core.parallel.collectives import global_sum, mean_rows, valid_rows
 from mca_jax.core.types import Params
 
 __all__ = [
@@ -218,8 +218,8 @@ def _carry_prototypes(
     )
     q = text.assignments
     if batch_size is not None:
-        counted = counted_rows(p.shape[0], axis_name, batch_size)[:, None]
-        p, q = jnp.where(counted, p, 0.0), jnp.where(counted, q, 0.0)
+        valid = valid_rows(p.shape[0], axis_name, batch_size)[:, None]
+        p, q = jnp.where(valid, p, 0.0), jnp.where(valid, q, 0.0)
     image, views = (
         global_sum(sums, axis_name) for sums in (p.T @ images, q.T @ text.views)
     )

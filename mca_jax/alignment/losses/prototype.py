@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from mca_jax.core.numerics import EPSILON
-from mca_jax.core.parallel.collectives import counted_rows, global_sum
+from mca_jax.core.parallel.collectives import global_sum, valid_rows
 
 __all__ = ["assignment_prototype_loss", "embedding_prototype_loss", "info_nce"]
 
@@ -48,8 +48,8 @@ def _unit_columns(
 ) -> Float[Array, "k b"]:
     """Columns of the whole batch, scaled to unit norm; this device's part."""
     if batch_size is not None:
-        counted = counted_rows(assignments.shape[0], axis_name, batch_size)
-        assignments = jnp.where(counted[:, None], assignments, 0.0)
+        valid = valid_rows(assignments.shape[0], axis_name, batch_size)
+        assignments = jnp.where(valid[:, None], assignments, 0.0)
     columns = assignments.T
     square = global_sum(jnp.sum(columns * columns, axis=1, keepdims=True), axis_name)
     return columns * jax.lax.rsqrt(jnp.maximum(square, EPSILON**2))

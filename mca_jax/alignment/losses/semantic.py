@@ -8,9 +8,9 @@ from jaxtyping import Array, Float, Int
 
 from mca_jax.core.parallel.collectives import (
     all_rows,
-    counted_rows,
     global_sum,
     mean_rows,
+    valid_rows,
 )
 
 __all__ = ["pseudo_labels", "semantic_loss", "semantic_prototypes"]
@@ -18,7 +18,7 @@ __all__ = ["pseudo_labels", "semantic_loss", "semantic_prototypes"]
 
 def semantic_prototypes(
     text_assignments: Float[Array, "b k"],
-    text_views: Float[Array, "b d"],
+    retrieve_text: Float[Array, "b d"],
     *,
     confident_share: float = 0.9,
     axis_name: str | None = None,
@@ -30,7 +30,7 @@ def semantic_prototypes(
 
     Args:
       text_assignments: ``q_hat``; no gradient flows into it.
-      text_views: ``s_hat``, attention-weighted mean noun of each image.
+      retrieve_text: ``s_hat``, attention-weighted mean noun of each image.
       confident_share: Share of the batch that counts as confident, in (0, 1]:
         images are ranked by their largest assignment.
       axis_name: Axis of the devices that share the batch; None for one device.
@@ -41,18 +41,18 @@ def semantic_prototypes(
       Unnormalised sums over the whole batch.
     """
     assignments = jax.lax.stop_gradient(text_assignments)
-    views = jax.lax.stop_gradient(text_views)
+    views = jax.lax.stop_gradient(retrieve_text)
     confidence = jnp.max(assignments, axis=-1)
     whole = all_rows(confidence, axis_name, batch_size)
     kept = confidence >= jnp.quantile(whole, 1.0 - confident_share)
-    kept = kept & counted_rows(kept.shape[0], axis_name, batch_size)
+    kept = kept & valid_rows(kept.shape[0], axis_name, batch_size)
     chosen = assignments * kept.astype(assignments.dtype)[:, None]
     return global_sum(chosen.T @ views, axis_name)
 
 
 def pseudo_labels(
     images: Float[Array, "b d"],
-    text_views: Float[Array, "b d"],
+    retrieve_text: Float[Array, "b d"],
     prototypes: Float[Array, "k d"],
     *,
     temperature: float = 0.1,
@@ -64,7 +64,7 @@ def pseudo_labels(
 
     Args:
       images: Unit vectors ``u``.
-      text_views: Unit vectors ``s_hat``.
+      retrieve_text: Unit vectors ``s_hat``.
       prototypes: Unit vectors ``h``.
       temperature: Of the softmax that gives the confidence, > 0.
       min_confidence: Labels of a lower confidence are not used, in [0, 1).
@@ -72,7 +72,7 @@ def pseudo_labels(
     Returns:
       Labels, and 1 where the label is used, else 0. No gradient flows through.
     """
-    scores = (images + text_views) @ prototypes.T / temperature
+    scores = (images + retrieve_text) @ prototypes.T / temperature
     confidence = jnp.max(jax.nn.softmax(scores, axis=-1), axis=-1)
     kept = (confidence >= min_confidence).astype(images.dtype)
     labels = jnp.argmax(scores, axis=-1).astype(jnp.int32)

@@ -1,6 +1,6 @@
 """Many devices and hosts: one axis, named collectives, rows split over it."""
 
-from mca_jax.core.parallel.budget import place_images
+from mca_jax.core.parallel.budget import shard_images
 from mca_jax.core.parallel.drivers import Driver, over_devices
 from mca_jax.core.parallel.ending import end_with_others, watch_others
 from mca_jax.core.parallel.hosts import (
@@ -19,10 +19,10 @@ from mca_jax.core.parallel.rows import (
     fetch,
     fetch_rows,
     mesh_of,
-    place_like,
-    place_picked,
-    place_rows,
     replicate,
+    shard_like,
+    shard_picked,
+    shard_rows,
 )
 from mca_jax.core.parallel.shares import (
     exchange,
@@ -52,10 +52,10 @@ __all__ = [
     "mesh_of",
     "on_first_host",
     "over_devices",
-    "place_images",
-    "place_like",
-    "place_picked",
-    "place_rows",
+    "shard_images",
+    "shard_like",
+    "shard_picked",
+    "shard_rows",
     "replicate",
     "same_on_all_hosts",
     "sum_over_hosts",

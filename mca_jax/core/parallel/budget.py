@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from mca_jax.core.parallel.rows import HostRows, Rows, place_rows
+from mca_jax.core.parallel.rows import HostRows, Rows, shard_rows
 
-__all__ = ["device_budget", "place_images"]
+__all__ = ["device_budget", "shard_images"]
 
 _GIB = 2**30
 # Of what a device has: the rest is for scores, gradients and the compiler's room.
@@ -39,7 +39,7 @@ def device_budget(budget_gib: float) -> int:
     return int(_SHARE * physical) // jax.local_device_count()
 
 
-def place_images(
+def shard_images(
     embeddings: np.ndarray,
     mesh: Mesh | None,
     *,
@@ -64,7 +64,7 @@ def place_images(
     if len(embeddings) * bytes_per_row <= budget * shared:
         if mesh is None:
             return jnp.asarray(embeddings, jnp.float32)
-        return place_rows(embeddings, mesh, np.float32)
+        return shard_rows(embeddings, mesh, np.float32)
     # A block and what is computed from it take a small part of the budget.
     rows = budget // (8 * max(bytes_per_row, 1))
     block = int(np.clip(rows, _LEAST_BLOCK, _MOST_BLOCK))

@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 __all__ = [
     "all_rows",
-    "counted_rows",
+    "valid_rows",
     "first_row",
     "global_sum",
     "mean_rows",
@@ -55,7 +55,7 @@ def num_rows(num_local: int, axis_name: str | None, count: int | None) -> int:
     return num_local if axis_name is None else num_local * jax.lax.axis_size(axis_name)
 
 
-def counted_rows(
+def valid_rows(
     num_local: int, axis_name: str | None, count: int | None
 ) -> Bool[Array, " b"]:
     """Mark the own rows that are part of the whole; the others fill up.
@@ -103,8 +103,8 @@ def mean_rows(
         return jnp.mean(x, axis=0)
     if batch_size is None:
         return jax.lax.pmean(jnp.mean(x, axis=0), axis_name)
-    counted = counted_rows(x.shape[0], axis_name, batch_size)
-    kept = jnp.where(counted.reshape(-1, *[1] * (x.ndim - 1)), x, 0.0)
+    valid = valid_rows(x.shape[0], axis_name, batch_size)
+    kept = jnp.where(valid.reshape(-1, *[1] * (x.ndim - 1)), x, 0.0)
     return jax.lax.psum(jnp.sum(kept, axis=0), axis_name) / batch_size
 
 

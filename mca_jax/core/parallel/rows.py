@@ -26,9 +26,9 @@ __all__ = [
     "fetch",
     "fetch_rows",
     "mesh_of",
-    "place_like",
-    "place_picked",
-    "place_rows",
+    "shard_like",
+    "shard_picked",
+    "shard_rows",
     "replicate",
 ]
 
@@ -123,7 +123,7 @@ def _place(
     return jax.make_array_from_callback((total, *rest), sharding, part)
 
 
-def place_rows(rows: Any, mesh: Mesh, dtype: Any = None) -> ShardedRows:
+def shard_rows(rows: Any, mesh: Mesh, dtype: Any = None) -> ShardedRows:
     """Split a table over devices; every host reads only the rows of its own.
 
     Args:
@@ -144,7 +144,7 @@ def place_rows(rows: Any, mesh: Mesh, dtype: Any = None) -> ShardedRows:
     return ShardedRows(array, int(rows.shape[0]), mesh)
 
 
-def place_picked(
+def shard_picked(
     table: np.ndarray, picked: np.ndarray, mesh: Mesh | None, dtype: Any = None
 ) -> jax.Array:
     """Copy some rows of a table on the host to devices, each its even share.
@@ -178,7 +178,7 @@ def mesh_of(rows: Any) -> Mesh | None:
     return rows.mesh if isinstance(rows, (ShardedRows, HostRows)) else None
 
 
-def place_like(values: np.ndarray, rows: Any) -> Any:
+def shard_like(values: np.ndarray, rows: Any) -> Any:
     """Put a table of the same rows where another is.
 
     Args:
@@ -191,7 +191,7 @@ def place_like(values: np.ndarray, rows: Any) -> Any:
     if isinstance(rows, HostRows):
         return values
     if isinstance(rows, ShardedRows):
-        return place_rows(values, rows.mesh)
+        return shard_rows(values, rows.mesh)
     return jnp.asarray(values)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from mca_jax.alignment.forward import Readout, noun_evidence
+from mca_jax.alignment.forward import Predictions, noun_evidence
 from mca_jax.core.errors import InputError
 from mca_jax.evaluation import measure_risk
 from mca_jax.model.assign import build_membership
@@ -55,12 +55,12 @@ def _name_all(
     """Name all clusters of an edited model by their images' nouns."""
     assign, arrays = build_membership(model, of="nouns")
     nouns = assign(arrays, jnp.asarray(model.noun_embeddings)).probabilities
-    readout = Readout(
+    predictions = Predictions(
         placed.probabilities, placed.noun_weights, placed.trust, np.asarray(nouns)
     )
     return name_clusters(
-        noun_evidence(readout, placed.noun_rows, placed.clusters),
-        readout.noun_assignments,
+        noun_evidence(predictions, placed.noun_rows, placed.clusters),
+        predictions.noun_assignments,
         table,
         rows,
         sizes=np.bincount(placed.clusters, minlength=len(model.clusters)),

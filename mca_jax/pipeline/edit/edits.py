@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image
 
 from mca_jax.core.errors import InputError, check_in_range
-from mca_jax.core.progress import Listener
+from mca_jax.core.progress import Callback
 from mca_jax.core.text import printable
 from mca_jax.core.types import PRNGKey
 from mca_jax.model.cluster_model import NONE_OF_THESE, ClusterModel, Split
@@ -300,7 +300,7 @@ def rerun(
     *,
     images: str | os.PathLike[str] | np.ndarray | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
-    listener: Listener | None = None,
+    callback: Callback | None = None,
 ) -> ClusterResult:
     """Cluster the same images again with other settings.
 
@@ -310,7 +310,7 @@ def rerun(
       images: Folder or pixels; None takes the folder of ``result``.
       cache_dir: Folder with embeddings, such as ``embeddings`` in the workdir of
         the run; None embeds all images again.
-      listener: Told about progress.
+      callback: Told about progress.
 
     Returns:
       A new result. The earlier edits are in its history, not in its clusters.
@@ -339,7 +339,7 @@ from arrays, which are not kept; pass them, or call cluster with the embeddings
         config=config,
         cache_dir=cache_dir,
         baselines=[name for name in result.baselines if name != "kmeans"],
-        listener=listener,
+        callback=callback,
     )
     edit = {"action": "rerun", "overrides": list(overrides)}
     edited = replace(_model_of(again), edits=(*model.edits, edit))

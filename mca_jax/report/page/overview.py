@@ -30,7 +30,7 @@ _FAILURES = {
     "diverged": "Training diverged: the loss rose and the clusters may be no better "
     "than chance. Another seed or a lower learning rate usually helps.",
     "non_finite": "Training met a value that is not finite and stopped: the clusters "
-    "are those of the last sound epoch at best.",
+    "are those of the last valid epoch at best.",
 }
 
 
