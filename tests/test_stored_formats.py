@@ -36,7 +36,7 @@ RUNS = [(version, run) for version in VERSIONS for run in ("run", "edited")]
 
 
 class Told:
-    """A listener that remembers what is logged."""
+    """A callback that remembers what is logged."""
 
     def __init__(self):
         self.events = []
@@ -175,7 +175,7 @@ def test_training_goes_on_from_an_old_checkpoint_or_is_refused(stored):
             want["embeddings"],
             "checkpoint.every_steps=2",
             checkpoint_dir=stored / "checkpoints",
-            listener=told,
+            callback=told,
         )
 
     if stored.name in REFUSED_CHECKPOINTS:

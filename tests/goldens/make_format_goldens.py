@@ -94,7 +94,7 @@ def cluster_blobs(
     embeddings: np.ndarray,
     *settings: str,
     checkpoint_dir: Path | None = None,
-    listener: Any = None,
+    callback: Any = None,
 ) -> mca_jax.ClusterResult:
     """Cluster four groups of embeddings.
 
@@ -102,7 +102,7 @@ def cluster_blobs(
       embeddings: Unit vectors ``[n, 8]``, one axis a noun.
       *settings: Beside the defaults.
       checkpoint_dir: As for ``mca_jax.cluster``.
-      listener: Likewise.
+      callback: Likewise.
 
     Returns:
       The result of four passes.
@@ -115,7 +115,7 @@ def cluster_blobs(
         num_clusters=4,
         config=mca_jax.apply_overrides(mca_jax.Config(), overrides),
         checkpoint_dir=checkpoint_dir,
-        listener=listener,
+        callback=callback,
     )
 
 

@@ -34,8 +34,8 @@ import numpy as np
 import mca_jax
 from mca_jax.data import find_images, open_source
 from mca_jax.encoders import build_encoder
-from mca_jax.encoders.nouns import embed_nouns
-from mca_jax.encoders.store import embed_images
+from mca_jax.encoders.embed_images import embed_images
+from mca_jax.encoders.embed_nouns import embed_nouns
 from mca_jax.semantics import NounTable, load_nouns
 
 __all__ = ["CLASSES", "GOLDEN", "cluster_golden", "score_golden"]
