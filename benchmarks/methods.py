@@ -162,7 +162,7 @@ class Shared:
             self._start_key(config),
             lambda: find_initialization(prepared.data, prepared.kmeans, config),
         )
-        return prepared._replace(start=start)
+        return prepared._replace(initialization=start)
 
     def setup(self, config: Config) -> TrainingSetup:
         """Build networks and compiled steps.

@@ -124,10 +124,10 @@ def test_semantic_variants_take_the_clusters_over(small_set):
     assert one.kmeans is not three.kmeans
     again = shared.prepare(base)
     assert again.data is one.data
-    assert again.start is one.start
+    assert again.initialization is one.initialization
     uniform = shared.prepare(apply_overrides(base, ["losses.prior=uniform"]))
     assert uniform.data is one.data
-    assert uniform.start is not one.start
+    assert uniform.initialization is not one.initialization
     shared.forget_seed()
     assert shared.prepare(base).data is not one.data
 
