@@ -1,11 +1,10 @@
-"""Reading images: folders, files and arrays of pixels, on the host only."""
+"""Images of folders, files, PIL and arrays to decoded batches, on the host only."""
 
 from mca_jax.data.decode import decode_image
 from mca_jax.data.files import DecodeError, FileIdentity
-from mca_jax.data.folder import ImageFolder, find_images
-from mca_jax.data.labels import folder_labels
+from mca_jax.data.folder import ImageFolder, find_images, folder_labels
 from mca_jax.data.loader import Batch, LoadedImage, load_batches, load_image
-from mca_jax.data.sources import ImageSource, open_source
+from mca_jax.data.sources import Images, ImageSource, open_source
 
 __all__ = [
     "Batch",
@@ -13,6 +12,7 @@ __all__ = [
     "FileIdentity",
     "ImageFolder",
     "ImageSource",
+    "Images",
     "LoadedImage",
     "decode_image",
     "find_images",

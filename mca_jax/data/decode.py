@@ -1,4 +1,4 @@
-"""Decodes one image file: upright, RGB, 8 bits, over white."""
+"""Decodes images: upright, in 8-bit RGB, on white."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import io
 import os
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
+import numpy as np
 from PIL import (
     BmpImagePlugin,
     GifImagePlugin,
@@ -22,10 +23,19 @@ from PIL import (
 )
 
 from mca_jax.core.text import printable
-from mca_jax.data.colour import to_rgb
 from mca_jax.data.files import DecodeError, read_file
 
-__all__ = ["DECODER_VERSION", "MAX_PIXELS", "decode_image", "shrink"]
+__all__ = [
+    "DECODER_VERSION",
+    "MAX_PIXELS",
+    "decode_image",
+    "load_picture",
+    "shrink",
+    "to_rgb",
+    "turn_upright",
+]
+
+Result = TypeVar("Result")
 
 DECODER_VERSION = 1
 """Raised when some file decodes to other pixels than before."""
@@ -79,6 +89,10 @@ _large_lock = threading.Lock()
 
 _LONGEST_REASON = 100
 _RETRIES = 2
+
+_ALPHA_MODES = ("LA", "La", "PA", "RGBA", "RGBa")
+# Largest samples of 8-, 12- and 16-bit pictures.
+_WHITES = (255, 4095, 65535)
 
 
 class _DecodingThread(threading.local):
@@ -176,29 +190,141 @@ def _fix_wide_transparency(image: Image.Image, wide: bool) -> None:
         image.info["transparency"] = tuple(sample >> 8 for sample in colour)
 
 
+def _white_level(largest: int) -> int:
+    """Return the sample that stands for white in an integer picture.
+
+    The formats say 65535, and a picture has it or comes near. Cameras and
+    scanners also put 12-bit or 8-bit samples into 16-bit words as they are; if
+    no sample exceeds 4095 or 255, then taking those for white keeps the picture
+    from turning black.
+    """
+    return next(white for white in _WHITES if largest <= white)
+
+
+def _scale_integers(samples: np.ndarray) -> np.ndarray:
+    """Scale integers in [0, 65535] to 8 bits, rounded.
+
+    A table looks each sample up, which needs no wider copy of the picture.
+    """
+    white = _white_level(int(samples.max(initial=0)))
+    table = (np.arange(white + 1) * 255 + white // 2) // white
+    return table.astype(np.uint8)[samples]
+
+
+def _stretch(samples: np.ndarray) -> np.ndarray:
+    """Scale floats so that the least is black and the largest white."""
+    # In place where possible: such pictures are large. Halves first, so that
+    # the difference of extremes can't overflow.
+    samples = samples.astype(np.float32) * np.float32(0.5)
+    low, high = samples.min(), samples.max()
+    samples -= low
+    if high > low:
+        samples /= high - low
+        samples *= 255
+    return np.rint(samples).astype(np.uint8)
+
+
+def _scale_floats(samples: np.ndarray) -> np.ndarray:
+    """Scale floats: [0, 1] and [0, 255] as they mean, else by their range.
+
+    Raises:
+      ValueError: No sample is a finite number.
+    """
+    finite = np.isfinite(samples)
+    if not finite.any():
+        raise ValueError("no finite sample")
+    low = samples.min(where=finite, initial=np.inf)
+    high = samples.max(where=finite, initial=-np.inf)
+    if not finite.all():
+        samples = np.where(finite, samples, low)
+    if low >= 0 and high <= 1:
+        return np.rint(samples * 255).astype(np.uint8)
+    if low >= 0 and high <= 255:
+        return np.rint(samples).astype(np.uint8)
+    return _stretch(samples)
+
+
+def _wide_grey(image: Image.Image) -> Image.Image:
+    """Turn 16- and 32-bit greyscale into 8 bits."""
+    samples = np.asarray(image)
+    if image.mode == "F":
+        return Image.fromarray(_scale_floats(samples))
+    if samples.min(initial=0) < 0 or samples.max(initial=0) > _WHITES[-1]:
+        return Image.fromarray(_stretch(samples))
+    grey = _scale_integers(samples)
+    transparent = image.info.get("transparency")
+    if isinstance(transparent, int):
+        grey[samples == transparent] = 255
+    return Image.fromarray(grey)
+
+
+def _over_white(image: Image.Image) -> Image.Image:
+    """Put a picture with alpha on white."""
+    if image.mode == "La":
+        image = image.convert("LA")
+    if image.mode != "RGBA":
+        image = image.convert("RGBA")
+    alpha = image.getchannel("A")
+    if alpha.getextrema() == (255, 255):
+        return image.convert("RGB")
+    canvas = Image.new("RGB", image.size, (255, 255, 255))
+    canvas.paste(image, mask=alpha)
+    return canvas
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Turn a loaded picture of any mode into 8-bit RGB.
+
+    Colours are taken as they are stored: an embedded colour profile is not
+    applied, since encoders were trained on pixels read that way. Only Lab, which
+    has no other meaning, goes through the profile of sRGB. Alpha goes over
+    white. Wide greyscale is scaled by what its format calls white, see
+    ``_white_level``; floats and numbers beyond 16 bits by their range.
+
+    Raises:
+      ValueError: There is no way from its mode to RGB, or a float picture has
+        no finite sample.
+    """
+    if image.mode in ("I", "F") or image.mode.startswith("I;"):
+        image = _wide_grey(image)
+    elif image.mode in _ALPHA_MODES or image.has_transparency_data:
+        return _over_white(image)
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
 def shrink(image: Image.Image, min_side: int) -> Image.Image:
     """Average whole blocks of pixels of an image that is larger than needed.
 
-    Args:
-      image: A picture in RGB.
-      min_side: Pixels that the shorter side keeps at least; 0 changes nothing.
-
-    Returns:
-      The picture, smaller by a whole factor or as it was.
+    The shorter side keeps ``min_side`` pixels at least; 0 changes nothing.
     """
     factor = min(image.size) // min_side if min_side else 1
     return image.reduce(factor) if factor > 1 else image
 
 
-def _load(image: Image.Image, min_side: int) -> Image.Image:
-    """Load the pixels of an opened file and bring them into shape."""
+def _load_rgb(image: Image.Image) -> tuple[Image.Image, int]:
+    """Load the pixels of a picture; return them in RGB, and the EXIF orientation."""
     wide = any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
     image.load()
     # After loading: Pillow has turned a TIFF upright by then.
-    transposition = _TRANSPOSITIONS.get(_orientation(image))
+    orientation = _orientation(image)
     _fix_wide_transparency(image, wide)
-    rgb = shrink(to_rgb(image), min_side)
-    return rgb if transposition is None else rgb.transpose(transposition)
+    return to_rgb(image), orientation
+
+
+def turn_upright(image: Image.Image, orientation: int) -> Image.Image:
+    """Undo an EXIF orientation."""
+    if orientation not in _TRANSPOSITIONS:
+        return image
+    image = image.transpose(_TRANSPOSITIONS[orientation])
+    # Else whoever takes the picture might turn it again.
+    image.info = {}
+    return image
+
+
+def _load(image: Image.Image, min_side: int) -> Image.Image:
+    """Load the pixels of an opened file and bring them into shape."""
+    rgb, orientation = _load_rgb(image)
+    return turn_upright(shrink(rgb, min_side), orientation)
 
 
 def _decode(content: bytes, kind: str, min_side: int, max_pixels: int) -> Image.Image:
@@ -226,6 +352,30 @@ def _decode(content: bytes, kind: str, min_side: int, max_pixels: int) -> Image.
         return _load(image, min_side)
 
 
+def _quietly(
+    decode: Callable[[], Result], explain: Callable[[Exception], str]
+) -> Result:
+    """Call a decoder without Pillow's warnings.
+
+    Raises:
+      DecodeError: It raised anything.
+    """
+    try:
+        for _ in range(_RETRIES):
+            # Where warnings are errors, another thread may just have put back
+            # filters without ours.
+            with suppress(Warning), _quiet_pillow():
+                return decode()
+        with _quiet_pillow():
+            return decode()
+    except DecodeError:
+        raise
+    # One bad file must not end a run, and Pillow's plugins raise nearly
+    # everything on bad input: SyntaxError, struct.error, KeyError...
+    except Exception as error:
+        raise DecodeError(explain(error)) from error
+
+
 def decode_image(
     source: str | os.PathLike[str] | bytes,
     *,
@@ -247,9 +397,6 @@ def decode_image(
       max_pixels: Most pixels that an image may have as stored, so that a small
         file can't fill the memory.
 
-    Returns:
-      A picture in mode ``RGB`` without metadata that matters.
-
     Raises:
       DecodeError: The file can't be read or decoded; the message is the reason
         without the path.
@@ -260,17 +407,22 @@ def decode_image(
     kind = _kind(content)
     if kind not in _PLUGINS:
         raise DecodeError(_stranger(content))
-    try:
-        for _ in range(_RETRIES):
-            # Where warnings are errors, another thread may just have put back
-            # filters without ours.
-            with suppress(Warning), _quiet_pillow():
-                return _decode(content, kind, min_side, max_pixels)
-        with _quiet_pillow():
-            return _decode(content, kind, min_side, max_pixels)
-    except DecodeError:
-        raise
-    # One bad file must not end a run, and Pillow's plugins raise nearly
-    # everything on bad input: SyntaxError, struct.error, KeyError...
-    except Exception as error:
-        raise DecodeError(_reason(error, kind, content)) from error
+    return _quietly(
+        lambda: _decode(content, kind, min_side, max_pixels),
+        lambda error: _reason(error, kind, content),
+    )
+
+
+def load_picture(picture: Image.Image) -> tuple[Image.Image, int]:
+    """Load a PIL image as RGB over white; return it and its EXIF orientation.
+
+    Raises:
+      DecodeError: It can't be loaded or has no pixel.
+    """
+    if min(picture.size) < 1:
+        raise DecodeError("image without pixels")
+    kind = f"{picture.format or 'PIL'} image"
+    return _quietly(
+        lambda: _load_rgb(picture),
+        lambda error: f"damaged {kind}: {printable(str(error))[:_LONGEST_REASON]}",
+    )

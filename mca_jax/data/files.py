@@ -48,14 +48,7 @@ class FileIdentity(NamedTuple):
 
 
 def os_reason(error: OSError) -> str:
-    """Say in a few plain words what the system refused.
-
-    Args:
-      error: What it raised.
-
-    Returns:
-      The reason in lower case, without the path.
-    """
+    """Say in lower case what the system refused, without the path."""
     if isinstance(error, FileNotFoundError):
         return "no such file any more"
     return (error.strerror or str(error) or "unknown error").lower()
@@ -72,14 +65,7 @@ def _identity(status: os.stat_result) -> FileIdentity:
 
 
 def identify_file(path: str) -> FileIdentity | None:
-    """Return the identity of a file, or None where there is none.
-
-    Args:
-      path: Path of the file.
-
-    Returns:
-      Its identity now; None for anything but a regular file.
-    """
+    """Return the identity of a file now; None for anything but a regular file."""
     try:
         status = os.stat(path)
     except (OSError, ValueError):
@@ -89,9 +75,6 @@ def identify_file(path: str) -> FileIdentity | None:
 
 def read_file(path: str) -> tuple[bytes, FileIdentity | None]:
     """Read a file once.
-
-    Args:
-      path: Path of the file.
 
     Returns:
       Its content, and its identity where that can stand for the content later:

@@ -1,17 +1,20 @@
-"""Finds the images of a folder."""
+"""Images in a folder, and what the names of its sub-folders say of them."""
 
 from __future__ import annotations
 
 import os
 import stat
 from collections import Counter
+from collections.abc import Sequence
 from typing import NamedTuple
+
+import numpy as np
 
 from mca_jax.core.errors import InputError
 from mca_jax.core.text import printable
 from mca_jax.data.files import SkippedImage, os_reason
 
-__all__ = ["IMAGE_SUFFIXES", "ImageFolder", "find_images"]
+__all__ = ["IMAGE_SUFFIXES", "ImageFolder", "find_images", "folder_labels"]
 
 IMAGE_SUFFIXES = (
     ".jpg",
@@ -35,10 +38,10 @@ class ImageFolder(NamedTuple):
     """The image files of a folder.
 
     Attributes:
-      root: The folder as it was given.
+      root: The folder, or empty where ``paths`` are taken as they are.
       paths: Paths relative to ``root`` with ``/`` between the parts, sorted by
         code points. Bytes of a name that aren't UTF-8 are held as Python does,
-        so that every path can be opened; writers call ``plain.printable``.
+        so that every path can be opened; writers call ``printable``.
       skipped: What looks like an image or a folder and can't be read.
     """
 
@@ -183,12 +186,7 @@ def find_images(root: str | os.PathLike[str]) -> ImageFolder:
     A file is taken for an image by the end of its name. Files and folders whose
     name starts with a dot are left out. Links are followed, also out of the
     folder; each folder is read once, so loops of links do no harm.
-
-    Args:
-      root: The folder; a leading ``~`` is the home folder.
-
-    Returns:
-      Its images, sorted, at least one.
+    A leading ``~`` is the home folder.
 
     Raises:
       InputError: There is no such folder, it is a file, it can't be read, it is
@@ -206,3 +204,32 @@ def find_images(root: str | os.PathLike[str]) -> ImageFolder:
         tuple(sorted(walk.paths)),
         tuple(sorted(walk.skipped, key=lambda skipped: skipped.path)),
     )
+
+
+def folder_labels(paths: Sequence[str]) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Label each image by the first folder of its path.
+
+    Only evaluation may use them; nothing that trains takes labels.
+
+    Returns:
+      Labels, int32 ``[n]``, and the class names in the order of the labels,
+      sorted by code points.
+
+    Raises:
+      InputError: An image lies in the root itself.
+
+    Example:
+      >>> folder_labels(["dog/a.jpg", "cat/b/c.jpg"])
+      (array([1, 0], dtype=int32), ('cat', 'dog'))
+    """
+    folders = [path.partition("/")[0] if "/" in path else "" for path in paths]
+    loose = [path for path, folder in zip(paths, folders, strict=True) if not folder]
+    if loose:
+        more = f" and {len(loose) - 1} more" if len(loose) > 1 else ""
+        raise InputError(
+            "Expected every image in a sub-folder that names its class, found "
+            f"{printable(loose[0])}{more} in none"
+        )
+    names = tuple(sorted(set(folders)))
+    number = {name: label for label, name in enumerate(names)}
+    return np.asarray([number[folder] for folder in folders], np.int32), names

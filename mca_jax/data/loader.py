@@ -68,15 +68,7 @@ def _default_threads() -> int:
 
 
 def load_image(source: ImageSource, row: int, *, min_side: int = 0) -> Image.Image:
-    """Decode one image, for showing it.
-
-    Args:
-      source: Where it comes from.
-      row: Its row.
-      min_side: See ``decode_image``.
-
-    Returns:
-      An upright picture in mode ``RGB``.
+    """Decode one image, upright in RGB, for showing it.
 
     Raises:
       DecodeError: It can't be read.

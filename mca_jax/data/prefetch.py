@@ -28,14 +28,8 @@ def map_ahead(
     Closing the iterator, or an exception in the code that uses it, such as
     Ctrl-C, drops what has not begun and waits for the calls that have.
 
-    Args:
-      function: Called in the threads.
-      items: Arguments; taken one by one.
-      threads: Number of threads, at least 1.
-      ahead: Most results that wait, done or not, at least 1.
-
-    Yields:
-      Results; an exception of ``function`` is raised in its place.
+    At most ``ahead`` results wait, done or not; it and ``threads`` are at least 1.
+    An exception of ``function`` is raised where its result would come.
     """
     pool = ThreadPoolExecutor(threads, thread_name_prefix="mca-jax-read")
     waiting: deque[Future[Result]] = deque()

@@ -1,28 +1,36 @@
-"""Where images come from: a folder of files, or an array of pixels."""
+"""Images by row, whatever they are given as: a folder, files, pictures or pixels."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from threading import Lock
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from PIL import Image
 
 from mca_jax.core.errors import InputError
-from mca_jax.data.decode import DECODER_VERSION, decode_image, shrink
+from mca_jax.data.decode import (
+    DECODER_VERSION,
+    decode_image,
+    load_picture,
+    shrink,
+    turn_upright,
+)
 from mca_jax.data.files import FileIdentity, SkippedImage, identify_file, read_file
-from mca_jax.data.folder import ImageFolder
+from mca_jax.data.folder import ImageFolder, find_images
 
-__all__ = ["ImageSource", "open_source"]
+__all__ = ["ImageSource", "Images", "open_source"]
 
 
 class ImageSource(NamedTuple):
     """Images by row, whatever they are stored in; all functions are thread-safe.
 
     Attributes:
-      root: Folder of the files, or empty for arrays.
-      names: One a row: the path relative to ``root``, or ``"row-000012"``.
+      root: Folder that names are relative to, or empty.
+      names: One a row: the path below ``root``, the path as it was given in a
+        list, or ``"row-000012"``.
       skipped: What could not even be listed.
       salt: What the pixels of a row depend on beside its content.
       identify: Row to the identity of its file now, or None.
@@ -41,8 +49,80 @@ class ImageSource(NamedTuple):
     decode: Callable[[bytes, int], Image.Image]
 
 
-def _folder_source(folder: ImageFolder) -> ImageSource:
-    """Read the files of a folder."""
+Images: TypeAlias = (
+    str
+    | os.PathLike[str]
+    | Iterable[str | os.PathLike[str]]
+    | Image.Image
+    | Iterable[Image.Image]
+    | Iterable[np.ndarray]
+    | np.ndarray
+    | ImageFolder
+    | ImageSource
+)
+"""What :func:`open_source` takes."""
+
+
+def open_source(images: Images) -> ImageSource:
+    """Give access to images by row; nothing is decoded yet.
+
+    Args:
+      images: A folder, which is searched with all folders below it, also as
+        ``find_images`` returns it; paths of files; PIL images; pixels, uint8 or float
+        in [0, 1], ``[n, h, w, 3]``, or ``[n, h, w]`` or ``[n, h, w, 1]`` for
+        greyscale; or a source, which is returned as it is. To read many files, name
+        them: PIL images keep their pixels once they are loaded.
+
+    Raises:
+      InputError: There are none, they are of several kinds, the folder can't be read,
+        or the array's shape, type or range is another.
+
+    Example:
+      >>> open_source(np.zeros((2, 8, 8, 3), np.uint8)).names
+      ('row-000000', 'row-000001')
+    """
+    if isinstance(images, ImageSource):
+        return images
+    if isinstance(images, ImageFolder):
+        return _file_source(images)
+    if isinstance(images, (str, os.PathLike)):
+        return _file_source(find_images(images))
+    if isinstance(images, Image.Image):
+        return _picture_source([images])
+    if isinstance(images, bytes) or not isinstance(images, Iterable):
+        return _pixel_source(images)
+    kind = getattr(getattr(images, "dtype", None), "kind", "")
+    # Arrays and columns of texts or objects are lists of them.
+    if kind and kind not in "OUT":
+        return _pixel_source(images)
+    listed: list[Any] = list(images)
+    if not listed:
+        raise InputError("Expected at least one image, found none")
+    kinds = [_kind(each) for each in listed]
+    if len(set(kinds)) > 1:
+        row = next(row for row, kind in enumerate(kinds) if kind != kinds[0])
+        raise InputError(
+            "Expected all images as paths, all as PIL images or all as pixels, found "
+            f"{type(listed[0]).__name__} in row 0 and {type(listed[row]).__name__} in "
+            f"row {row}"
+        )
+    if kinds[0] == "path":
+        paths = tuple(os.fsdecode(os.path.expanduser(each)) for each in listed)
+        return _file_source(ImageFolder("", paths, ()))
+    return _picture_source(listed) if kinds[0] == "picture" else _pixel_source(listed)
+
+
+def _kind(image: Any) -> str:
+    if isinstance(image, (str, os.PathLike)):
+        return "path"
+    return "picture" if isinstance(image, Image.Image) else "pixels"
+
+
+def _row_names(count: int) -> tuple[str, ...]:
+    return tuple(f"row-{row:06d}" for row in range(count))
+
+
+def _file_source(folder: ImageFolder) -> ImageSource:
     root, paths = os.fspath(folder.root), tuple(folder.paths)
     return ImageSource(
         root=root,
@@ -55,12 +135,33 @@ def _folder_source(folder: ImageFolder) -> ImageSource:
     )
 
 
-def _check_layout(pixels: np.ndarray) -> None:
-    """Check the shape of an array of images.
+def _picture_source(pictures: Sequence[Image.Image]) -> ImageSource:
+    # Pillow loads an opened file lazily, and one picture in one thread at a time.
+    locks = {id(picture): Lock() for picture in pictures}
 
-    Raises:
-      InputError: It isn't ``[n, h, w, 3]``, ``[n, h, w, 1]`` or ``[n, h, w]``.
-    """
+    def read(row: int) -> tuple[bytes, None]:
+        with locks[id(pictures[row])]:
+            rgb, orientation = load_picture(pictures[row])
+        return b"%d %d %d\n" % (*rgb.size, orientation) + rgb.tobytes(), None
+
+    def decode(content: bytes, min_side: int) -> Image.Image:
+        head, _, pixels = content.partition(b"\n")
+        width, height, orientation = map(int, head.split())
+        rgb = Image.frombytes("RGB", (width, height), pixels)
+        return turn_upright(shrink(rgb, min_side), orientation)
+
+    return ImageSource(
+        root="",
+        names=_row_names(len(pictures)),
+        skipped=(),
+        salt=f"picture {DECODER_VERSION}\n".encode(),
+        identify=lambda row: None,
+        read=read,
+        decode=decode,
+    )
+
+
+def _check_layout(pixels: np.ndarray) -> None:
     shape = list(pixels.shape)
     advice = ""
     if pixels.ndim == 3 and shape[-1] in (3, 4):
@@ -79,11 +180,6 @@ def _check_layout(pixels: np.ndarray) -> None:
 
 
 def _check_values(pixels: np.ndarray) -> None:
-    """Check the type and range of an array of images.
-
-    Raises:
-      InputError: It isn't uint8, nor float in [0, 1].
-    """
     if pixels.dtype == np.uint8:
         return
     if not np.issubdtype(pixels.dtype, np.floating):
@@ -100,14 +196,9 @@ def _check_values(pixels: np.ndarray) -> None:
         )
 
 
-def _pixel_source(given: Any) -> ImageSource:
-    """Read the rows of an array.
-
-    Raises:
-      InputError: The array is none of images.
-    """
+def _pixel_source(array: Any) -> ImageSource:
     try:
-        pixels = np.asarray(given)
+        pixels = np.asarray(array)
     except ValueError as error:
         raise InputError("Expected images of one size, found several") from error
     _check_layout(pixels)
@@ -127,31 +218,10 @@ def _pixel_source(given: Any) -> ImageSource:
 
     return ImageSource(
         root="",
-        names=tuple(f"row-{row:06d}" for row in range(len(pixels))),
+        names=_row_names(len(pixels)),
         skipped=(),
         salt=f"pixels {DECODER_VERSION} {mode} {width} {height}\n".encode(),
         identify=lambda row: None,
         read=read,
         decode=decode,
     )
-
-
-def open_source(source: ImageFolder | ImageSource | Any) -> ImageSource:
-    """Give access to images by row.
-
-    Args:
-      source: What ``find_images`` returns; or an array of uint8 or of floats in
-        [0, 1], shape ``[n, h, w, 3]``, or ``[n, h, w]`` or ``[n, h, w, 1]`` for
-        greyscale; or a source, which is returned as it is.
-
-    Returns:
-      The source; nothing is decoded yet.
-
-    Raises:
-      InputError: The array's shape, type or range is another.
-    """
-    if isinstance(source, ImageSource):
-        return source
-    if isinstance(source, ImageFolder):
-        return _folder_source(source)
-    return _pixel_source(source)

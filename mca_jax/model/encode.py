@@ -2,33 +2,20 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import closing
-from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import jax
 import numpy as np
 
 from mca_jax.core.errors import InputError
-from mca_jax.data import (
-    Batch,
-    ImageFolder,
-    ImageSource,
-    find_images,
-    load_batches,
-    open_source,
-)
+from mca_jax.data import Batch, ImageSource, load_batches
 from mca_jax.encoders import Encoder, build_encoder
 from mca_jax.encoders.rows import compile_rows
 from mca_jax.model.cluster_model import ClusterModel
 
-__all__ = ["ImageReader", "Images", "load_encoder", "open_images"]
-
-Images: TypeAlias = (
-    "str | os.PathLike[str] | ImageFolder | Sequence[str | Path] | np.ndarray"
-)
+__all__ = ["ImageReader", "load_encoder"]
 
 
 def load_encoder(model: ClusterModel) -> Encoder:
@@ -58,31 +45,6 @@ def load_encoder(model: ClusterModel) -> Encoder:
             "restore them or run it again"
         )
     return encoder
-
-
-def open_images(images: Images) -> ImageSource:
-    """Give access to images by row, whatever they are.
-
-    Args:
-      images: Folder, paths of files, pixels, or what ``find_images`` returns.
-
-    Returns:
-      The source; nothing is decoded yet.
-
-    Raises:
-      InputError: There are none, or the array is none of images.
-    """
-    if isinstance(images, (str, os.PathLike)):
-        return open_source(find_images(Path(images)))
-    if isinstance(images, (ImageFolder, np.ndarray)):
-        return open_source(images)
-    paths = [path for path in images if isinstance(path, (str, Path))]
-    if len(paths) < len(images):
-        # Nested lists of pixels, perhaps; what is wrong with others is told there.
-        return open_source(images)
-    if not paths:
-        raise InputError("Expected at least one image, found none")
-    return open_source(ImageFolder("", tuple(map(str, paths)), ()))
 
 
 class ImageReader:

@@ -11,10 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from mca_jax.core.errors import InputError, check_in_range
+from mca_jax.data import Images, open_source
 from mca_jax.data.files import SkippedImage
 from mca_jax.model.assign import Assigned, build_assign, build_projection
 from mca_jax.model.cluster_model import NONE_OF_THESE, ClusterModel, Prediction
-from mca_jax.model.encode import ImageReader, Images, load_encoder, open_images
+from mca_jax.model.encode import ImageReader, load_encoder
 from mca_jax.model.files import read_model
 
 __all__ = [
@@ -119,7 +120,7 @@ class Predictor:
 
         Args:
           images: Folder, read recursively, also as ``find_images`` returns it;
-            paths of files; or pixels, uint8 ``[n, h, w, 3]``.
+            paths of files; PIL images; or pixels, uint8 ``[n, h, w, 3]``.
           image_embeddings: In place of ``images``: vectors of the run's encoder,
             ``[n, d]``.
           outlier_quantile: Sets the threshold for "none of these": fewer than this
@@ -172,7 +173,7 @@ class Predictor:
           InputError: As for ``predict``, but for images that can't be read.
         """
         threshold = self._threshold(outlier_quantile)
-        source = open_images(images)
+        source = open_source(images)
         if self._reader is None:
             self._reader = ImageReader(self.model)
         reader, count = self._reader, len(source.names)

@@ -13,7 +13,7 @@ import numpy as np
 from mca_jax.alignment.forward import assign_clusters
 from mca_jax.core.errors import InputError, check_in_range
 from mca_jax.core.progress import Callback, Clock
-from mca_jax.data import ImageSource, find_images, open_source
+from mca_jax.data import Images, open_source
 from mca_jax.encoders import Encoder
 from mca_jax.encoders.embed_images import Embedded, embed_images
 from mca_jax.evaluation import contingency_table, score_clustering
@@ -59,7 +59,7 @@ __all__ = ["Callback", "cluster", "score_result"]
 
 
 def cluster(
-    images: str | os.PathLike[str] | np.ndarray | ImageSource | None = None,
+    images: Images | None = None,
     *,
     num_clusters: int | str | None = None,
     config: Config | None = None,
@@ -76,8 +76,8 @@ def cluster(
     Give a folder, an array of pixels, or embeddings with those of the nouns.
 
     Args:
-      images: Folder, read recursively; pixels, uint8 ``[n, h, w, 3]``; or a
-        source, such as the images of a named data set.
+      images: Folder, read recursively; paths of files; PIL images; pixels, uint8
+        ``[n, h, w, 3]``; or a source, such as the images of a named data set.
       num_clusters: ``k``, at least 2 and at most ``n``; stands above that of
         ``config``. ``"auto"`` estimates it, ``"auto:5-60"`` in a range; what was
         found is in ``metrics["cluster_count"]``.
@@ -189,13 +189,12 @@ def score_result(
 
 def _embed(
     encoder: Encoder,
-    images: str | os.PathLike[str] | np.ndarray | ImageSource,
+    images: Images,
     config: Config,
     cache_dir: str | os.PathLike[str] | None,
     clock: Clock,
 ) -> Embedded:
-    found = find_images(images) if isinstance(images, (str, os.PathLike)) else images
-    source = open_source(found)
+    source = open_source(images)
     clock.start("Embedding", len(source.names))
     return embed_images(
         encoder,

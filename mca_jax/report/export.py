@@ -285,7 +285,7 @@ def export_folders(
         system refuses.
     """
     target, root = Path(folder), os.path.abspath(images.root)
-    if not images.root:
+    if not images.root and not any(map(os.path.isfile, images.paths)):
         raise InputError(
             "Expected images from files, found arrays; export csv or parquet"
         )

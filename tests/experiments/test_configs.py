@@ -20,7 +20,7 @@ from tiny_datasets import (
 
 import mca_jax
 from mca_jax.data.datasets import DATASETS
-from mca_jax.data.datasets.classes import IMAGENET10, IMAGENET_DOGS
+from mca_jax.data.datasets.registry import IMAGENET10, IMAGENET_DOGS
 
 CONFIGS = Path("experiments/configs")
 ROOT = Path(__file__).resolve().parent.parent.parent

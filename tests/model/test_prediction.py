@@ -13,6 +13,9 @@ from mca_jax.core.errors import InputError
 from mca_jax.data import find_images
 from mca_jax.model import predict as module
 from mca_jax.model.predict import Predictor
+from mca_jax.pipeline.config import config_from_dict
+from mca_jax.report.export import assigned_images, export_folders
+from mca_jax.report.images.album import ImageReader
 from mca_jax.report.write import write_predictions
 
 
@@ -91,8 +94,34 @@ def test_folders_paths_and_pixels_agree(photo_run, photos):
     np.testing.assert_allclose(from_paths.probabilities, from_folder, atol=1e-6)
     from_pixels = predictor.predict(pixels)
     np.testing.assert_allclose(from_pixels.probabilities, from_folder, atol=1e-6)
+    from_pictures = predictor.predict([Image.open(photos / name) for name in names])
+    np.testing.assert_array_equal(
+        from_pictures.probabilities, from_pixels.probabilities
+    )
     from_listing = predictor.predict(find_images(photos)).probabilities[:4]
     np.testing.assert_array_equal(from_listing, from_folder)
+
+
+@pytest.mark.parametrize("form", ["paths", "pictures"])
+def test_lists_are_clustered_as_their_folder_is(photo_run, photos, tmp_path, form):
+    """And shown and exported, as far as there are files."""
+    files = [photos / name for name in photo_run.paths]
+    config = config_from_dict(photo_run.model.config)
+    images = files if form == "paths" else list(map(Image.open, files))
+    with small_encoder():
+        result = mca_jax.cluster(images, config=config)
+    np.testing.assert_array_equal(result.embeddings, photo_run.embeddings)
+    np.testing.assert_array_equal(result.assignments, photo_run.assignments)
+    with_pictures = form == "paths"
+    assert ImageReader(result).available == with_pictures
+    if with_pictures:
+        assert result.paths == tuple(map(str, files))
+        assert export_folders(assigned_images(result), tmp_path / "out") == 0
+        copies = [path.name for path in tmp_path.glob("out/*/*")]
+        assert sorted(copies) == sorted(photo_run.paths)
+    else:
+        with pytest.raises(InputError, match="found arrays"):
+            export_folders(assigned_images(result), tmp_path / "out")
 
 
 def test_a_stream_is_the_same_in_pieces(photo_run, photos, monkeypatch):
@@ -183,6 +212,7 @@ def test_placing_is_traced_once(monkeypatch):
         ({"images": np.zeros((1, 8, 8, 3), np.uint8)}, "made from given embeddings"),
         ({"images": "/no/such/folder"}, "No such folder"),
         ({"images": []}, "at least one image"),
+        ({"images": ["a.png", Image.new("L", (1, 1))]}, "str in row 0 and Image"),
     ],
 )
 def test_arguments_that_do_not_fit(predictor, arguments, message):

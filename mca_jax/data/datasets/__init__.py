@@ -1,8 +1,7 @@
 """The image sets that papers report on, by name: official files, official splits."""
 
-from mca_jax.data.datasets.classes import ClassName
 from mca_jax.data.datasets.loading import ImageDataset, default_data_dir, load_dataset
-from mca_jax.data.datasets.registry import DATASETS, Dataset
+from mca_jax.data.datasets.registry import DATASETS, ClassName, Dataset
 
 __all__ = [
     "DATASETS",

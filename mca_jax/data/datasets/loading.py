@@ -11,12 +11,11 @@ import numpy as np
 
 from mca_jax.core.errors import InputError, check_in_range, check_one_of
 from mca_jax.core.text import printable
-from mca_jax.data import ImageSource
 from mca_jax.data.datasets.archives import unpack
-from mca_jax.data.datasets.classes import ClassName
 from mca_jax.data.datasets.download import check_file, fetch
-from mca_jax.data.datasets.parts import join_parts
-from mca_jax.data.datasets.registry import DATASETS, Dataset
+from mca_jax.data.datasets.formats import join_parts
+from mca_jax.data.datasets.registry import DATASETS, ClassName, Dataset
+from mca_jax.data.sources import ImageSource
 
 __all__ = ["ImageDataset", "default_data_dir", "load_dataset"]
 
@@ -49,21 +48,13 @@ class ImageDataset(NamedTuple):
 
 
 def default_data_dir() -> Path:
-    """Return where data sets are kept that no ``--data_dir`` is given for.
-
-    Returns:
-      ``mca_jax/data/datasets`` in ``XDG_CACHE_HOME``, or in ``~/.cache``.
-    """
+    """``mca_jax/datasets`` in ``$XDG_CACHE_HOME`` or ``~/.cache``."""
     cache = os.environ.get("XDG_CACHE_HOME") or os.path.join("~", ".cache")
     return Path(cache).expanduser() / "mca_jax" / "datasets"
 
 
 def _split_names(dataset: Dataset, split: str) -> list[str]:
-    """Take apart what ``+`` joins.
-
-    Raises:
-      InputError: A split is unknown or named twice.
-    """
+    """Names of the splits that ``+`` joins."""
     names = split.split("+")
     for name in names:
         check_one_of(f"split of {dataset.name}", name, dataset.splits)
@@ -181,9 +172,6 @@ def load_dataset(
         the published one will do.
       name_synsets: Names classes that are known by their WordNet ids, as those of
         ImageNet's folder are; None leaves them their ids.
-
-    Returns:
-      The images, and the way to their labels.
 
     Raises:
       InputError: The name or split is unknown, the set isn't there and can't be

@@ -1,4 +1,4 @@
-"""The data sets of the literature by name: where they are, and what is in them."""
+"""The data sets of the literature by name: files, splits, and names of classes."""
 
 from __future__ import annotations
 
@@ -6,21 +6,139 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
-from mca_jax.data.datasets.classes import (
-    CIFAR10,
-    CIFAR20,
-    IMAGENET10,
-    IMAGENET_DOGS,
-    STL10,
-    ClassName,
-)
 from mca_jax.data.datasets.download import Remote
-from mca_jax.data.datasets.folders import class_folders, imagenet_part, tiny_part
-from mca_jax.data.datasets.parts import Part
-from mca_jax.data.datasets.records import cifar_part, stl_part
+from mca_jax.data.datasets.formats import (
+    Part,
+    cifar_part,
+    class_folders,
+    imagenet_part,
+    stl_part,
+    tiny_part,
+)
 
-__all__ = ["DATASETS", "Dataset"]
+__all__ = [
+    "CIFAR10",
+    "CIFAR20",
+    "DATASETS",
+    "IMAGENET10",
+    "IMAGENET_DOGS",
+    "STL10",
+    "ClassName",
+    "Dataset",
+]
+
+
+class ClassName(NamedTuple):
+    """A class as its data set calls it.
+
+    Attributes:
+      name: Its name.
+      synset: WordNet 3.0 id of its noun, such as ``"n02084071"``. Empty where WordNet
+        has no such noun, as for "medium-sized mammals".
+    """
+
+    name: str
+    synset: str
+
+
+def _table(text: str) -> tuple[ClassName, ...]:
+    """Read lines of a name and, if there is one, an id."""
+    rows = []
+    for line in text.strip().splitlines():
+        name, _, synset = line.strip().partition(" | ")
+        rows.append(ClassName(name, synset))
+    return tuple(rows)
+
+
+CIFAR10 = _table("""
+    airplane | n02691156
+    automobile | n02958343
+    bird | n01503061
+    cat | n02121620
+    deer | n02430045
+    dog | n02084071
+    frog | n01639765
+    horse | n02374451
+    ship | n04194289
+    truck | n04490091
+""")
+"""Classes of CIFAR-10, in the order of its ``batches.meta.txt``."""
+
+CIFAR20 = _table("""
+    aquatic mammals | n02062017
+    fish | n02512053
+    flowers | n11669335
+    food containers
+    fruit and vegetables | n07705711
+    household electrical devices | n03528263
+    household furniture | n03405725
+    insects | n02159955
+    large carnivores | n02075296
+    large man-made outdoor things | n04341686
+    large natural outdoor scenes | n09287968
+    large omnivores and herbivores
+    medium-sized mammals
+    non-insect invertebrates | n01905661
+    people | n00007846
+    reptiles | n01661091
+    small mammals
+    trees | n13104059
+    vehicles 1 | n04524313
+    vehicles 2 | n04524313
+""")
+"""Superclasses of CIFAR-100, in the order of its ``coarse_label_names.txt``."""
+
+STL10 = _table("""
+    airplane | n02691156
+    bird | n01503061
+    car | n02958343
+    cat | n02121620
+    deer | n02430045
+    dog | n02084071
+    horse | n02374451
+    monkey | n02484322
+    ship | n04194289
+    truck | n04490091
+""")
+"""Classes of STL-10, in the order of its ``class_names.txt``."""
+
+# The ten and fifteen classes of Chang et al., "Deep Adaptive Image Clustering",
+# ICCV 2017, as the lists of Li et al., "Contrastive Clustering", AAAI 2021 give
+# them; later work uses the same.
+IMAGENET10 = _table("""
+    king penguin | n02056570
+    Maltese dog | n02085936
+    snow leopard | n02128757
+    airliner | n02690373
+    airship | n02692877
+    container ship | n03095699
+    soccer ball | n04254680
+    sports car | n04285008
+    trailer truck | n04467665
+    orange | n07747607
+""")
+"""Classes of ImageNet-10."""
+
+IMAGENET_DOGS = _table("""
+    Maltese dog | n02085936
+    Blenheim spaniel | n02086646
+    basset | n02088238
+    Norwegian elkhound | n02091467
+    giant schnauzer | n02097130
+    golden retriever | n02099601
+    Brittany spaniel | n02101388
+    clumber | n02101556
+    Welsh springer spaniel | n02102177
+    groenendael | n02105056
+    kelpie | n02105412
+    Shetland sheepdog | n02105855
+    Doberman | n02107142
+    pug | n02110958
+    chow | n02112137
+""")
+"""Classes of ImageNet-Dogs: 15 breeds."""
 
 
 @dataclass(frozen=True)
@@ -94,16 +212,6 @@ def _open_cifar(
     return open_split
 
 
-def _open_stl(root: Path, split: str) -> list[Part]:
-    """Read a split of STL-10."""
-    return [stl_part(root, split=split)]
-
-
-def _open_tiny(root: Path, split: str) -> list[Part]:
-    """Read a split of Tiny-ImageNet."""
-    return [tiny_part(root, split=split)]
-
-
 def _open_imagenet(
     root: Path, split: str, *, classes: Sequence[ClassName] = ()
 ) -> list[Part]:
@@ -118,13 +226,8 @@ def _synsets(root: Path) -> list[str]:
 
 
 def _read_imagenet_classes(root: Path) -> tuple[ClassName, ...]:
-    """List all classes of ImageNet's folder, which are named by their ids alone."""
+    """Classes of ImageNet's folder, which are named by their ids alone."""
     return tuple(ClassName("", synset) for synset in _synsets(root))
-
-
-def _given(classes: Sequence[ClassName]) -> Callable[[Path], Sequence[ClassName]]:
-    """Classes that don't depend on the files."""
-    return lambda root: classes
 
 
 def _subset_of_imagenet(
@@ -139,7 +242,7 @@ def _subset_of_imagenet(
         train="train",
         score="val",
         open_split=partial(_open_imagenet, classes=classes),
-        read_classes=_given(classes),
+        read_classes=lambda root: classes,
         marker="train",
         remote=None,
         folder="",
@@ -161,7 +264,7 @@ _SETS = (
         train="train",
         score="test",
         open_split=_open_cifar(_CIFAR10_FILES, False, 10),
-        read_classes=_given(CIFAR10),
+        read_classes=lambda root: CIFAR10,
         marker="test_batch.bin",
         remote=Remote(
             url="https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
@@ -184,7 +287,7 @@ _SETS = (
         train="train",
         score="test",
         open_split=_open_cifar(_CIFAR100_FILES, True, 20),
-        read_classes=_given(CIFAR20),
+        read_classes=lambda root: CIFAR20,
         marker="test.bin",
         remote=Remote(
             url="https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz",
@@ -206,8 +309,8 @@ _SETS = (
         splits={"train": 5_000, "test": 8_000, "unlabeled": 100_000},
         train="train",
         score="test",
-        open_split=_open_stl,
-        read_classes=_given(STL10),
+        open_split=lambda root, split: [stl_part(root, split=split)],
+        read_classes=lambda root: STL10,
         marker="test_X.bin",
         remote=Remote(
             url="http://ai.stanford.edu/~acoates/stl10/stl10_binary.tar.gz",
@@ -227,7 +330,7 @@ _SETS = (
         splits={"train": 100_000, "val": 10_000},
         train="train",
         score="val",
-        open_split=_open_tiny,
+        open_split=lambda root, split: [tiny_part(root, split=split)],
         read_classes=_read_imagenet_classes,
         marker="wnids.txt",
         remote=Remote(

@@ -44,7 +44,11 @@ class ImageReader:
         """
         self._result = result
         self._load_image = load_image
-        self.available = load_image is not None or bool(result.root)
+        self.available = (
+            load_image is not None
+            or bool(result.root)
+            or any(map(os.path.isfile, result.paths[:1]))
+        )
 
     def path(self, row: int) -> str:
         """Path of a row's file.
@@ -53,7 +57,8 @@ class ImageReader:
           row: Row of the image.
 
         Returns:
-          The path below the folder of the run; nothing is there for arrays.
+          The path below the folder of the run, or the one that was given in a list
+          of files; nothing is there for arrays.
         """
         return os.path.join(self._result.root, self._result.paths[row])
 

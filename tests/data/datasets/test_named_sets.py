@@ -22,14 +22,14 @@ from tiny_datasets import (
 from mca_jax.core.errors import InputError
 from mca_jax.data import load_image
 from mca_jax.data.datasets import DATASETS, load_dataset
-from mca_jax.data.datasets.classes import (
+from mca_jax.data.datasets.formats import spread_rows
+from mca_jax.data.datasets.registry import (
     CIFAR10,
     CIFAR20,
     IMAGENET10,
     IMAGENET_DOGS,
     STL10,
 )
-from mca_jax.data.datasets.parts import spread_rows
 from mca_jax.semantics import load_nouns, name_synsets
 
 WRITERS = {"cifar10": write_cifar10, "cifar20": write_cifar20, "stl10": write_stl10}
@@ -177,9 +177,10 @@ def test_subsets_of_imagenet(name, tmp_path):
 
 def test_imagenet_in_the_layout_of_its_archive(tmp_path):
     write_imagenet(tmp_path / "ILSVRC" / "Data" / "CLS-LOC", TINY_SYNSETS)
-    dataset = load_dataset(
-        "imagenet", tmp_path, split="val", any_size=True, name_synsets=name_synsets
-    )
+    options = {"split": "val", "any_size": True}
+    dataset = load_dataset("imagenet", tmp_path, **options)
+    assert [each.name for each in dataset.classes] == TINY_SYNSETS
+    dataset = load_dataset("imagenet", tmp_path, name_synsets=name_synsets, **options)
     assert [each.name for each in dataset.classes] == [
         "goldfish",
         "Maltese dog",
