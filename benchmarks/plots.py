@@ -8,7 +8,7 @@ from html import escape
 from typing import NamedTuple
 
 from benchmarks.svg import svg_line, svg_text
-from mca_jax.report.page.charts import nice_ticks, short_number
+from mca_jax.report.charts import nice_ticks, short_number
 
 __all__ = ["COLORS", "Panel", "Series", "draw_panels"]
 

@@ -30,7 +30,7 @@ from mca_jax.model.result import ClusterResult
 from mca_jax.pipeline.cluster import cluster, score_result
 from mca_jax.pipeline.config import Config
 from mca_jax.pipeline.num_clusters import parse_num_clusters, settle_num_clusters
-from mca_jax.report.page.counts import count_sentence
+from mca_jax.report.charts import count_sentence
 from mca_jax.report.workdir import RunLog, prepare_workdir
 from mca_jax.report.write import OUTPUT_FILES, write_outputs
 

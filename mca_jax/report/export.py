@@ -62,13 +62,8 @@ def assigned_images(
 ) -> Assigned:
     """Collect what is exported of a run or of a prediction.
 
-    Args:
-      result: A finished run, or where a model places new images.
-      root: Folder of the images; None takes that of the run, and of a prediction
-        the present folder.
-
-    Returns:
-      The images with their clusters.
+    ``root`` is the folder of the images; None takes that of the run, and of a
+    prediction the present folder.
     """
     if isinstance(result, ClusterResult):
         classes = tuple(cluster.name for cluster in result.clusters)
@@ -90,27 +85,19 @@ def assigned_images(
 def export_csv(images: Assigned, path: str | os.PathLike[str]) -> None:
     """Write a table that a spreadsheet shows as it is.
 
-    Args:
-      images: The images.
-      path: File to write.
-
     Raises:
       InputError: It can't be written.
     """
     columns = (images.paths, images.clusters, images.confidences, images.names)
     rows = (
-        (path_cell(place), cluster, f"{confidence:.6f}", text_cell(name))
-        for place, cluster, confidence, name in zip(*columns, strict=True)
+        (path_cell(own), cluster, f"{confidence:.6f}", text_cell(name))
+        for own, cluster, confidence, name in zip(*columns, strict=True)
     )
     write_file(Path(path), csv_lines([_COLUMNS, *rows]))
 
 
 def export_parquet(images: Assigned, path: str | os.PathLike[str]) -> None:
     """Write the same table as Parquet, with the paths as they are.
-
-    Args:
-      images: The images.
-      path: File to write.
 
     Raises:
       InputError: pyarrow isn't installed, or the file can't be written.
@@ -123,7 +110,7 @@ def export_parquet(images: Assigned, path: str | os.PathLike[str]) -> None:
             "Expected pyarrow for Parquet, found none; install it with "
             "pip install 'mca-jax[export]', or export csv"
         ) from error
-    # Bytes of a name that aren't UTF-8 have no place in a text column.
+    # Bytes of a name that aren't UTF-8 don't fit into a text column.
     paths = [_utf8(path) for path in images.paths]
     columns = (paths, images.clusters, images.confidences, list(images.names))
     table = pyarrow.table(dict(zip(_COLUMNS, columns, strict=True)))
@@ -152,18 +139,15 @@ def export_label_studio(
     The labelling configuration needs ``<Image name="image" value="$image"/>`` and
     ``<Choices name="cluster" toName="image">`` with a choice for each cluster.
 
-    Args:
-      images: The images.
-      path: File to write.
-      url_prefix: Start of each picture's address; the default is for local files
-        under Label Studio's document root.
+    Addresses of pictures begin with ``url_prefix``; the default is for local files
+    under Label Studio's document root.
 
     Raises:
       InputError: It can't be written.
     """
     tasks = [
         {
-            "data": {"image": url_prefix + quote(os.fsencode(place))},
+            "data": {"image": url_prefix + quote(os.fsencode(own))},
             "predictions": [
                 {
                     "model_version": "mca_jax",
@@ -179,7 +163,7 @@ def export_label_studio(
                 }
             ],
         }
-        for place, confidence, name in zip(
+        for own, confidence, name in zip(
             images.paths, images.confidences, images.names, strict=True
         )
     ]
@@ -193,10 +177,6 @@ def export_fiftyone(images: Assigned, path: str | os.PathLike[str]) -> None:
     FiftyOneImageClassificationDataset, data_path=ROOT, labels_path=PATH)`` reads
     it, where ``ROOT`` is the folder of the images.
 
-    Args:
-      images: The images.
-      path: File to write.
-
     Raises:
       InputError: Two images differ in nothing but the ends of their names, which
         FiftyOne leaves out, or the file can't be written.
@@ -204,8 +184,8 @@ def export_fiftyone(images: Assigned, path: str | os.PathLike[str]) -> None:
     classes = list(dict.fromkeys((*images.classes, *images.names)))
     number = {name: index for index, name in enumerate(classes)}
     labels: dict[str, int] = {}
-    for place, name in zip(images.paths, images.names, strict=True):
-        stem = os.path.splitext(place)[0]
+    for own, name in zip(images.paths, images.names, strict=True):
+        stem = os.path.splitext(own)[0]
         if stem in labels:
             raise InputError(
                 f"Expected images with names apart but for their ends, found two of "
@@ -218,10 +198,7 @@ def export_fiftyone(images: Assigned, path: str | os.PathLike[str]) -> None:
 def export_embeddings(result: ClusterResult, path: str | os.PathLike[str]) -> None:
     """Write embeddings, paths and clusters as a NumPy archive without pickles.
 
-    Args:
-      result: A finished run.
-      path: File to write; ``numpy.load`` reads ``embeddings`` float32 ``[n, d]``,
-        ``paths`` and ``clusters``.
+    ``numpy.load`` reads ``embeddings`` float32 ``[n, d]``, ``paths`` and ``clusters``.
 
     Raises:
       InputError: It can't be written.
@@ -246,13 +223,13 @@ def _folder_name(index: int, name: str) -> str:
 
 
 def _target_names(images: Assigned) -> list[str]:
-    """Where each image goes, relative to the export; no two to one place."""
+    """Where each image goes, relative to the export; no two to one path."""
     used: set[str] = set()
     targets = []
-    for place, index, name in zip(
+    for own, index, name in zip(
         images.paths, images.clusters, images.names, strict=True
     ):
-        stem, suffix = os.path.splitext(os.path.basename(place))
+        stem, suffix = os.path.splitext(os.path.basename(own))
         target, number = f"{stem}{suffix}", 1
         folder = _folder_name(int(index), name)
         # Without case, as the file systems of Windows and macOS compare.
@@ -299,8 +276,8 @@ def export_folders(
             )
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(parents=True)
-        for place, name in zip(images.paths, _target_names(images), strict=True):
-            source = os.path.join(root, place)
+        for own, name in zip(images.paths, _target_names(images), strict=True):
+            source = os.path.join(root, own)
             if not os.path.isfile(source):
                 gone += 1
                 continue
@@ -308,7 +285,7 @@ def export_folders(
             if copy:
                 shutil.copyfile(source, unfinished / name)
             else:
-                # As deep as the place that it is moved to.
+                # As deep as where it is moved to.
                 start = os.path.realpath((unfinished / name).parent)
                 link = os.path.relpath(os.path.realpath(source), start)
                 os.symlink(link, unfinished / name)

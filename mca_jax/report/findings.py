@@ -38,12 +38,7 @@ _RELEASE = 64 * _BLOCK
 
 
 class Outlier(NamedTuple):
-    """An image that is far from all others.
-
-    Attributes:
-      row: Its row.
-      distance: Mean cosine distance to its nearest images, in [0, 2].
-    """
+    """An image's row and its mean cosine distance to its nearest ones, in [0, 2]."""
 
     row: int
     distance: float
@@ -114,11 +109,7 @@ def find_outliers(
 
 
 def picture_correlation(one: np.ndarray, other: np.ndarray) -> float:
-    """Correlate two small pictures, the second also mirrored.
-
-    Args:
-      one: Pixels ``[edge, edge, 3]``.
-      other: Pixels of the same shape.
+    """Correlate two small pictures ``[edge, edge, 3]``, the second also mirrored.
 
     Returns:
       The larger of both correlations, in [-1, 1]; 1 for two plain pictures of one
@@ -191,13 +182,13 @@ def _likely_pairs(
     near = neighbors[:, :_PAIR_NEIGHBORS]
     origin = np.zeros(embeddings.shape[1], np.float32)
     cosines = _neighbor_cosines(embeddings, near, origin)
-    rows, places = np.nonzero(cosines >= _MIN_COSINE)
+    rows, ranks = np.nonzero(cosines >= _MIN_COSINE)
     origins = np.arange(len(embeddings))
     for row, first in first_of.items():
         origins[row] = first
-    ends = np.stack([origins[rows], origins[near[rows, places]]])
+    ends = np.stack([origins[rows], origins[near[rows, ranks]]])
     one, two = ends.min(axis=0), ends.max(axis=0)
-    found = cosines[rows, places]
+    found = cosines[rows, ranks]
     # Most pairs are found from both sides: the last one counts.
     codes = (one * len(embeddings) + two)[::-1]
     _, last = np.unique(codes, return_index=True)

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Literal
 
 from mca_jax.core.atomic_files import refused_by_system, write_file
@@ -30,11 +29,7 @@ LOG_FILE = "log.jsonl"
 
 
 def _read_settings(path: Path) -> dict[str, Any] | None:
-    """Settings of an earlier run, or None where there was none.
-
-    Raises:
-      InputError: The file can't be read, or a run didn't write it.
-    """
+    """Settings of an earlier run, or None where there was none."""
     try:
         stored = json.loads(path.read_bytes())
     except FileNotFoundError:
@@ -58,11 +53,7 @@ def _check_settings(
     now: Mapping[str, Any],
     outputs: Collection[str],
 ) -> None:
-    """Refuse a folder whose files come from other settings, or from no run.
-
-    Raises:
-      InputError: It is such a folder.
-    """
+    """Refuse a folder whose files come from other settings, or from no run."""
     shown = printable(str(workdir))
     advice = "choose another --workdir or pass --overwrite"
     if before is None:
@@ -147,11 +138,7 @@ class RunLog:
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """Open the log of a folder to append to it.
-
-        Args:
-          workdir: Folder of the run; it exists.
-          clock: Returns seconds since the epoch.
+        """Open the log of a folder that exists, to append to it.
 
         Raises:
           InputError: The file can't be opened.
@@ -169,11 +156,7 @@ class RunLog:
             raise refused_by_system("write", self._path, error) from error
 
     def write(self, event: str, /, **values: Any) -> None:
-        """Append one event.
-
-        Args:
-          event: What happened, such as ``"epoch"``.
-          **values: What belongs to it; anything that ``plain_json`` takes.
+        """Append one event, such as ``"epoch"``, with values that JSON can hold.
 
         Raises:
           InputError: The line can't be written.
@@ -198,11 +181,6 @@ class RunLog:
         """Return the log."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         """Close the file."""
         self.close()

@@ -17,7 +17,9 @@ from mca_jax.data.files import SkippedImage
 from mca_jax.model.cluster_model import Prediction
 from mca_jax.model.files import MODEL_FILES, write_result
 from mca_jax.model.result import Cluster, ClusterResult
-from mca_jax.report import DuplicateGroup, Outlier, Report, Thumbnails, build_report
+from mca_jax.report.findings import DuplicateGroup, Outlier
+from mca_jax.report.images import Thumbnails
+from mca_jax.report.page import Report, build_report
 from mca_jax.report.workdir import CONFIG_FILE, LOG_FILE
 
 __all__ = ["OUTPUT_FILES", "PREDICTION_FILES", "write_outputs", "write_predictions"]
@@ -42,75 +44,52 @@ PREDICTION_FILES = ("assignments.csv", "skipped.csv", LOG_FILE)
 _DIGITS = 6
 
 
-def _table(header: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
-    """Rows as CSV below their header."""
-    return csv_lines((header, *rows))
-
-
 def _assignments(result: ClusterResult) -> str:
     """Table of images, in the order of the rows."""
     names = [text_cell(cluster.name) for cluster in result.clusters]
-    return _table(
-        ("path", "cluster", "confidence", "cluster_name"),
-        (
-            (path_cell(path), cluster, f"{confidence:.{_DIGITS}f}", names[cluster])
-            for path, cluster, confidence in zip(
-                result.paths,
-                result.assignments.tolist(),
-                result.confidences.tolist(),
-                strict=True,
-            )
-        ),
+    columns = (result.assignments.tolist(), result.confidences.tolist())
+    rows = (
+        (path_cell(path), cluster, f"{confidence:.{_DIGITS}f}", names[cluster])
+        for path, cluster, confidence in zip(result.paths, *columns, strict=True)
     )
+    return csv_lines([("path", "cluster", "confidence", "cluster_name"), *rows])
 
 
 def _skipped(skipped: Iterable[SkippedImage]) -> str:
     """Table of the files that could not be read."""
-    return _table(
-        ("path", "reason"),
-        ((path_cell(image.path), text_cell(image.reason)) for image in skipped),
-    )
+    rows = ((path_cell(image.path), text_cell(image.reason)) for image in skipped)
+    return csv_lines([("path", "reason"), *rows])
 
 
 def _outliers(result: ClusterResult, outliers: Iterable[Outlier]) -> str:
     """Table of the images that are most unlike any other, those first."""
-    return _table(
-        ("path", "distance", "cluster"),
-        (
-            (
-                path_cell(result.paths[each.row]),
-                f"{each.distance:.{_DIGITS}f}",
-                result.assignments[each.row],
-            )
-            for each in outliers
-        ),
+    clusters = result.assignments
+    rows = (
+        (path_cell(result.paths[row]), f"{distance:.{_DIGITS}f}", clusters[row])
+        for row, distance in outliers
     )
+    return csv_lines([("path", "distance", "cluster"), *rows])
 
 
 def _duplicates(result: ClusterResult, groups: Iterable[DuplicateGroup]) -> str:
     """Table of the images that show the same, group by group."""
-    return _table(
-        ("group", "kind", "path", "cluster"),
-        (
-            (number, group.kind, path_cell(result.paths[row]), result.assignments[row])
-            for number, group in enumerate(groups)
-            for row in group.rows
-        ),
+    rows = (
+        (number, group.kind, path_cell(result.paths[row]), result.assignments[row])
+        for number, group in enumerate(groups)
+        for row in group.rows
     )
+    return csv_lines([("group", "kind", "path", "cluster"), *rows])
 
 
 def _baselines(result: ClusterResult) -> str:
     """Table of the clusters that simpler methods put each image into."""
     columns = [result.assignments, *result.baselines.values()]
-    return _table(
-        ("path", "cluster", *result.baselines),
-        (
-            (path_cell(path), *clusters)
-            for path, *clusters in zip(
-                result.paths, *(column.tolist() for column in columns), strict=True
-            )
-        ),
+    rows = zip(
+        map(path_cell, result.paths),
+        *(column.tolist() for column in columns),
+        strict=True,
     )
+    return csv_lines([("path", "cluster", *result.baselines), *rows])
 
 
 def _cluster_entry(cluster: Cluster, paths: tuple[str, ...]) -> dict[str, Any]:
@@ -163,11 +142,7 @@ def _metrics(result: ClusterResult) -> dict[str, Any]:
 
 
 def _write_pictures(pictures: Mapping[str, bytes], folder: Path) -> None:
-    """Write the pictures beside the report.
-
-    Raises:
-      InputError: One can't be written.
-    """
+    """Write the pictures beside the report."""
     for name, picture in pictures.items():
         path = folder / name
         try:

@@ -15,7 +15,7 @@ from mca_jax.model import predict as module
 from mca_jax.model.predict import Predictor
 from mca_jax.pipeline.config import config_from_dict
 from mca_jax.report.export import assigned_images, export_folders
-from mca_jax.report.images.album import ImageReader
+from mca_jax.report.images import ImageReader
 from mca_jax.report.write import write_predictions
 
 

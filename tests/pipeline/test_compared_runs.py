@@ -12,7 +12,7 @@ from experiments.scoring import baseline_lines
 from mca_jax.core.parallel import HostRows
 from mca_jax.evaluation.comparison import compare_clusterings, measure_clusters
 from mca_jax.pipeline.baselines import BASELINES, choose_baselines
-from mca_jax.report.page.tables import baseline_rows
+from mca_jax.report.overview import baseline_rows
 from mca_jax.report.write import write_outputs
 
 LABELS = np.repeat(np.arange(4), 30)

@@ -5,7 +5,14 @@ import pytest
 from sample_results import build_result
 
 from mca_jax.model.result import ScoredNoun
-from mca_jax.report.page.cards import choose_rows, make_cards, make_picture
+from mca_jax.report.cards import (
+    Contingency,
+    choose_rows,
+    make_cards,
+    make_matrix,
+    make_picture,
+    read_contingency,
+)
 
 
 @pytest.mark.parametrize(
@@ -53,18 +60,19 @@ def test_clusters_of_one_image_and_of_none():
     assert rows.borderline[1:] == ((), ())
     assert rows.exemplars[2] == ()
     cards = make_cards(result, rows, {})
-    assert [card.size for card in cards] == [3, 1, 0]
+    assert [card.cluster.size for card in cards] == [3, 1, 0]
     # An empty cluster is near nothing, and nothing is near it.
-    assert [card.nearest for card in cards] == ["one", "many", ""]
+    one, many, none = (card.nearest for card in cards)
+    assert (one.name, many.name, none) == ("one", "many", None)
 
 
 def test_a_picture_names_the_runner_up():
     result = build_result(None, num_clusters=3, num_images=9)
     result.probabilities[4] = [0.3, 0.6, 0.1]
     picture = make_picture(result, 4, {4: "data:x"})
-    assert (picture.cluster, picture.target) == ("noun 1", "cluster-1")
+    assert (picture.cluster.name, picture.cluster.index) == ("noun 1", 1)
     assert picture.confidence == pytest.approx(0.6)
-    assert (picture.other, picture.uri) == ("noun 0", "data:x")
+    assert (picture.other.name, picture.uri) == ("noun 0", "data:x")
     assert picture.other_confidence == pytest.approx(0.3)
     assert make_picture(result, 3, {}).uri == ""
 
@@ -81,8 +89,7 @@ def test_the_nearest_cluster_is_the_nearest_by_brute_force():
             -2.0 if other == index else mean @ means[index] / np.linalg.norm(mean)
             for other, mean in enumerate(means)
         ]
-        assert card.nearest_target == f"cluster-{int(np.argmax(cosines))}"
-        assert card.share == pytest.approx(0.2)
+        assert card.nearest.index == np.argmax(cosines)
 
 
 def test_what_tells_a_cluster_from_its_nearest():
@@ -94,7 +101,7 @@ def test_what_tells_a_cluster_from_its_nearest():
     )
     result = dataclasses.replace(result, clusters=clusters)
     first, second = make_cards(result, choose_rows(result), {})
-    assert (first.nearest, second.nearest) == ("two", "one")
+    assert (first.nearest.name, second.nearest.name) == ("two", "one")
     assert (first.only_here, first.only_there) == (("a", "b", "c"), ("g",))
     assert (second.only_here, second.only_there) == (("g",), ("a", "b", "c"))
 
@@ -105,10 +112,9 @@ def test_second_choices_are_counted():
     result.probabilities[result.assignments == 2] = [0.3, 0.2, 0.5]
     result.probabilities[[2, 5]] = [0.1, 0.4, 0.5]
     cards = make_cards(result, choose_rows(result), {})
-    expected = {("0", "1"): 0, ("0", "2"): 4, ("1", "0"): 0, ("1", "2"): 4}
-    expected |= {("2", "0"): 2, ("2", "1"): 2}
+    expected = {(0, 1): 0, (0, 2): 4, (1, 0): 0, (1, 2): 4, (2, 0): 2, (2, 1): 2}
     for card in cards:
-        pair = (str(card.index), card.nearest_target.removeprefix("cluster-"))
+        pair = (card.cluster.index, card.nearest.index)
         assert card.second_choice == expected[pair]
 
 
@@ -116,10 +122,63 @@ def test_labels_and_search():
     result = build_result(None, num_clusters=2, num_images=10, names=["Big Dog", "Cat"])
     rows = choose_rows(result)
     counts = np.array([[1, 0], [4, 0], [0, 0]])
-    first, second = make_cards(
-        result, rows, {}, classes=["pug", "DACHSHUND", "cat"], counts=counts
-    )
+    table = Contingency(("pug", "DACHSHUND", "cat"), counts)
+    first, second = make_cards(result, rows, {}, table=table)
     assert (first.label, first.label_share) == ("DACHSHUND", 0.8)
     assert (second.label, second.label_share) == ("", 0.0)
     for word in ("big dog", "dachshund", "dahlia", "0"):
         assert word in first.search
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        {},
+        {"counts": None},
+        [[1, 2]],
+        [1, 2, 3],
+        {"counts": [[1, 2, 3]], "classes": ["a", "b"]},
+    ],
+)
+def test_no_table_of_that_shape(value):
+    assert read_contingency(value, 3) is None
+
+
+def test_contingency_with_and_without_names():
+    named = read_contingency({"counts": [[1, 2], [3, 4]], "classes": ["a", "b"]}, 2)
+    assert named.classes == ("a", "b")
+    np.testing.assert_array_equal(named.counts, [[1, 2], [3, 4]])
+    assert read_contingency(np.eye(2), 2).classes == ("0", "1")
+
+
+def clusters_of(sizes):
+    assignments = np.repeat(np.arange(len(sizes)), sizes)
+    return build_result(None, num_clusters=len(sizes), assignments=assignments).clusters
+
+
+def test_matrix_puts_a_good_clustering_on_the_diagonal():
+    clusters = sorted(clusters_of([5, 9, 7]), key=lambda each: -each.size)
+    # Class a is cluster 0, b is cluster 2, c is cluster 1.
+    counts = np.array([[5, 1, 0], [0, 0, 7], [0, 8, 0]])
+    matrix = make_matrix(Contingency(("a", "b", "c"), counts), clusters)
+    assert matrix.full
+    assert matrix.classes == ("c", "b", "a")
+    assert [row.cluster.name for row in matrix.rows] == ["noun 1", "noun 2", "noun 0"]
+    cells = [[count for count, _ in row.cells] for row in matrix.rows]
+    assert cells == [[8, 0, 1], [0, 7, 0], [0, 0, 5]]
+    assert [share for _, share in matrix.rows[0].cells] == [0.889, 0.0, 0.111]
+    assert matrix.rows[0].top == (("c", 8), ("a", 1))
+
+
+def test_a_matrix_too_large_to_read_lists_the_main_labels():
+    clusters = clusters_of([2] * 120)
+    counts = np.zeros((120, 120), np.int64)
+    counts[np.arange(120), np.arange(120)] = 2
+    counts[:5, 0] = [2, 5, 3, 4, 1]
+    classes = tuple(f"c{index}" for index in range(120))
+    matrix = make_matrix(Contingency(classes, counts), clusters)
+    assert not matrix.full
+    assert all(row.cells == () for row in matrix.rows)
+    assert matrix.rows[0].top == (("c1", 5), ("c3", 4), ("c2", 3))
+    assert matrix.rows[7].top == (("c7", 2),)

@@ -1,10 +1,14 @@
 import math
 
+import numpy as np
 import pytest
-from sample_results import make_history
+from sample_results import build_result, make_history
 
-from mca_jax.report.page.charts import (
+from mca_jax.report import render_report
+from mca_jax.report.charts import (
     bar_chart,
+    count_chart,
+    count_sentence,
     history_charts,
     line_chart,
     nice_ticks,
@@ -155,3 +159,44 @@ def test_no_bar_at_all_has_a_grid():
     assert [bar.height for bar in chart.bars] == [0, 0]
     assert chart.ticks[-1].label == "1"
     assert chart.mark is None
+
+
+ESTIMATE = {
+    "num_clusters": 8,
+    "interval": [4, 16],
+    "range": [2, 32],
+    "num_images": 500,
+    "scores": [0.5 - abs(np.log2(k) - 3) / 10 for k in range(2, 33)],
+}
+
+
+def test_the_number_of_clusters_is_on_a_logarithmic_axis():
+    chart = count_chart(ESTIMATE)
+    assert chart is not None
+    # 2, 4, 8, 16 and 32 are quarters apart.
+    assert (chart.low, chart.chosen, chart.width) == (25.0, 50.0, 50.0)
+    assert (chart.line.first_x, chart.line.last_x) == ("2", "32")
+    assert len(chart.line.lines[0].split()) == 31
+
+
+def test_no_estimate_and_one_of_a_single_number():
+    assert count_chart(None) is None
+    one = {**ESTIMATE, "range": [8, 8], "interval": [8, 8], "scores": [0.5]}
+    assert count_chart(one) is None
+
+
+def test_an_interval_of_one_number():
+    text = count_sentence({**ESTIMATE, "interval": [8, 8]})
+    assert text == (
+        "8 clusters, estimated without labels; no other number scores nearly as well"
+    )
+
+
+@pytest.mark.parametrize("estimated", [True, False])
+def test_the_report_shows_the_estimate_where_there_is_one(estimated):
+    result = build_result()
+    if estimated:
+        result.metrics["cluster_count"] = ESTIMATE
+    html = render_report(result)
+    assert ("8 clusters, estimated without labels; 4 to 16" in html) == estimated
+    assert ("Score by number of clusters" in html) == estimated

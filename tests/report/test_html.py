@@ -16,7 +16,7 @@ from mca_jax.core.errors import InputError
 from mca_jax.data.files import SkippedImage
 from mca_jax.model.result import ScoredNoun
 from mca_jax.report import build_report, render_report
-from mca_jax.report.page import map as map_module
+from mca_jax.report import map as map_module
 
 VOID = {"br", "img", "input", "link", "meta"}
 # SVG's own, which are written as empty elements.

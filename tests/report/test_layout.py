@@ -4,8 +4,8 @@ from sample_results import nearest_rows
 from sklearn.decomposition import PCA
 from sklearn.manifold import trustworthiness
 
-from mca_jax.report.page import layout
-from mca_jax.report.page.layout import lay_out, principal_plane
+from mca_jax.report import layout
+from mca_jax.report.layout import lay_out, principal_plane
 
 
 def groups(count=300, width=16, parts=6):
@@ -39,34 +39,34 @@ def test_where_there_is_no_plane_there_are_zeros():
 @pytest.mark.parametrize("spread", [1e-3, 0.3, 3.0, 12.0])
 def test_repulsion_is_that_of_all_pairs(spread):
     random = np.random.default_rng(2)
-    places = random.normal(scale=spread, size=(400, 2)).astype(np.float32)
-    apart = places[:, None] - places[None]
+    positions = random.normal(scale=spread, size=(400, 2)).astype(np.float32)
+    apart = positions[:, None] - positions[None]
     near = 1 / (1 + (apart**2).sum(axis=-1))
     expected = (apart * near[..., None] ** 2).sum(axis=1) / (near.sum() - 400)
-    error = np.linalg.norm(layout._repulsion(places) - expected)
+    error = np.linalg.norm(layout._repulsion(positions) - expected)
     assert error < 0.2 * np.linalg.norm(expected)
 
 
 def test_two_points_far_apart_leave_each_other_alone():
     # What a point does to itself through the grid must not count.
-    places = np.array([[0.0, 0.0], [300.0, 0.0]], np.float32)
-    assert np.abs(layout._repulsion(places)).max() < 1
+    positions = np.array([[0.0, 0.0], [300.0, 0.0]], np.float32)
+    assert np.abs(layout._repulsion(positions)).max() < 1
 
 
 def test_neighbours_stay_neighbours():
     rows = groups()
-    places = lay_out(rows, nearest_rows(rows), seed=0)
-    assert trustworthiness(rows, places, n_neighbors=10) > 0.9
+    positions = lay_out(rows, nearest_rows(rows), seed=0)
+    assert trustworthiness(rows, positions, n_neighbors=10) > 0.9
     # Better than the plane that it starts from.
     plane = principal_plane(rows)
     assert trustworthiness(rows, plane, n_neighbors=10) < 0.87
-    distances = np.linalg.norm(places[:, None] - places[None], axis=-1)
+    distances = np.linalg.norm(positions[:, None] - positions[None], axis=-1)
     np.fill_diagonal(distances, np.inf)
     parts = np.arange(len(rows)) % 6
     assert (parts[distances.argmin(axis=1)] == parts).mean() > 0.95
 
 
-def test_equal_input_gives_equal_places_and_the_seed_counts():
+def test_equal_input_gives_equal_positions_and_the_seed_counts():
     rows = groups(60)
     near = nearest_rows(rows)
     first = lay_out(rows, near, seed=3)
@@ -77,13 +77,13 @@ def test_equal_input_gives_equal_places_and_the_seed_counts():
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 20])
 def test_any_number_of_points(count):
     rows = groups(count)
-    places = lay_out(rows, nearest_rows(rows), seed=0)
-    assert places.shape == (count, 2)
-    assert np.isfinite(places).all()
+    positions = lay_out(rows, nearest_rows(rows), seed=0)
+    assert positions.shape == (count, 2)
+    assert np.isfinite(positions).all()
 
 
 def test_equal_images_do_not_lie_on_each_other():
     rows = np.repeat(groups(4), 30, axis=0)
-    places = lay_out(rows, nearest_rows(rows), seed=0)
-    assert np.isfinite(places).all()
-    assert len(np.unique(places.round(3), axis=0)) > 100
+    positions = lay_out(rows, nearest_rows(rows), seed=0)
+    assert np.isfinite(positions).all()
+    assert len(np.unique(positions.round(3), axis=0)) > 100

@@ -1,11 +1,30 @@
 import dataclasses
+import math
+import re
+from html import unescape
 
 import numpy as np
 import pytest
 from sample_results import build_result
 
 from mca_jax.data.files import SkippedImage
-from mca_jax.report.page.overview import overview_context, percent
+from mca_jax.report import render_report
+from mca_jax.report.overview import (
+    audit_rows,
+    flat_settings,
+    label_free_rows,
+    overview_context,
+    percent,
+    score_rows,
+)
+
+
+def head(result):
+    """What the page says above its first section, and its title."""
+    page = render_report(result)
+    (header,) = re.findall(r"<header>(.*?)</header>", page, re.DOTALL)
+    title, *_ = re.findall("<title>(.*?)</title>", page, re.DOTALL)
+    return unescape(re.sub(r"<[^>]*>", "", header)), unescape(title)
 
 
 @pytest.mark.parametrize(
@@ -38,7 +57,7 @@ def test_percent(value, text):
 )
 def test_the_title_names_the_folder_and_not_its_path(root, title):
     result = dataclasses.replace(build_result(None), root=root)
-    assert overview_context(result)["title"] == title
+    assert head(result)[1] == title
 
 
 def test_tiles_count_everything():
@@ -49,15 +68,14 @@ def test_tiles_count_everything():
         labels=np.zeros(1501, int),
         skipped=(),
     )
-    context = overview_context(result)
-    tiles = {name: (value, aside) for name, value, aside in context["tiles"]}
-    assert tiles["Images"] == ("1,501", "")
-    assert tiles["Clusters"] == ("3", "1 empty")
-    assert tiles["Mean confidence"][0] == percent(float(result.confidences.mean()))
-    assert tiles["Accuracy by labels"][0] == "88.1%"
-    assert tiles["Skipped files"] == ("0", "")
-    without = overview_context(build_result(None))["tiles"]
-    assert "Accuracy by labels" not in [name for name, *_ in without]
+    text = head(result)[0]
+    mean = percent(float(result.confidences.mean()))
+    for tile in (
+        *("Images1,501", "Clusters3 1 empty", f"Mean confidence{mean}"),
+        *("Accuracy by labels88.1%", "Skipped files0"),
+    ):
+        assert tile in text
+    assert "Accuracy by labels" not in head(build_result(None))[0]
 
 
 @pytest.mark.parametrize(
@@ -110,8 +128,7 @@ def test_notices_tell_of_empty_clusters():
     ],
 )
 def test_the_encoder_says_what_it_knows(provenance, sentence):
-    lede = overview_context(build_result(None, provenance=provenance))["lede"]
-    assert sentence in lede
+    assert sentence in head(build_result(None, provenance=provenance))[0]
 
 
 def test_sizes_are_sorted_and_confidences_are_counted():
@@ -141,3 +158,79 @@ def test_long_lists_of_skipped_files_are_capped():
     assert context["skipped_text"].endswith("frequent reason, 600 times: empty file")
     one = overview_context(build_result(None))
     assert one["skipped_text"] == "1 file could not be read and took no part."
+
+
+def test_this_run_comes_first_and_the_best_is_marked():
+    rows = score_rows(
+        {
+            "kmeans": {"acc": 0.9, "nmi": 0.8, "ari": 0.7},
+            "mca": {"acc": 0.8812, "nmi": 0.8, "ari": math.nan},
+            "my_method": {"acc": 0.5},
+        }
+    )
+    assert [row.method for row in rows] == [
+        "This run",
+        "k-means in the space of this run",
+        "My method",
+    ]
+    assert [row.own for row in rows] == [True, False, False]
+    assert rows[0].texts == ("88.1", "80.0", "–")
+    assert rows[0].best == (False, True, False)
+    assert rows[1].best == (True, True, True)
+    assert rows[2].texts == ("50.0", "–", "–")
+    assert score_rows({}) == []
+
+
+def test_label_free_numbers_are_listed():
+    rows = label_free_rows(
+        {
+            "consistency": np.float32(0.5),
+            "risk": {"imbalance": 0.25},
+            "status": "text",
+            "flag": True,
+            "rate_exponent": math.nan,
+        }
+    )
+    assert [(row.name, row.value) for row in rows] == [
+        ("Consistency", "0.5"),
+        ("Risk: imbalance", "0.25"),
+        ("Rate exponent", "not finite"),
+    ]
+    assert "0 is best" in rows[1].note
+
+
+def test_audit_counts_down_to_what_is_kept():
+    rows = audit_rows({"people": 60, "my_filter": 15, "kept": 25})
+    assert [(row.taken, row.left, row.kept) for row in rows] == [
+        (60, 40, False),
+        (15, 25, False),
+        (25, 25, True),
+    ]
+    assert rows[0].share == 0.6
+    assert (rows[1].name, rows[1].note) == ("My filter", "")
+    assert audit_rows({}) == []
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("/data/jane/photos", "…/photos"),
+        ("~/nouns.txt", "…/nouns.txt"),
+        ("C:\\Users\\jane\\photos", "…/photos"),
+        ("openai/clip-vit-base-patch32", "openai/clip-vit-base-patch32"),
+        ("photos/2024", "photos/2024"),
+        ("/", "/"),
+        (3, "3"),
+    ],
+)
+def test_no_more_than_the_end_of_an_absolute_path(value, shown):
+    assert flat_settings({"name": value}) == [("name", shown)]
+
+
+def test_settings_are_flat():
+    assert flat_settings({"a": {"b": 1, "c": [1, 2]}, "d": "x\ny", "e": {}}) == [
+        ("a.b", "1"),
+        ("a.c", "[1, 2]"),
+        ("d", "x\ny"),
+        ("e", "{}"),
+    ]

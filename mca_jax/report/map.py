@@ -1,4 +1,4 @@
-"""The map of the images: which points, where, and what the page knows of each."""
+"""The map of the images: which points, where, and what the page says of each."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from scipy import ndimage
 from mca_jax.core.text import printable
 from mca_jax.model.result import ClusterResult
 from mca_jax.neighbors import apply_projection, fit_projection, image_neighbors
-from mca_jax.report.images.tiles import SHEET_COLUMNS
-from mca_jax.report.page.layout import lay_out
+from mca_jax.report.images import SHEET_COLUMNS
+from mca_jax.report.layout import lay_out
 
 __all__ = [
     "ImageMap",
@@ -33,49 +33,38 @@ _LABEL_BLUR = 1.5
 
 
 class ImageMap(NamedTuple):
-    """Places of images on a plane.
+    """Positions of images on a plane.
 
     Attributes:
       rows: Rows of the images, ascending, int64 ``[m]``.
-      places: Their coordinates, whole numbers from 0, the longer side of the map
+      positions: Their coordinates, whole numbers from 0, the longer side of the map
         10,000 wide, int64 ``[m, 2]``; the second runs down.
       total: Number of images of the run; more than ``m`` if a part is shown.
     """
 
     rows: Int[np.ndarray, " m"]
-    places: Int[np.ndarray, "m 2"]
+    positions: Int[np.ndarray, "m 2"]
     total: int
 
 
 def find_neighbors(embeddings: Float[np.ndarray, "n d"]) -> Int[np.ndarray, "n r"]:
-    """Find each image's nearest others among the principal axes.
-
-    Args:
-      embeddings: One row an image.
-
-    Returns:
-      Up to 20 rows each, nearest first; none for a single image.
-    """
+    """Find each image's up to 20 nearest others, nearest first, on the main axes."""
     if len(embeddings) < 2:
         return np.zeros((len(embeddings), 0), np.int32)
     # As for training: whitened in as many directions as there are images, all
     # would be equally far from each other.
     axes = max(2, min(64, len(embeddings) // 8))
     vectors = jnp.asarray(embeddings, jnp.float32)
-    placed = apply_projection(fit_projection(vectors, components=axes), vectors)
-    return np.asarray(image_neighbors(placed, num_neighbors=_NEIGHBORS).indices)
+    projected = apply_projection(fit_projection(vectors, components=axes), vectors)
+    return np.asarray(image_neighbors(projected, num_neighbors=_NEIGHBORS).indices)
 
 
 def choose_points(result: ClusterResult, *, seed: int) -> Int[np.ndarray, " m"]:
     """Choose the images that the map shows.
 
-    Args:
-      result: What a run returned.
-      seed: Seed of the draw, at least 0.
-
     Returns:
-      All rows if they are at most 10,000, else as many drawn at random, and the
-      image nearest to the centre of each cluster.
+      All rows if they are at most 10,000, else as many drawn at random by ``seed``,
+      and the image nearest to the centre of each cluster.
     """
     count = len(result.paths)
     if count <= _MOST_POINTS:
@@ -86,58 +75,45 @@ def choose_points(result: ClusterResult, *, seed: int) -> Int[np.ndarray, " m"]:
 
 
 def make_map(
-    result: ClusterResult, neighbors: Int[np.ndarray, "n r"] | None, *, seed: int
+    result: ClusterResult, neighbors: Int[np.ndarray, "n r"], *, seed: int
 ) -> ImageMap:
-    """Place the images of a run on a plane.
+    """Lay the images of a run out on a plane; equal arguments give equal maps.
 
     Args:
       result: What a run returned.
-      neighbors: Rows of each image's nearest others; None finds them. They are
-        found anew, among the images shown, where only a part is shown.
+      neighbors: Rows of each image's nearest others; found anew, among the images
+        shown, where only a part is shown.
       seed: Seed of the part that is shown and of the layout, at least 0.
-
-    Returns:
-      The map; equal arguments give an equal one.
     """
     rows = choose_points(result, seed=seed)
     embeddings = result.embeddings[rows].astype(np.float32)
-    if neighbors is None or len(rows) < len(result.paths):
+    if len(rows) < len(result.paths):
         neighbors = find_neighbors(embeddings)
-    places = lay_out(embeddings, neighbors, seed=seed)
-    low = places.min(axis=0) if len(places) else np.zeros(2)
-    width = float((places - low).max()) if len(places) else 1.0
-    scaled = np.rint((places - low) * (_UNITS / max(width, 1e-9))).astype(np.int64)
+    positions = lay_out(embeddings, neighbors, seed=seed)
+    low = positions.min(axis=0) if len(positions) else np.zeros(2)
+    width = float((positions - low).max()) if len(positions) else 1.0
+    scaled = np.rint((positions - low) * (_UNITS / max(width, 1e-9))).astype(np.int64)
     return ImageMap(rows, scaled, len(result.paths))
 
 
-def _label_places(
+def _label_positions(
     image_map: ImageMap, assignments: Int[np.ndarray, " m"], count: int
 ) -> list[list[int]]:
-    """For each cluster the place of an image where it is densest, or nothing."""
+    """For each cluster the position of an image where it is densest, or nothing."""
     found: list[list[int]] = []
     edges = np.linspace(0, _UNITS + 1, _LABEL_CELLS + 1)
     centers = (edges[1:] + edges[:-1]) / 2
     for index in range(count):
-        places = image_map.places[assignments == index]
-        if not len(places):
+        positions = image_map.positions[assignments == index]
+        if not len(positions):
             found.append([])
             continue
-        crowd, _, _ = np.histogram2d(*places.T, bins=(edges, edges))
+        crowd, _, _ = np.histogram2d(*positions.T, bins=(edges, edges))
         blurred = ndimage.gaussian_filter(crowd, _LABEL_BLUR, mode="constant")
         peak = centers[list(np.unravel_index(blurred.argmax(), blurred.shape))]
-        apart = ((places - peak) ** 2).sum(axis=1)
-        found.append(places[apart.argmin()].tolist())
+        apart = ((positions - peak) ** 2).sum(axis=1)
+        found.append(positions[apart.argmin()].tolist())
     return found
-
-
-def _shown_text(image_map: ImageMap) -> str:
-    """Say how many of the images the map shows."""
-    shown, total = len(image_map.rows), image_map.total
-    if shown == total:
-        return f"All {total:,} images"
-    return (
-        f"{shown:,} of {total:,} images ({100 * shown / total:.1f}%), drawn at random"
-    )
 
 
 def map_context(
@@ -148,7 +124,7 @@ def map_context(
     edge: int,
     sheets: Sequence[str],
 ) -> dict[str, Any]:
-    """Collect what the page knows of each point.
+    """Collect what the page says of each point.
 
     Args:
       result: What a run returned.
@@ -163,12 +139,16 @@ def map_context(
     rows = image_map.rows
     assignments = result.assignments[rows]
     slots = {row: slot for slot, row in enumerate(tile_rows)}
-    labels = _label_places(image_map, assignments, len(result.clusters))
+    labels = _label_positions(image_map, assignments, len(result.clusters))
     sizes = np.bincount(assignments, minlength=len(result.clusters))
     names = [printable(cluster.name) for cluster in result.clusters]
-    shown = _shown_text(image_map)
+    shown, total = len(rows), image_map.total
+    text = f"All {total:,} images"
+    if shown < total:
+        part = f"{100 * shown / total:.1f}%"
+        text = f"{shown:,} of {total:,} images ({part}), drawn at random"
     return {
-        "text": shown,
+        "text": text,
         "pictured": len(tile_rows),
         "missing": len(rows) - len(tile_rows),
         "clusters": [
@@ -180,8 +160,8 @@ def map_context(
             "edge": edge,
             "columns": SHEET_COLUMNS,
             "sheets": list(sheets),
-            "x": image_map.places[:, 0].tolist(),
-            "y": image_map.places[:, 1].tolist(),
+            "x": image_map.positions[:, 0].tolist(),
+            "y": image_map.positions[:, 1].tolist(),
             "cluster": assignments.tolist(),
             "confidence": np.rint(100 * result.confidences[rows]).astype(int).tolist(),
             "tile": [slots.get(row, -1) for row in rows.tolist()],

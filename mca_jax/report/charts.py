@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 __all__ = [
     "Bar",
     "BarChart",
+    "CountChart",
     "LineChart",
     "Tick",
     "bar_chart",
+    "count_chart",
+    "count_sentence",
     "history_charts",
     "line_chart",
     "nice_ticks",
@@ -45,12 +48,7 @@ _TIME_WORDS = ("second", "time", "per_s", "rate_")
 
 
 class Tick(NamedTuple):
-    """A line of the grid.
-
-    Attributes:
-      position: Distance from the top (y) in percent of the plot.
-      label: What stands beside it.
-    """
+    """A line of the grid: distance from the top in percent of the plot, and label."""
 
     position: float
     label: str
@@ -82,15 +80,7 @@ class LineChart(NamedTuple):
 
 
 class Bar(NamedTuple):
-    """One bar.
-
-    Attributes:
-      x: Left edge in percent of the plot.
-      width: Width in percent.
-      height: Height in percent, from the bottom.
-      label: What it says, for the tooltip.
-      target: Fragment that it links to, or empty.
-    """
+    """One bar in percent of the plot, its tooltip, and the fragment it links to."""
 
     x: float
     width: float
@@ -100,13 +90,7 @@ class Bar(NamedTuple):
 
 
 class BarChart(NamedTuple):
-    """Bars from zero.
-
-    Attributes:
-      bars: The bars, from the left.
-      ticks: Grid, from the bottom up.
-      mark: A level to compare with, or None.
-    """
+    """Bars from zero, a grid from the bottom up, and a level to compare with."""
 
     bars: tuple[Bar, ...]
     ticks: tuple[Tick, ...]
@@ -114,13 +98,7 @@ class BarChart(NamedTuple):
 
 
 def short_number(value: float) -> str:
-    """Write a number in at most a few characters.
-
-    Args:
-      value: Any number.
-
-    Returns:
-      Thousands with commas, else three significant digits.
+    """Write a number with three significant digits, thousands with commas.
 
     Example:
       >>> short_number(12345.6), short_number(0.012345), short_number(3.0)
@@ -138,14 +116,9 @@ def short_number(value: float) -> str:
 def nice_ticks(low: float, high: float, count: int) -> list[float]:
     """Choose round numbers that span a range.
 
-    Args:
-      low: Smallest value to show.
-      high: Largest value to show, at least ``low``.
-      count: About how many steps to make, at least 1.
-
     Returns:
-      Two or more ascending values with equal steps of 1, 2 or 5 times a power
-      of ten; the first is at most ``low``, the last at least ``high``.
+      Two or more ascending values, in about ``count`` equal steps of 1, 2 or 5
+      times a power of ten; the first is at most ``low``, the last at least ``high``.
 
     Example:
       >>> nice_ticks(0.13, 2.31, 3)
@@ -161,20 +134,17 @@ def nice_ticks(low: float, high: float, count: int) -> list[float]:
     return [index * step for index in range(first, last + 1)]
 
 
-def _spread(values: Sequence[float], low: float, high: float) -> list[float]:
-    """Place values between 0 and 100."""
+def _rescale(values: Sequence[float], low: float, high: float) -> list[float]:
+    """Rescale values to 0 to 100."""
     width = high - low or 1.0
     return [round(100 * (value - low) / width, 2) for value in values]
 
 
 def _ticks(levels: Sequence[float], *, percent: bool) -> tuple[Tick, ...]:
     """Grid lines with their labels, from the bottom up."""
-    heights = _spread(levels, levels[0], levels[-1])
+    heights = _rescale(levels, levels[0], levels[-1])
     return tuple(
-        Tick(
-            position=round(100 - height, 2),
-            label=_value_text(level, percent=percent),
-        )
+        Tick(round(100 - height, 2), _value_text(level, percent=percent))
         for height, level in zip(heights, levels, strict=True)
     )
 
@@ -208,7 +178,7 @@ def line_chart(
       title: What is drawn.
       xs: Epochs, ascending.
       ys: One value an epoch; those that are not finite leave a gap.
-      percent: Whether values are shares, to be shown in percent.
+      percent: Whether values are fractions, to be shown in percent.
 
     Returns:
       The chart; None without a finite value.
@@ -223,8 +193,8 @@ def line_chart(
     levels = nice_ticks(0.0 if percent else min(values), max(values), _LINE_TICKS)
     lines, dots = [], []
     for run in runs:
-        across = _spread([x for x, _ in run], xs[0], xs[-1])
-        down = [100 - y for y in _spread([y for _, y in run], levels[0], levels[-1])]
+        across = _rescale([x for x, _ in run], xs[0], xs[-1])
+        down = [100 - y for y in _rescale([y for _, y in run], levels[0], levels[-1])]
         points = [(x, round(y, 2)) for x, y in zip(across, down, strict=True)]
         if len(points) == 1:
             dots.append(points[0])
@@ -243,19 +213,13 @@ def line_chart(
 
 
 def history_charts(history: Sequence[Mapping[str, float]]) -> list[LineChart]:
-    """Lay out every quantity of the training history.
+    """Lay out every quantity of the training history, the loss first.
 
     Args:
-      history: One mapping an epoch; ``"epoch"`` is the horizontal axis, the
-        order of the first mapping is the order of the charts. Keys about time
-        are left out.
-
-    Returns:
-      One chart a quantity, the loss first; empty without history.
+      history: One mapping an epoch; ``"epoch"`` is the horizontal axis. Keys about
+        time are left out.
     """
-    names: dict[str, None] = {}
-    for entry in history:
-        names.update(dict.fromkeys(entry))
+    names = dict.fromkeys(name for entry in history for name in entry)
     drawn = [
         name
         for name in names
@@ -282,21 +246,18 @@ def bar_chart(
     *,
     mark: float | None = None,
 ) -> BarChart:
-    """Lay out bars side by side.
+    """Lay out bars side by side; from about 200 on they touch, to stay visible.
 
     Args:
       values: Heights, at least 0.
       labels: Tooltip of each bar.
       targets: Fragment that each bar links to; None for none.
       mark: A level to compare with.
-
-    Returns:
-      The chart; bars touch from about 200 on, so that they stay visible.
     """
     levels = nice_ticks(0.0, max([*values, mark or 0.0, 1.0]), _BAR_TICKS)
     slot = 100 / max(len(values), 1)
     width = slot * (0.8 if len(values) <= 200 else 1.0)
-    heights = _spread(values, 0.0, levels[-1])
+    heights = _rescale(values, 0.0, levels[-1])
     bars = tuple(
         Bar(
             x=round(index * slot + (slot - width) / 2, 3),
@@ -314,3 +275,64 @@ def bar_chart(
         position = round(100 - 100 * mark / levels[-1], 2)
         level = Tick(position=position, label=short_number(mark))
     return BarChart(bars=bars, ticks=_ticks(levels, percent=False), mark=level)
+
+
+class CountChart(NamedTuple):
+    """Score over the number of clusters, which is spaced by its logarithm.
+
+    Attributes:
+      line: The score.
+      chosen: Where the chosen number is, in percent of the plot.
+      low: Where the interval begins, likewise.
+      width: Width of the interval, at least that of a hair.
+      taken: The chosen number, in words.
+      sentence: What was found.
+    """
+
+    line: LineChart
+    chosen: float
+    low: float
+    width: float
+    taken: str
+    sentence: str
+
+
+def count_sentence(estimate: Mapping[str, Any]) -> str:
+    """Say what was estimated, by what ``metrics["cluster_count"]`` holds.
+
+    Example:
+      >>> count_sentence({"num_clusters": 9, "interval": [7, 12]})
+      '9 clusters, estimated without labels; 7 to 12 score nearly as well'
+    """
+    low, high = estimate["interval"]
+    others = f"{low} to {high} score" if low < high else "no other number scores"
+    return (
+        f"{estimate['num_clusters']} clusters, estimated without labels; {others} "
+        "nearly as well"
+    )
+
+
+def count_chart(estimate: Mapping[str, Any] | None) -> CountChart | None:
+    """Lay out an estimate of the number of clusters; None if only one was tried."""
+    if not estimate or len(estimate["scores"]) < 2:
+        return None
+    first, last = estimate["range"]
+    logs = [math.log(count) for count in range(first, last + 1)]
+    line = line_chart("Score by number of clusters", logs, estimate["scores"])
+    if line is None:
+        return None
+    low, high, chosen = (
+        min(max(at, 0.0), 100.0)
+        for at in _rescale(
+            [math.log(n) for n in (*estimate["interval"], estimate["num_clusters"])],
+            *(logs[0], logs[-1]),
+        )
+    )
+    return CountChart(
+        line=line._replace(first_x=str(first), last_x=str(last)),
+        chosen=chosen,
+        low=low,
+        width=round(max(high - low, 0.5), 2),
+        taken=f"{estimate['num_clusters']} taken",
+        sentence=count_sentence(estimate),
+    )

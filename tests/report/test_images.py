@@ -6,11 +6,20 @@ import pytest
 from PIL import Image
 from sample_results import crop
 
-from mca_jax.report.images.thumbnails import (
-    encode_thumbnail,
+from mca_jax.report import images
+from mca_jax.report.images import (
+    SHEET_COLUMNS,
+    affordable_rows,
+    encode_sheets,
     encode_thumbnails,
+    read_tiles,
     thumbnail_size,
+    tile_edge,
 )
+
+
+def encode_thumbnail(image, size):
+    return encode_thumbnails([0], lambda _: image, size=size)[0]
 
 
 def decode(content):
@@ -70,7 +79,7 @@ def test_each_row_is_read_once_and_bad_ones_are_absent():
             raise ValueError("damaged")
         return crop(row)
 
-    files = encode_thumbnails([3, 1, 3, 4, 5, 1], load, size=32, workers=2)
+    files = encode_thumbnails([3, 1, 3, 4, 5, 1], load, size=32)
     assert list(files) == [1, 3]
     assert seen == {1: 1, 3: 1, 4: 1, 5: 1}
     assert files[1] == encode_thumbnail(crop(1), 32)
@@ -87,3 +96,38 @@ def test_a_bug_of_the_caller_is_not_hidden():
 def test_more_pictures_are_smaller():
     sizes = [thumbnail_size(count) for count in (0, 1000, 1001, 1900, 3600, 9999)]
     assert sizes == [192, 192, 160, 160, 112, 88]
+    assert [tile_edge(n) for n in (0, 1000, 1001, 2500, 5000, 5001, 10**6)] == [
+        *(96, 96, 80, 80, 64, 56, 56)
+    ]
+
+
+def test_each_tile_is_where_the_script_looks_for_it():
+    shades = {row: row % 251 for row in range(0, 900, 3)}
+    found = {row: np.full((8, 8, 3), shade, np.uint8) for row, shade in shades.items()}
+    sheets = [Image.open(io.BytesIO(each)) for each in encode_sheets(found, edge=8)]
+    assert [sheet.size for sheet in sheets] == [(128, 128), (128, 24)]
+    for slot, shade in enumerate(shades.values()):
+        sheet, inside = divmod(slot, SHEET_COLUMNS**2)
+        row, column = divmod(inside, SHEET_COLUMNS)
+        colour = sheets[sheet].getpixel((8 * column + 4, 8 * row + 4))
+        np.testing.assert_allclose(colour, shade, atol=6)
+    assert encode_sheets({}, edge=8) == []
+
+
+def test_tiles_have_three_channels_whatever_the_picture_has():
+    found = read_tiles([3, 2, 2], lambda row: crop(row).convert("L"), edge=24)
+    assert list(found) == [2, 3]
+    assert {tile.shape for tile in found.values()} == {(24, 24, 3)}
+
+
+@pytest.mark.parametrize(("limit", "stride"), [(10**9, 1), (10**6, 2), (250_000, 6)])
+def test_large_files_get_fewer_tiles(tmp_path, monkeypatch, limit, stride):
+    monkeypatch.setattr(images, "_MOST_BYTES", limit)
+    monkeypatch.setattr(images, "_BYTES_OF_OPENING", 10_000)
+    for row in range(12):
+        (tmp_path / f"{row}.jpg").write_bytes(b"x" * 90_000)
+    rows = affordable_rows(range(12), lambda row: str(tmp_path / f"{row}.jpg"))
+    # Twelve files of 100 kB each as it counts.
+    assert rows == list(range(0, 12, stride))
+    gone = affordable_rows(range(5), lambda row: str(tmp_path / "none"))
+    assert gone == list(range(5))

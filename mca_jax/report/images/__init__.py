@@ -1,1 +1,0 @@
-"""Pictures of the report: thumbnails and sheets of them."""
