@@ -13,8 +13,7 @@ import numpy as np
 
 from benchmarks.sets import SweepSet
 from mca_jax.core.text import fingerprint
-from mca_jax.evaluation import measure_risk
-from mca_jax.evaluation.comparison import measure_clusters
+from mca_jax.evaluation import measure_clusters, measure_risk
 from mca_jax.pipeline import baselines
 from mca_jax.pipeline.config import Config, apply_overrides, config_to_dict
 from mca_jax.pipeline.describe import label_free_metrics

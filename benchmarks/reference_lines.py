@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from mca_jax.evaluation import (
 )
 from mca_jax.semantics import NounTable
 
-__all__ = ["check_probe", "class_rows", "linear_probe", "score_classes", "zero_shot"]
+__all__ = ["class_rows", "linear_probe", "score_classes", "zero_shot"]
 
 _SYNSETS = Path(__file__).with_name("class_synsets.json")
 _MOST_STEPS = 1000
@@ -71,19 +70,6 @@ def zero_shot(given: SweepSet, rows: Sequence[tuple[int, ...]]) -> np.ndarray:
     names = np.stack([given.nouns[list(each)].mean(axis=0) for each in rows])
     names /= np.linalg.norm(names, axis=1, keepdims=True)
     return np.argmax(given.embeddings @ names.T, axis=1)
-
-
-def check_probe() -> None:
-    """Make sure that the probe can be fitted, before the first run.
-
-    Raises:
-      InputError: scikit-learn is missing.
-    """
-    if find_spec("sklearn") is None:
-        raise InputError(
-            "The linear probe needs scikit-learn; install it with "
-            "pip install 'mca-jax[benchmarks]'"
-        )
 
 
 def linear_probe(

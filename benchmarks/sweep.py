@@ -22,7 +22,6 @@ import numpy as np
 
 from benchmarks.methods import BASELINES, Shared, run_baseline, run_variant
 from benchmarks.reference_lines import (
-    check_probe,
     class_rows,
     linear_probe,
     score_classes,
@@ -273,8 +272,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         plans = plan_runs(
             names=options.only, num_seeds=options.seeds, overrides=options.set
         )
-        if any(plan.variant == "linear-probe" for plan in plans):
-            check_probe()
         config = apply_overrides(Config(), options.set)
         sets = load_sets(options.images, options.cache, config)
         sets += [

@@ -26,8 +26,9 @@ from mca_jax.core.progress import Clock
 from mca_jax.data import ImageSource, folder_labels
 from mca_jax.encoders import ENCODERS, build_encoder
 from mca_jax.encoders.embed_images import Embedded, embed_images
+from mca_jax.evaluation.runs import score_result
 from mca_jax.model.result import ClusterResult
-from mca_jax.pipeline.cluster import cluster, score_result
+from mca_jax.pipeline.cluster import cluster
 from mca_jax.pipeline.config import Config
 from mca_jax.pipeline.num_clusters import parse_num_clusters, settle_num_clusters
 from mca_jax.report.charts import count_sentence

@@ -9,10 +9,9 @@ from dataclasses import replace
 from experiments.inputs import RunInput
 from experiments.terminal import Terminal
 from mca_jax.encoders.embed_images import embed_images
-from mca_jax.evaluation.held_out import score_held_out
+from mca_jax.evaluation.runs import score_held_out, score_result
 from mca_jax.model.predict import load_encoder
 from mca_jax.model.result import ClusterResult
-from mca_jax.pipeline.cluster import score_result
 from mca_jax.pipeline.config import config_from_dict
 
 __all__ = ["baseline_lines", "score_run"]

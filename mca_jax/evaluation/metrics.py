@@ -1,9 +1,9 @@
-"""Scores of a clustering against labels: ACC, NMI and ARI from exact counts.
+"""Scores of a clustering against labels: ACC, NMI and ARI.
 
 Labels exist in this package only. Nothing that trains, chooses a setting or
-names a cluster takes them; they say afterwards how good the clusters are. The
-counts are integers on the host: float32 on a device would lose images from
-``2**24`` on, and no score is worth a compilation.
+names a cluster takes them; they say afterwards how good the clusters are.
+scikit-learn and SciPy do the arithmetic, on exact counts; scikit-learn, half a
+second to import, is loaded with the first score.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import linear_sum_assignment
-from scipy.special import xlogy
 
 from mca_jax.core.errors import InputError
 
@@ -68,25 +67,6 @@ def _checked_pair(
     return known, found
 
 
-def _count(rows: np.ndarray, columns: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Count the pairs ``(rows[i], columns[i])`` into an int64 table."""
-    table = np.zeros(shape, np.int64)
-    np.add.at(table, (rows, columns), 1)
-    return table
-
-
-def _occupied_table(labels: ArrayLike, clusters: ArrayLike) -> np.ndarray:
-    """Contingency table without the empty rows and columns.
-
-    No score depends on them, and class numbers with large gaps would make the
-    full table too large to hold.
-    """
-    known, found = _checked_pair(labels, clusters)
-    classes, rows = np.unique(known, return_inverse=True)
-    groups, columns = np.unique(found, return_inverse=True)
-    return _count(rows, columns, (classes.size, groups.size))
-
-
 def contingency_table(
     labels: ArrayLike,
     clusters: ArrayLike,
@@ -123,44 +103,9 @@ def contingency_table(
     ):
         if values.max() >= size:
             raise InputError(f"Expected {name} below {size}, found {values.max()}")
-    return _count(known, found, (rows, columns))
-
-
-def _accuracy(table: np.ndarray) -> float:
-    """Share of images on the best one-to-one matching of rows and columns."""
-    rows, columns = linear_sum_assignment(table, maximize=True)
-    return int(table[rows, columns].sum()) / int(table.sum())
-
-
-def _mutual_information(table: np.ndarray) -> float:
-    """Mutual information over the mean of both entropies."""
-    joint = table / table.sum()
-    by_class, by_cluster = joint.sum(axis=1), joint.sum(axis=0)
-    class_entropy = -xlogy(by_class, by_class).sum()
-    cluster_entropy = -xlogy(by_cluster, by_cluster).sum()
-    if class_entropy == 0 and cluster_entropy == 0:
-        # One class found as one cluster: nothing to tell apart, nothing wrong.
-        return 1.0
-    information = class_entropy + cluster_entropy + xlogy(joint, joint).sum()
-    # The difference of sums may leave the range by a rounding error.
-    return float(np.clip(2 * information / (class_entropy + cluster_entropy), 0, 1))
-
-
-def _adjusted_rand(table: np.ndarray) -> float:
-    """Rand index above chance over the most that it could be above chance."""
-
-    def pairs(counts: np.ndarray) -> int:
-        # Python integers: products of these counts leave int64 at 100,000 images.
-        return sum(count * (count - 1) // 2 for count in counts.ravel().tolist())
-
-    together = pairs(table)
-    in_class, in_cluster = pairs(table.sum(axis=1)), pairs(table.sum(axis=0))
-    total = pairs(table.sum())
-    best = total * (in_class + in_cluster) - 2 * in_class * in_cluster
-    if best == 0:
-        # Both are one group, or both all singletons: they are the same partition.
-        return 1.0
-    return 2 * (total * together - in_class * in_cluster) / best
+    table = np.zeros((rows, columns), np.int64)
+    np.add.at(table, (known, found), 1)
+    return table
 
 
 def clustering_accuracy(labels: ArrayLike, clusters: ArrayLike) -> float:
@@ -170,24 +115,20 @@ def clustering_accuracy(labels: ArrayLike, clusters: ArrayLike) -> float:
 
     over the one-to-one matchings :math:`\pi`, found by the Hungarian
     algorithm. Where classes and clusters differ in number, the images of those
-    left without a partner count as wrong.
-
-    Args:
-      labels: True class of each image, integers from 0 on, shape ``[n]``.
-      clusters: Cluster of each image, integers from 0 on, shape ``[n]``.
-
-    Returns:
-      A fraction in [0, 1].
-
-    Raises:
-      InputError: No image, not a vector, not integers, a negative number or
-        unequal lengths.
+    left without a partner count as wrong. A fraction in [0, 1]. Takes and
+    refuses what :func:`score_clustering` does.
 
     Example:
       >>> clustering_accuracy([0, 0, 1, 1, 1], [2, 2, 0, 0, 2])
       0.8
     """
-    return _accuracy(_occupied_table(labels, clusters))
+    from sklearn.metrics.cluster import contingency_matrix
+
+    # Without empty rows and columns: class numbers with large gaps would make
+    # the full table too large to hold.
+    table = contingency_matrix(*_checked_pair(labels, clusters))
+    rows, columns = linear_sum_assignment(table, maximize=True)
+    return int(table[rows, columns].sum()) / int(table.sum())
 
 
 def normalized_mutual_information(labels: ArrayLike, clusters: ArrayLike) -> float:
@@ -195,43 +136,24 @@ def normalized_mutual_information(labels: ArrayLike, clusters: ArrayLike) -> flo
 
     .. math:: \frac{I(y; c)}{(H(y) + H(c)) / 2}
 
-    One class found as one cluster scores 1; one of the two alone scores 0.
-
-    Args:
-      labels: True class of each image, integers from 0 on, shape ``[n]``.
-      clusters: Cluster of each image, integers from 0 on, shape ``[n]``.
-
-    Returns:
-      A number in [0, 1].
-
-    Raises:
-      InputError: No image, not a vector, not integers, a negative number or
-        unequal lengths.
+    A number in [0, 1]: one class found as one cluster scores 1; one of the two
+    alone scores 0. Takes and refuses what :func:`score_clustering` does.
 
     Example:
       >>> round(normalized_mutual_information([0, 0, 1, 1], [5, 5, 2, 5]), 4)
       0.3437
     """
-    return _mutual_information(_occupied_table(labels, clusters))
+    from sklearn.metrics import normalized_mutual_info_score
+
+    return float(normalized_mutual_info_score(*_checked_pair(labels, clusters)))
 
 
 def adjusted_rand_index(labels: ArrayLike, clusters: ArrayLike) -> float:
     """Adjusted Rand index (ARI): pairs of images treated alike, above chance.
 
-    Computed in integers up to one last division, so it is exact for any number
-    of images. Two identical partitions score 1, also when both are one group
-    or both are all singletons.
-
-    Args:
-      labels: True class of each image, integers from 0 on, shape ``[n]``.
-      clusters: Cluster of each image, integers from 0 on, shape ``[n]``.
-
-    Returns:
-      A number in [-0.5, 1]; independent partitions average 0.
-
-    Raises:
-      InputError: No image, not a vector, not integers, a negative number or
-        unequal lengths.
+    A number in [-0.5, 1]; independent partitions average 0. Two identical
+    partitions score 1, also when both are one group or both are all singletons.
+    Takes and refuses what :func:`score_clustering` does.
 
     Example:
       >>> adjusted_rand_index([0, 0, 1, 1], [5, 5, 2, 5])
@@ -240,11 +162,13 @@ def adjusted_rand_index(labels: ArrayLike, clusters: ArrayLike) -> float:
     References:
       Hubert and Arabie, Comparing partitions, 1985.
     """
-    return _adjusted_rand(_occupied_table(labels, clusters))
+    from sklearn.metrics import adjusted_rand_score
+
+    return float(adjusted_rand_score(*_checked_pair(labels, clusters)))
 
 
 def score_clustering(labels: ArrayLike, clusters: ArrayLike) -> Scores:
-    """All three scores from one count.
+    """All three scores.
 
     Args:
       labels: True class of each image, integers from 0 on, shape ``[n]``.
@@ -261,5 +185,8 @@ def score_clustering(labels: ArrayLike, clusters: ArrayLike) -> Scores:
       >>> score_clustering([0, 0, 1, 1], [1, 1, 0, 0])
       Scores(acc=1.0, nmi=1.0, ari=1.0)
     """
-    table = _occupied_table(labels, clusters)
-    return Scores(_accuracy(table), _mutual_information(table), _adjusted_rand(table))
+    return Scores(
+        clustering_accuracy(labels, clusters),
+        normalized_mutual_information(labels, clusters),
+        adjusted_rand_index(labels, clusters),
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from graphlib import TopologicalSorter
 from typing import NamedTuple
 
 import numpy as np
@@ -29,14 +30,17 @@ class NameScores(NamedTuple):
     count: int
 
 
+def _parents(table: NounTable, row: int) -> list[int]:
+    return table.parents[slice(*table.parent_starts[row : row + 2])].tolist()
+
+
 def _distances_up(table: NounTable, row: int) -> dict[int, int]:
     """Return the fewest edges from a noun up to itself and each ancestor."""
     steps = {row: 0}
     queue = deque([row])
     while queue:
         here = queue.popleft()
-        start, stop = table.parent_starts[here], table.parent_starts[here + 1]
-        for parent in table.parents[start:stop].tolist():
+        for parent in _parents(table, here):
             if parent not in steps:
                 steps[parent] = steps[here] + 1
                 queue.append(parent)
@@ -55,24 +59,11 @@ def _edges_between(up: dict[int, int], other_up: dict[int, int]) -> int:
 
 def _longest_depth(table: NounTable, row: int) -> int:
     """Return the edges on the longest path from a noun up to a root."""
-    ancestors = _distances_up(table, row)
+    above = {noun: _parents(table, noun) for noun in _distances_up(table, row)}
     longest: dict[int, int] = {}
-    stack = [row]
-    while stack:
-        here = stack[-1]
-        start, stop = table.parent_starts[here], table.parent_starts[here + 1]
-        parents = table.parents[start:stop].tolist()
-        waiting = [parent for parent in parents if parent not in longest]
-        if waiting:
-            if len(stack) > len(ancestors):
-                raise InputError(
-                    f"Expected a hierarchy without cycles, found one at "
-                    f"{table.names[here]!r}"
-                )
-            stack.append(waiting[0])
-            continue
-        longest[here] = 1 + max((longest[parent] for parent in parents), default=-1)
-        stack.pop()
+    # Parents come before their children.
+    for noun in TopologicalSorter(above).static_order():
+        longest[noun] = max((1 + longest[each] for each in above[noun]), default=0)
     return longest[row]
 
 
@@ -87,16 +78,10 @@ def wu_palmer(table: NounTable, first: int, second: int) -> float:
     several common ancestors are equally deep, the one that gives most counts,
     where nltk takes the first.
 
-    Args:
-      table: Nouns.
-      first: Row of one noun.
-      second: Row of the other.
+    ``first`` and ``second`` are rows of the table.
 
     Returns:
       Similarity in [0, 1]; 1 for the same noun, 0 without a common ancestor.
-
-    Raises:
-      InputError: The hierarchy has a cycle.
 
     References:
       Wu and Palmer, Verb semantics and lexical selection, ACL 1994.
@@ -123,14 +108,8 @@ def is_related(
 ) -> bool:
     """Tell whether one noun is the other, or above or below it.
 
-    Args:
-      table: Nouns.
-      first: Row of one noun.
-      second: Row of the other.
-      max_steps: Most hypernym edges between the two, at least 0.
-
-    Returns:
-      True if so.
+    ``first`` and ``second`` are rows of the table, ``max_steps`` the most
+    hypernym edges between the two, at least 0.
     """
     far = max_steps + 1
     up = _distances_up(table, first).get(second, far)
@@ -141,10 +120,8 @@ def is_related(
 def rows_of_label(table: NounTable, label: str) -> tuple[int, ...]:
     """Find the nouns that a class label may mean.
 
-    Args:
-      table: Nouns.
-      label: A label such as a folder's name; underscores count as spaces, and
-        letter case doesn't.
+    Underscores of the label, such as a folder's name, count as spaces, and letter
+    case doesn't.
 
     Returns:
       Rows of all the nouns with that lemma; empty if there is none.

@@ -5,14 +5,17 @@ neighbours agree, how sure the assignments are, and how evenly images serve as
 neighbours. Its constants are not known for a real set, so no bound is computed
 here: the three quantities that enter it are. Their exact form is this
 project's reading of the theory, and the docstrings below state it. Beside them
-stand two plain facts on the sizes of the clusters.
+stand two facts on the sizes of the clusters, and what can be measured of hard
+clusters by any method. Compilation is left to the caller.
 
-All functions are pure and leave compilation to the caller.
+Throughout, ``probabilities`` are assignment probabilities, whose rows sum to 1,
+and ``neighbors`` the rows of each image's neighbours, itself excluded, each in
+``[0, n)``; those outside are clamped, as everywhere in JAX.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,14 +25,13 @@ from jaxtyping import Array, Float, Int
 
 from mca_jax.core.errors import InputError
 from mca_jax.core.host_tables import release, row_blocks, sum_picked
+from mca_jax.core.parallel import HostRows
 
 __all__ = [
     "Risk",
     "cluster_size_entropy",
-    "cluster_sizes",
-    "count_empty_clusters",
+    "measure_clusters",
     "measure_risk",
-    "measure_stored_risk",
     "neighborhood_consistency",
     "neighborhood_imbalance",
     "prediction_confidence",
@@ -38,6 +40,8 @@ __all__ = [
 _IN_MEMORY_BYTES = 2**28
 # Sums over neighbours that are there at once.
 _BLOCK_BYTES = 2**24
+# Rows of the images that are read at once.
+_BLOCK_ROWS = 2**16
 
 
 class Risk(NamedTuple):
@@ -78,9 +82,8 @@ def neighborhood_consistency(
     from its own assignment, land in one cluster.
 
     Args:
-      probabilities: Assignment probabilities; rows sum to 1.
-      neighbors: Rows of the neighbours of each image, itself excluded, each in
-        ``[0, n)``. Rows outside are clamped, as everywhere in JAX.
+      probabilities: Of each image.
+      neighbors: Of each image.
       block_size: Images handled at a time, at least 1. Memory beyond the
         arguments is ``block_size * r * k`` floats.
 
@@ -97,7 +100,7 @@ def neighborhood_consistency(
       >>> float(neighborhood_consistency(probabilities, neighbors))  # (1+1+0.5)/3
       0.8333333730697632
     """
-    _check_same_images(probabilities, neighbors)
+    _check_neighbors(neighbors, len(probabilities))
     values = probabilities.astype(jnp.float32)
 
     def agreement(image: tuple[Array, Array]) -> Array:
@@ -109,15 +112,9 @@ def neighborhood_consistency(
 
 
 def prediction_confidence(probabilities: Float[Array, "n k"]) -> Float[Array, ""]:
-    r"""How sure the assignments are.
+    r"""How sure the assignments are, in [1/k, 1].
 
     .. math:: \frac{1}{n} \sum_i \max_c p_{ic}
-
-    Args:
-      probabilities: Assignment probabilities; rows sum to 1.
-
-    Returns:
-      A scalar in [1/k, 1].
 
     Example:
       >>> import jax.numpy as jnp
@@ -138,9 +135,6 @@ def neighborhood_imbalance(neighbors: Int[Array, "n r"]) -> Float[Array, ""]:
     since the mean of the in-degrees is ``r``. A few hubs that are near
     everything, a known trouble of high dimensions, make it large.
 
-    Args:
-      neighbors: Rows of the neighbours of each image, each in ``[0, n)``.
-
     Returns:
       A scalar at least 0; 0 where each image is a neighbour equally often.
 
@@ -154,30 +148,12 @@ def neighborhood_imbalance(neighbors: Int[Array, "n r"]) -> Float[Array, ""]:
       >>> float(neighborhood_imbalance(jnp.array([[1], [0], [0], [0]])))
       1.2247449159622192
     """
-    _check_some_neighbors(neighbors)
+    _check_neighbors(neighbors)
     images, per_image = neighbors.shape
     degree = jnp.bincount(jnp.ravel(neighbors), length=images)
     # Integers up to here: the mean is exactly r, and cancellation costs nothing.
     excess = (degree - per_image).astype(jnp.float32)
     return jnp.sqrt(jnp.mean(excess * excess)) / per_image
-
-
-def cluster_sizes(probabilities: Float[Array, "n k"]) -> Int[Array, " k"]:
-    """Count the images whose likeliest cluster is each cluster.
-
-    Args:
-      probabilities: Assignment probabilities; a tie goes to the first cluster.
-
-    Returns:
-      Counts, int32 ``[k]``; they sum to ``n``.
-
-    Example:
-      >>> import jax.numpy as jnp
-      >>> cluster_sizes(jnp.array([[0.9, 0.1, 0.0], [0.6, 0.1, 0.3]])).tolist()
-      [2, 0, 0]
-    """
-    assigned = jnp.argmax(probabilities, axis=-1)
-    return jnp.bincount(assigned, length=probabilities.shape[-1]).astype(jnp.int32)
 
 
 def cluster_size_entropy(sizes: Int[Array, " k"]) -> Float[Array, ""]:
@@ -209,39 +185,22 @@ def cluster_size_entropy(sizes: Int[Array, " k"]) -> Float[Array, ""]:
     return jnp.sum(entr(shares)) / jnp.log(jnp.float32(clusters))
 
 
-def count_empty_clusters(sizes: Int[Array, " k"]) -> Int[Array, ""]:
-    """Count the clusters without an image.
-
-    Args:
-      sizes: Images of each cluster.
-
-    Returns:
-      An int32 scalar in ``[0, k)``.
-
-    Example:
-      >>> import jax.numpy as jnp
-      >>> int(count_empty_clusters(jnp.array([5, 0, 3])))
-      1
-    """
-    return jnp.sum(sizes == 0, dtype=jnp.int32)
-
-
 def measure_risk(
-    probabilities: Float[Array, "n k"],
-    neighbors: Int[Array, "n r"],
+    probabilities: Float[Array | np.ndarray, "n k"],
+    neighbors: Int[Array | np.ndarray, "n r"],
     *,
     block_size: int = 1024,
 ) -> Risk:
-    """All label-free quantities of a clustering.
+    """Measure all label-free quantities of a clustering.
 
     Args:
-      probabilities: Assignment probabilities; rows sum to 1.
-      neighbors: Rows of the neighbours of each image, itself excluded, each in
-        ``[0, n)``.
+      probabilities: Of each image. A NumPy array beyond 256 MiB, which may be
+        memory-mapped, is read block by block where it lies.
+      neighbors: Of each image.
       block_size: Images handled at a time by the consistency, at least 1.
 
     Returns:
-      The quantities as scalar arrays.
+      The quantities as scalar arrays; in blocks they are the same to rounding.
 
     Raises:
       InputError: Different numbers of images, no neighbour, or fewer than two
@@ -253,40 +212,38 @@ def measure_risk(
       >>> [float(value) for value in risk]
       [0.0, 1.0, 0.0, 1.0, 0.0]
     """
-    sizes = cluster_sizes(probabilities)
+    clusters = probabilities.shape[1]
+    near = jnp.asarray(neighbors)
+    if isinstance(probabilities, np.ndarray) and (
+        probabilities.nbytes > _IN_MEMORY_BYTES
+    ):
+        consistency, confidence, counts = _measure_blocks(
+            probabilities, np.asarray(neighbors)
+        )
+        sizes = jnp.asarray(counts.astype(np.int32))
+    else:
+        table = jnp.asarray(probabilities)
+        consistency = neighborhood_consistency(table, near, block_size=block_size)
+        confidence = prediction_confidence(table)
+        sizes = jnp.bincount(jnp.argmax(table, axis=-1), length=clusters)
     return Risk(
-        consistency=neighborhood_consistency(
-            probabilities, neighbors, block_size=block_size
-        ),
-        confidence=prediction_confidence(probabilities),
-        imbalance=neighborhood_imbalance(neighbors),
+        consistency=consistency,
+        confidence=confidence,
+        imbalance=neighborhood_imbalance(near),
         size_entropy=cluster_size_entropy(sizes),
-        empty_clusters=count_empty_clusters(sizes),
+        empty_clusters=jnp.sum(sizes == 0, dtype=jnp.int32),
     )
 
 
-def measure_stored_risk(
+def _measure_blocks(
     probabilities: Float[np.ndarray, "n k"], neighbors: Int[np.ndarray, "n r"]
-) -> Risk:
-    """All label-free quantities of a clustering whose table may not fit into memory.
+) -> tuple[Array, Array, Int[np.ndarray, " k"]]:
+    """Consistency, confidence and cluster sizes from a table read block by block.
 
-    A table beyond 256 MiB is read block by block, where it lies. The images are
-    visited cluster by cluster: their neighbours are mostly of the same one, and so
-    are near at hand, in the processor's cache or in the system's.
-
-    Args:
-      probabilities: Assignment probabilities, also memory-mapped.
-      neighbors: Rows of the neighbours of each image, itself excluded.
-
-    Returns:
-      What :func:`measure_risk` gives, beyond 256 MiB to rounding.
-
-    Raises:
-      InputError: As :func:`measure_risk`.
+    The images are visited cluster by cluster: their neighbours are mostly of the
+    same one, and so are near at hand, in the processor's cache or in the system's.
     """
-    if probabilities.nbytes <= _IN_MEMORY_BYTES:
-        return measure_risk(jnp.asarray(probabilities), jnp.asarray(neighbors))
-    _check_same_images(probabilities, neighbors)
+    _check_neighbors(neighbors, len(probabilities))
     count, clusters = probabilities.shape
     assigned, largest = np.zeros(count, np.int32), 0.0
     for rows in row_blocks(probabilities):
@@ -301,34 +258,77 @@ def measure_stored_risk(
         shared = np.einsum("nk,nk->n", probabilities[rows], around)
         agreement += float(shared.sum(dtype=np.float64))
         release(probabilities)
-    sizes = jnp.asarray(np.bincount(assigned, minlength=clusters).astype(np.int32))
-    return Risk(
-        consistency=jnp.float32(agreement / neighbors.size),
-        confidence=jnp.float32(largest / count),
-        imbalance=neighborhood_imbalance(jnp.asarray(neighbors)),
-        size_entropy=cluster_size_entropy(sizes),
-        empty_clusters=count_empty_clusters(sizes),
+    return (
+        jnp.float32(agreement / neighbors.size),
+        jnp.float32(largest / count),
+        np.bincount(assigned, minlength=clusters),
     )
 
 
-def _check_some_neighbors(neighbors: Int[Array | np.ndarray, "n r"]) -> None:
-    """Refuse an empty neighbour table, whose means would be NaN."""
+def _check_neighbors(
+    neighbors: Int[Array | np.ndarray, "n r"], num_images: int | None = None
+) -> None:
+    """Refuse an empty table, whose means would be NaN, and one of other images."""
     images, per_image = neighbors.shape
     if images < 1 or per_image < 1:
         raise InputError(
             "Expected neighbors of at least one image with at least one neighbour, "
             f"found shape {neighbors.shape}"
         )
-
-
-def _check_same_images(
-    probabilities: Float[Array | np.ndarray, "n k"],
-    neighbors: Int[Array | np.ndarray, "n r"],
-) -> None:
-    """Refuse tables of different sets of images."""
-    _check_some_neighbors(neighbors)
-    if probabilities.shape[0] != neighbors.shape[0]:
+    if num_images not in (None, images):
         raise InputError(
             "Expected probabilities and neighbors of the same images, found "
-            f"{probabilities.shape[0]} and {neighbors.shape[0]}"
+            f"{num_images} and {images}"
         )
+
+
+def measure_clusters(
+    assignments: Int[np.ndarray, " n"],
+    images: Any,
+    neighbors: Int[np.ndarray, "n r"],
+    *,
+    num_clusters: int,
+) -> dict[str, float]:
+    """Measure hard clusters without labels, those of any method alike.
+
+    Args:
+      assignments: Cluster of each image, from 0 on.
+      images: Unit vectors ``[n, d]`` in the space that was clustered, on devices
+        or on the host.
+      neighbors: Of each image.
+      num_clusters: ``k``, at least 2.
+
+    Returns:
+      ``neighbor_agreement``, the share of neighbours in the same cluster;
+      ``compactness``, the mean cosine of an image to its cluster's mean
+      direction, which is what spherical k-means maximises; ``size_entropy``, 1
+      for clusters of equal size; and ``empty_clusters``.
+
+    Example:
+      >>> import numpy as np
+      >>> images = np.eye(2)[[0, 0, 1, 1]]
+      >>> near = np.array([[1], [0], [3], [2]])
+      >>> found = measure_clusters(np.array([0, 0, 1, 1]), images, near, num_clusters=2)
+      >>> list(found.values())
+      [1.0, 1.0, 1.0, 0.0]
+    """
+    assignments, neighbors = np.asarray(assignments), np.asarray(neighbors)
+    table = images.array if isinstance(images, HostRows) else np.asarray(images)
+    shared, sums = 0, np.zeros((num_clusters, table.shape[1]))
+    for start in range(0, len(assignments), _BLOCK_ROWS):
+        rows = slice(start, start + _BLOCK_ROWS)
+        own, block = assignments[rows], np.asarray(table[rows], np.float64)
+        shared += int((assignments[neighbors[rows]] == own[:, None]).sum())
+        for cluster in np.unique(own):
+            sums[cluster] += block[own == cluster].sum(axis=0)
+    sizes = np.bincount(assignments, minlength=num_clusters)
+    shares = sizes[sizes > 0] / len(assignments)
+    spread = float(-(shares * np.log(shares)).sum() / np.log(num_clusters))
+    return {
+        "neighbor_agreement": shared / neighbors.size,
+        # The length of a cluster's sum is its images' cosines to their mean.
+        "compactness": float(np.linalg.norm(sums, axis=1).sum() / len(assignments)),
+        # Not minus zero where one cluster has all.
+        "size_entropy": spread + 0.0,
+        "empty_clusters": float((sizes == 0).sum()),
+    }

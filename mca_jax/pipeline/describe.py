@@ -13,7 +13,7 @@ from mca_jax.alignment.forward import Predictions, noun_evidence
 from mca_jax.core.host_tables import release
 from mca_jax.core.text import plain_json
 from mca_jax.encoders import Encoder
-from mca_jax.evaluation import measure_stored_risk
+from mca_jax.evaluation import measure_risk
 from mca_jax.model.result import Cluster, ScoredNoun
 from mca_jax.pipeline.stages import Prepared
 from mca_jax.semantics import NounTable
@@ -46,7 +46,7 @@ def label_free_metrics(
     Returns:
       One number a name; see ``evaluation/risk.py`` for the risk quantities.
     """
-    risk = measure_stored_risk(
+    risk = measure_risk(
         predictions.probabilities, np.asarray(prepared.data.image_neighbors)
     )
     near = prepared.neighborhood

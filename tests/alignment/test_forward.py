@@ -12,7 +12,7 @@ from mca_jax.core import host_tables as scratch
 from mca_jax.core.errors import InputError
 from mca_jax.core.numerics import l2_normalize
 from mca_jax.core.parallel import HostRows
-from mca_jax.evaluation import measure_risk, measure_stored_risk, risk
+from mca_jax.evaluation import measure_risk, risk
 from mca_jax.neighbors import noun_neighbors
 
 COUNT, CLUSTERS = 203, 5
@@ -98,7 +98,7 @@ def test_risk_of_a_stored_table_is_that_of_an_array(tables_in_files, tmp_path):
     expected = measure_risk(jnp.asarray(table), jnp.asarray(neighbors))
     np.save(tmp_path / "rows.npy", table)
     stored = np.load(tmp_path / "rows.npy", mmap_mode="r")
-    found = measure_stored_risk(stored, neighbors)
+    found = measure_risk(stored, neighbors)
     for one, other in zip(found, expected, strict=True):
         assert one.dtype == other.dtype
         np.testing.assert_allclose(one, other, rtol=1e-6)
@@ -108,17 +108,11 @@ def test_risk_of_a_large_table_is_measured_in_blocks(tables_in_files):
     table, neighbors = draw()
     table = table.view(Watched)
     Watched.most = 0
-    measure_stored_risk(table, neighbors)
+    measure_risk(table, neighbors)
     assert Watched.most == 40
-
-
-def test_a_small_table_goes_the_way_it_went():
-    table, neighbors = draw()
-    expected = measure_risk(jnp.asarray(table), jnp.asarray(neighbors))
-    assert measure_stored_risk(table, neighbors) == expected
 
 
 def test_tables_of_other_images_are_refused(tables_in_files):
     table, neighbors = draw()
     with pytest.raises(InputError, match="same images, found 97 and 96"):
-        measure_stored_risk(table, neighbors[:-1])
+        measure_risk(table, neighbors[:-1])
