@@ -11,12 +11,13 @@ from typing import Any, Protocol
 
 import jax
 from absl import flags
+from tqdm import tqdm
 
 from experiments.compiled import keep_compiled
 from mca_jax.core.errors import InputError
 from mca_jax.core.interrupts import raise_on_sigterm
 from mca_jax.core.parallel import end_with_others, join_hosts, watch_others
-from mca_jax.core.terminal import Progress
+from mca_jax.core.progress import progress_bar
 
 __all__ = ["Terminal", "parse_flags", "run_job"]
 
@@ -45,7 +46,7 @@ class Terminal:
           *logs: Where events go.
         """
         self._logs = logs
-        self._bar: Progress | None = None
+        self._bar: tqdm | None = None
 
     def start(self, stage: str, total: int | None) -> None:
         """Show that a stage begins.
@@ -55,7 +56,7 @@ class Terminal:
           total: Number of its parts, or None if nobody knows.
         """
         self.close()
-        self._bar = Progress(stage, total, unit=_UNITS.get(stage, "parts"))
+        self._bar = progress_bar(stage, total, unit=_UNITS.get(stage, "parts"))
 
     def advance(self, count: int) -> None:
         """Show that parts are done.
@@ -82,9 +83,8 @@ class Terminal:
             self._print(f"Training ({values['run']}) goes on from {done}")
 
     def _print(self, line: str) -> None:
-        # What progress has on its line so far is over.
-        ended = "\n" if sys.stderr.isatty() else ""
-        print(f"{ended}{line}", file=sys.stderr)
+        # Above the bar, which stays the last line.
+        tqdm.write(line, file=sys.stderr)
 
     def close(self) -> None:
         """End the stage that is shown; closing twice is fine."""

@@ -1,96 +1,57 @@
-"""Who is told what a run is doing, and how long each stage took."""
+"""What a run is doing: callbacks, the wall time of its stages, progress bars."""
 
 from __future__ import annotations
 
+import os
+import sys
 import time
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-__all__ = ["Clock", "EpochCallback", "Callback", "NoCallback"]
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+__all__ = ["Callback", "Clock", "EpochCallback", "NoCallback", "progress_bar"]
+
+_NO_WIDTH = {"ncols": 80, "nrows": 24}
 
 EpochCallback = Callable[[str, dict[str, float]], None]
-"""Told the name of a training and the row of its history after each pass."""
+"""Called after each epoch with the name of a training and the epoch's history."""
 
 
 class Callback(Protocol):
-    """Told what a run is doing, for progress and logs."""
+    """Receives the progress and the events of a run; each method may do nothing."""
 
     def start(self, stage: str, total: int | None) -> None:
-        """Note that a stage begins.
-
-        Args:
-          stage: Its name, such as ``"Embedding"``.
-          total: Number of its parts, or None if nobody knows.
-        """
+        """A stage such as ``"Embedding"`` starts, of ``total`` parts if known."""
 
     def advance(self, count: int) -> None:
-        """Count parts that are done.
-
-        Args:
-          count: How many since the last call.
-        """
+        """``count`` more parts of the stage are done."""
 
     def log(self, event: str, values: dict[str, Any]) -> None:
-        """Take a line for the log.
-
-        Args:
-          event: What happened.
-          values: What belongs to it.
-        """
+        """An event such as ``"epoch"``, with its values."""
 
 
-class NoCallback:
-    """A callback that tells nobody."""
-
-    def start(self, stage: str, total: int | None) -> None:
-        """Do nothing.
-
-        Args:
-          stage: Not used.
-          total: Not used.
-        """
-
-    def advance(self, count: int) -> None:
-        """Do nothing.
-
-        Args:
-          count: Not used.
-        """
-
-    def log(self, event: str, values: dict[str, Any]) -> None:
-        """Do nothing.
-
-        Args:
-          event: Not used.
-          values: Not used.
-        """
+class NoCallback(Callback):
+    """A callback that does nothing."""
 
 
 class Clock:
-    """Measures the wall time of each stage, and tells the callback of it.
+    """Measures the wall time of each stage and reports it to a callback.
 
     Attributes:
       seconds: Wall time of each stage that has ended.
-      callback: Who is told.
+      callback: What it is reported to.
     """
 
     def __init__(self, callback: Callback | None) -> None:
-        """Start with no stage.
-
-        Args:
-          callback: Who is told; None tells nobody.
-        """
+        """Start with no stage; None reports to nothing."""
         self.seconds: dict[str, float] = {}
         self.callback: Callback = callback or NoCallback()
         self._stage, self._since = "", 0.0
 
-    def start(self, stage: str, total: int | None = None) -> None:
-        """End the stage before and begin another.
-
-        Args:
-          stage: Its name.
-          total: Number of its parts, or None if nobody knows.
-        """
+    def report_stage(self, stage: str, total: int | None = None) -> None:
+        """End the stage before and start another, of ``total`` parts if known."""
         self.stop()
         self._stage, self._since = stage, time.monotonic()
         self.callback.start(stage, total)
@@ -102,3 +63,50 @@ class Clock:
             self.seconds[self._stage] = spent
             self.callback.log("stage", {"stage": self._stage, "seconds": spent})
             self._stage = ""
+
+
+def progress_bar(
+    label: str, total: int | None = None, *, unit: str = "parts", **options: Any
+) -> tqdm:
+    """A tqdm bar on standard error, which shows only on a terminal.
+
+    Args:
+      label: What is being done, such as ``"Embedding"``.
+      total: Number of its parts, or None if nobody knows.
+      unit: What is counted.
+      **options: Of :class:`tqdm.tqdm`.
+
+    Returns:
+      The bar, to be updated and closed, or used in a ``with`` block.
+
+    Example:
+      >>> with progress_bar("Embedding", 3, unit="images") as bar:
+      ...     for _ in range(3):
+      ...         _ = bar.update()
+    """
+    from tqdm import tqdm
+
+    return tqdm(
+        desc=label,
+        total=total,
+        file=sys.stderr,
+        # None: not where standard error is no terminal; there may be none at all.
+        disable=True if sys.stderr is None else None,
+        # A terminal without a width, as some containers have, would show blanks.
+        **(
+            {"dynamic_ncols": True} if _terminal_width() else {"ncols": 80, "nrows": 24}
+        ),
+        # The time decides when to refresh: what comes from a cache, thousands at
+        # once, says nothing about how often to look at what is left.
+        miniters=1,
+        unit=unit if options.get("unit_scale") else f" {unit}",
+        **options,
+    )
+
+
+def _terminal_width() -> int:
+    """Columns of the terminal on standard error, 0 where it doesn't say."""
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns
+    except (AttributeError, OSError, ValueError):
+        return 0

@@ -16,7 +16,6 @@ from mca_jax.core.progress import Callback, Clock
 from mca_jax.data import Images, open_source
 from mca_jax.encoders import Encoder
 from mca_jax.encoders.embed_images import Embedded, embed_images
-from mca_jax.evaluation import contingency_table, score_clustering
 from mca_jax.model.result import ClusterResult
 from mca_jax.pipeline.assembly import build_model, host_network, remember_images
 from mca_jax.pipeline.baselines import (
@@ -55,7 +54,7 @@ from mca_jax.pipeline.stages import (
 from mca_jax.semantics import NounTable, load_nouns
 from mca_jax.training import Checkpointer
 
-__all__ = ["Callback", "cluster", "score_result"]
+__all__ = ["Callback", "cluster"]
 
 
 def cluster(
@@ -151,42 +150,6 @@ def cluster(
     return replace(result, metrics={**counted, **result.metrics})
 
 
-def score_result(
-    result: ClusterResult, labels: Any, class_names: Sequence[str]
-) -> ClusterResult:
-    """Add scores against labels to a finished run. Nothing is chosen by them.
-
-    Args:
-      result: From :func:`cluster`.
-      labels: Class of each image of ``result``, integers ``[n]``.
-      class_names: Names of the classes.
-
-    Returns:
-      The same result with ``scores`` and ``contingency`` among its metrics.
-
-    Example:
-      >>> import numpy as np
-      >>> axes = np.eye(4, dtype=np.float32)
-      >>> photos = np.repeat(axes[:2], 20, axis=0)
-      >>> result = cluster(image_embeddings=photos, noun_embeddings=axes,
-      ...                  nouns=["cat", "boat", "tree", "lamp"], num_clusters=2)
-      >>> labels = [0] * 20 + [1] * 20
-      >>> score_result(result, labels, ["cat", "boat"]).metrics["scores"]["mca"]["acc"]
-      1.0
-    """
-    methods = {"mca": result.assignments, **result.baselines}
-    scores = {
-        name: score_clustering(labels, assignments)._asdict()
-        for name, assignments in methods.items()
-    }
-    counts = contingency_table(
-        labels, result.assignments, len(class_names), len(result.clusters)
-    )
-    contingency = {"classes": list(class_names), "counts": counts.tolist()}
-    metrics = {**result.metrics, "scores": scores, "contingency": contingency}
-    return replace(result, metrics=metrics)
-
-
 def _embed(
     encoder: Encoder,
     images: Images,
@@ -195,7 +158,7 @@ def _embed(
     clock: Clock,
 ) -> Embedded:
     source = open_source(images)
-    clock.start("Embedding", len(source.names))
+    clock.report_stage("Embedding", len(source.names))
     return embed_images(
         encoder,
         source,
@@ -238,14 +201,14 @@ def _train(
         clock.callback.log("epoch", {"run": name, **row})
 
     hooks = Hooks(on_epoch, open_run, build_setup(prepared.data, config))
-    clock.start("Training", config.train.epochs)
+    clock.report_stage("Training", config.train.epochs)
     key = split_key(config.seed).training
     trained = train_heads(key, prepared, config, **hooks._asdict())
     # k-means is there anyway.
     baselines = {"kmeans": np.asarray(prepared.kmeans.assignments)}
     if compared:
         passes = config.train.epochs * sum(name in TRAINED for name in compared)
-        clock.start("Comparing", passes or None)
+        clock.report_stage("Comparing", passes or None)
     warnings: list[str] = []
     for name in compared:
         found = run_baseline(name, embeddings, prepared, config, hooks=hooks)
@@ -266,7 +229,7 @@ def _prepare_and_train(
     checkpoint_dir: str | os.PathLike[str] | None,
 ) -> _Trained:
     keys = split_key(config.seed)
-    clock.start("Projecting")
+    clock.report_stage("Projecting")
     placed = shard_embeddings(embedded.embeddings, config)
     projected = project(placed, texts, config)
     del placed
@@ -280,7 +243,7 @@ def _prepare_and_train(
         projected.nouns,
         table,
         config,
-        on_stage=clock.start,
+        on_stage=clock.report_stage,
     )
     open_run = None
     if checkpoint_dir is not None and identity is not None:
@@ -311,12 +274,12 @@ def _cluster_embeddings(
     projected, prepared, trained, baselines, told = _prepare_and_train(
         embedded, texts, table, encoder, config, clock, **training
     )
-    clock.start("Reading out")
+    clock.report_stage("Reading out")
     # The risk is that of the networks as they were trained.
     label_free = _measure(trained, prepared)
     trained = calibrate_heads(trained, prepared, config)
     predictions = predict_prepared(trained, prepared)
-    clock.start("Naming")
+    clock.report_stage("Naming")
     assignments = assign_clusters(predictions.probabilities)
     names = name_from_predictions(predictions, prepared, table, assignments)
     clusters = describe_clusters(names, predictions, prepared, table, assignments)
@@ -332,7 +295,7 @@ def _cluster_embeddings(
         clusters=clusters,
         num_neighbors=config.retrieval.noun_neighbors,
     )
-    clock.start("Measuring")
+    clock.report_stage("Measuring")
     metrics: dict[str, Any] = {"label_free": label_free}
     if training["compared"]:
         compared = compare_baselines(assignments, baselines, prepared, config)

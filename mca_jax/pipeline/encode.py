@@ -110,7 +110,7 @@ def embed_vocabulary(
         folder = os.path.expanduser(config.noun_cache) or noun_cache_dir()
 
     def embed(encoder: Encoder | TextEncoder, stage: str, nouns: _Nouns) -> Any:
-        clock.start(stage, len(nouns.names))
+        clock.report_stage(stage, len(nouns.names))
         return embed_nouns(
             encoder,
             nouns.names,

@@ -93,7 +93,7 @@ def settle_num_clusters(
     """
     if not isinstance(wanted, CountRange):
         return replace(config, num_clusters=wanted), {}
-    clock.start("Counting clusters")
+    clock.report_stage("Counting clusters")
     found = estimate_cluster_count(
         jax.random.fold_in(jax.random.key(config.seed), _COUNTING),
         embeddings,

@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, NamedTuple
 
 from mca_jax.core.errors import InputError
-from mca_jax.core.terminal import Progress
+from mca_jax.core.progress import progress_bar
 from mca_jax.core.text import printable
 
 __all__ = ["unpack"]
@@ -151,7 +151,7 @@ def _unpack_into(
     total = count = written = 0
     with (
         _members(archive) as members,
-        Progress(f"Unpacking {archive.name}", unit="files") as bar,
+        progress_bar(f"Unpacking {archive.name}", unit="files") as bar,
     ):
         for member in members:
             path = _check_member(member, archive)

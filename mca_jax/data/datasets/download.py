@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mca_jax.core.errors import InputError
-from mca_jax.core.terminal import Progress
+from mca_jax.core.progress import progress_bar
 from mca_jax.core.text import printable
 
 __all__ = ["Remote", "check_file", "fetch"]
 
 _BLOCK_BYTES = 2**20
 _TIMEOUT_SECONDS = 30.0
+_BYTES = {"unit": "B", "unit_scale": True, "unit_divisor": 1024}
 _HTTP_OK, _HTTP_PARTIAL, _HTTP_RANGE_UNMET = 200, 206, 416
 
 
@@ -53,11 +54,11 @@ def check_file(path: Path, remote: Remote) -> None:
         size = path.stat().st_size
         with (
             path.open("rb") as file,
-            Progress(f"Checking {remote.name}", size >> 20, unit="MiB") as bar,
+            progress_bar(f"Checking {remote.name}", size, **_BYTES) as bar,
         ):
             while block := file.read(_BLOCK_BYTES):
                 hasher.update(block)
-                bar.update(len(block) >> 20)
+                bar.update(len(block))
     except OSError as error:
         raise InputError(
             f"Can't read {printable(str(path))}: {error.strerror or error}"
@@ -108,20 +109,15 @@ def _receive(remote: Remote, partial: Path) -> None:
         total = None if left is None else start + int(left)
         with (
             partial.open("ab" if start else "wb") as file,
-            Progress(
-                f"Downloading {remote.name}",
-                None if total is None else total >> 20,
-                unit="MiB",
+            progress_bar(
+                f"Downloading {remote.name}", total, initial=start, **_BYTES
             ) as bar,
         ):
-            bar.update(start >> 20)
-            counted = start >> 20
             received = start
             while block := response.read(_BLOCK_BYTES):
                 file.write(block)
                 received += len(block)
-                bar.update((received >> 20) - counted)
-                counted = received >> 20
+                bar.update(len(block))
     if total is not None and received < total:
         raise http.client.IncompleteRead(b"", total - received)
 
