@@ -1,4 +1,8 @@
-"""Fetches one file: resumed where it broke off, checked, whole or not there."""
+"""Fetches one file: resumed where it broke off, checked, whole or not there.
+
+pooch would check and show progress as well; but it begins a set of gigabytes anew
+after each break of the line.
+"""
 
 from __future__ import annotations
 
@@ -41,10 +45,6 @@ class Remote(NamedTuple):
 
 def check_file(path: Path, remote: Remote) -> None:
     """Check that a file is what was published.
-
-    Args:
-      path: The file.
-      remote: What it should be.
 
     Raises:
       InputError: Its checksum is another, or it can't be read.
@@ -113,36 +113,33 @@ def _receive(remote: Remote, partial: Path) -> None:
                 f"Downloading {remote.name}", total, initial=start, **_BYTES
             ) as bar,
         ):
-            received = start
             while block := response.read(_BLOCK_BYTES):
                 file.write(block)
-                received += len(block)
                 bar.update(len(block))
+            received = file.tell()
     if total is not None and received < total:
         raise http.client.IncompleteRead(b"", total - received)
 
 
 def fetch(remote: Remote, folder: Path) -> Path:
-    """Download a file, going on where an earlier attempt broke off.
+    """Download a file into a folder, which is made if need be, and check it.
 
-    The content grows in ``NAME.part`` and takes its name once its checksum is
-    right.
-
-    Args:
-      remote: What to fetch.
-      folder: Where to put it; made if need be.
-
-    Returns:
-      Path of the whole, checked file.
+    The content grows in ``NAME.part``, from where an earlier attempt broke off, and
+    takes its name once its checksum is right.
 
     Raises:
       InputError: The network can't be reached, the connection broke (what came
-        is kept, and the next attempt goes on from it), the checksum is wrong, or
-        the system refuses. The message names the address, the file, and what to
-        do without a network.
+        is kept, and the next attempt resumes), the checksum is wrong, or the system
+        refuses. The message names the address, the file, and what to do without a
+        network.
     """
     target = folder / remote.name
     partial = folder / f"{remote.name}.part"
+
+    def count_kept() -> str:
+        kept = partial.stat().st_size if partial.exists() else 0
+        return f"{kept:,} bytes"
+
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _receive(remote, partial)
@@ -159,15 +156,13 @@ def fetch(remote: Remote, folder: Path) -> Path:
         ConnectionError,
         ssl.SSLError,
     ) as error:
-        kept = partial.stat().st_size if partial.exists() else 0
         raise _unreachable(
             remote,
             folder,
-            f"the connection broke ({kept:,} bytes are kept, run it again to go on)",
+            f"the connection broke ({count_kept()} are kept, run it again to resume)",
         ) from error
     except KeyboardInterrupt as error:
-        kept = partial.stat().st_size if partial.exists() else 0
-        error.add_note(f"{kept:,} bytes of {remote.name} are kept in {folder}")
+        error.add_note(f"{count_kept()} of {remote.name} are kept in {folder}")
         raise
     except OSError as error:
         raise InputError(

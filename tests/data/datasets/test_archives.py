@@ -72,59 +72,68 @@ def test_a_zip_archive(tmp_path):
     assert (unpack(archive, tmp_path, **LIMITS) / "a" / "b.txt").read_bytes() == b"one"
 
 
-def test_modes_of_an_archive_do_not_count(tmp_path):
+def test_special_modes_of_an_archive_do_not_count(tmp_path):
     info, content = tar_entry("set/run.sh", b"#!/bin/sh\n")
     info.mode = 0o6777
     folder = unpack(
         write_tar(tmp_path / "set.tar", (info, content)), tmp_path, **LIMITS
     )
-    assert not (folder / "run.sh").stat().st_mode & 0o7111
+    assert not (folder / "run.sh").stat().st_mode & 0o7022
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "/etc/x",
-        "../x",
-        "set/../../x",
-        "set/..",
-        "..\\x",
-        "set/a\\..\\x",
-        "C:/x",
-        "set/c:x",
-    ],
-)
+@pytest.mark.parametrize("name", ["set/../../x", "set/a/../../../x"])
+def test_a_path_of_a_tar_archive_out_of_the_folder(name, tmp_path):
+    archive = write_tar(tmp_path / "set.tar", tar_entry("set/a"), tar_entry(name))
+    refused(archive, "outside the destination; nothing is unpacked")
+
+
+@pytest.mark.parametrize("name", ["/etc/x", "../x", "..\\x", "C:/x"])
 @pytest.mark.parametrize("write", ["tar", "zip"])
-def test_paths_out_of_the_folder(name, write, tmp_path):
+def test_paths_beside_the_folder_are_left_out(name, write, tmp_path):
+    here = tmp_path / "in" / "here"
+    here.mkdir(parents=True)
     if write == "tar":
         archive = write_tar(tmp_path / "set.tar", tar_entry("set/a"), tar_entry(name))
     else:
         archive = write_zip(tmp_path / "set.zip", ("set/a", b"x"), (name, b"x"))
-    refused(archive, "its path leads out of the folder")
+    unpack(archive, here, **LIMITS)
+    assert files_below(tmp_path) == {archive, here / "set" / "a"}
 
 
-@pytest.mark.parametrize("target", ["/etc/passwd", "../..", "set/a"])
+def files_below(folder):
+    return {path for path in folder.rglob("*") if not path.is_dir()}
+
+
+def test_a_path_of_a_zip_archive_stays_in_the_folder(tmp_path):
+    here = tmp_path / "in" / "here"
+    here.mkdir(parents=True)
+    archive = write_zip(tmp_path / "set.zip", ("set/../../x", b"x"), ("set/a", b"x"))
+    folder = unpack(archive, here, **LIMITS)
+    assert files_below(tmp_path) == {archive, folder / "x", folder / "a"}
+
+
+@pytest.mark.parametrize("target", ["/etc/passwd", "../../.."])
 @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE])
 def test_links_of_a_tar_archive(kind, target, tmp_path):
     link = tar_entry("set/link", kind=kind, link=target)
     inside = tar_entry("set/link/x")
     archive = write_tar(tmp_path / "set.tar", tar_entry("set/a"), link, inside)
-    refused(archive, "it is a link")
+    refused(archive, "link")
 
 
 @pytest.mark.parametrize("kind", [tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE])
 def test_devices(kind, tmp_path):
     archive = write_tar(tmp_path / "set.tar", tar_entry("set/null", kind=kind))
-    refused(archive, "it is a device or pipe")
+    refused(archive, "special file")
 
 
-@pytest.mark.parametrize(
-    ("unix_type", "message"),
-    [(stat.S_IFLNK, "it is a link"), (stat.S_IFIFO, "it is a device or pipe")],
-)
-def test_links_and_pipes_of_a_zip_archive(unix_type, message, tmp_path):
-    archive = write_zip(tmp_path / "set.zip", ("set/x", b"/etc"), unix_type=unix_type)
-    refused(archive, message)
+def test_a_link_of_a_zip_archive_is_a_file(tmp_path):
+    archive = write_zip(
+        tmp_path / "set.zip", ("set/x", b"/etc"), unix_type=stat.S_IFLNK
+    )
+    path = unpack(archive, tmp_path, **LIMITS) / "x"
+    assert not path.is_symlink()
+    assert path.read_bytes() == b"/etc"
 
 
 @pytest.mark.parametrize("write", ["tar", "zip"])
@@ -156,11 +165,6 @@ def test_a_zip_archive_that_lies_about_its_size(tmp_path):
     assert content.count(size) == 2
     archive.write_bytes(bytes(content).replace(size, (9).to_bytes(4, "little")))
     refused(archive, "damaged or truncated")
-
-
-def test_an_entry_twice(tmp_path):
-    entries = [tar_entry("set/a", b"one"), tar_entry("set/./a", b"two")]
-    refused(write_tar(tmp_path / "set.tar", *entries), "twice")
 
 
 def test_a_file_that_is_a_folder_as_well(tmp_path):

@@ -208,8 +208,8 @@ def test_a_path_out_of_a_pinned_archive(tmp_path, monkeypatch):
     archive = tmp_path / DATASETS["cifar10"].remote.name
     with tarfile.open(archive, "w:gz") as taped:
         taped.add(tmp_path / "made" / "cifar-10-batches-bin", "cifar-10-batches-bin")
-        taped.addfile(tarfile.TarInfo("../escaped"))
+        taped.addfile(tarfile.TarInfo("cifar-10-batches-bin/../../escaped"))
     pin(monkeypatch, "cifar10", archive)
-    with pytest.raises(InputError, match="leads out of the folder"):
+    with pytest.raises(InputError, match="outside the destination"):
         load_dataset("cifar10", tmp_path, any_size=True)
     assert {path.name for path in tmp_path.iterdir()} == {"made", archive.name}
