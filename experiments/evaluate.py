@@ -34,8 +34,7 @@ from mca_jax.core.errors import InputError
 from mca_jax.core.text import dump_json
 from mca_jax.data import find_images, folder_labels
 from mca_jax.evaluation import contingency_table, score_clustering
-from mca_jax.model.artifact import artifact_digest
-from mca_jax.model.files import read_result
+from mca_jax.model.files import model_digest, read_result
 from mca_jax.model.predict import Predictor, load
 from mca_jax.report import PICTURE_FOLDER
 from mca_jax.report.workdir import CONFIG_FILE, prepare_workdir
@@ -87,7 +86,7 @@ def _score_others(values: flags.FlagValues, predictor: Predictor) -> None:
     folder = find_images(values.images)
     folder_labels(folder.paths)
     settings = {
-        "model": artifact_digest(values.checkpoint, "model"),
+        "model": model_digest(values.checkpoint),
         "images": values.images,
         "labels": values.labels,
         "outlier_quantile": values.outlier_quantile,

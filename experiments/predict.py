@@ -11,7 +11,7 @@ from experiments.flags import check_apart, define_checkpoint_flags
 from experiments.jobs import check_given
 from experiments.terminal import Terminal, parse_flags, run_job
 from mca_jax.data import find_images
-from mca_jax.model.artifact import artifact_digest
+from mca_jax.model.files import model_digest
 from mca_jax.model.predict import load
 from mca_jax.report.workdir import RunLog, prepare_workdir
 from mca_jax.report.write import PREDICTION_FILES, write_predictions
@@ -25,7 +25,7 @@ def _run(values: flags.FlagValues) -> None:
     predictor = load(values.checkpoint)
     folder = find_images(values.images)
     settings = {
-        "model": artifact_digest(values.checkpoint, "model"),
+        "model": model_digest(values.checkpoint),
         "images": values.images,
         "outlier_quantile": values.outlier_quantile,
     }

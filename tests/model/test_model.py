@@ -11,8 +11,14 @@ from small_runs import small_run
 
 from mca_jax.core.errors import InputError
 from mca_jax.data.files import SkippedImage
-from mca_jax.model.artifact import read_artifact, write_artifact
-from mca_jax.model.files import MODEL_FILES, read_model, read_result, write_result
+from mca_jax.model.files import (
+    MODEL_FILES,
+    read_artifact,
+    read_model,
+    read_result,
+    write_artifact,
+    write_result,
+)
 from mca_jax.pipeline.assembly import measure_closeness
 from mca_jax.report.write import write_outputs
 

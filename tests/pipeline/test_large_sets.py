@@ -10,7 +10,7 @@ import mca_jax
 from mca_jax.alignment import forward as evaluator
 from mca_jax.core import host_tables as scratch
 from mca_jax.evaluation import risk
-from mca_jax.model import artifact
+from mca_jax.model import files
 from mca_jax.model.files import read_result, write_result
 from mca_jax.report.write import write_outputs
 
@@ -20,7 +20,7 @@ def everything_is_large(monkeypatch):
     """Tables go to files, and blocks hold a few rows."""
     monkeypatch.setattr(scratch, "_IN_MEMORY_BYTES", 0)
     monkeypatch.setattr(scratch, "_BLOCK_BYTES", 500)
-    monkeypatch.setattr(artifact, "_IN_MEMORY_BYTES", 200)
+    monkeypatch.setattr(files, "_IN_MEMORY_BYTES", 200)
     monkeypatch.setattr(evaluator, "_MOST_PROBABILITIES", 50)
     monkeypatch.setattr(risk, "_IN_MEMORY_BYTES", 0)
     monkeypatch.setattr(risk, "_BLOCK_BYTES", 500)
