@@ -13,7 +13,7 @@ import numpy as np
 from absl import app, flags, logging
 
 from mca_jax.core.assets import ASSET_FOLDER, record_asset
-from mca_jax.semantics.vocabulary.packing import pack_table
+from mca_jax.semantics.vocabulary.sources import pack_table
 from mca_jax.semantics.vocabulary.wordnet import build_table, parse_data_noun
 
 __all__ = ["main"]

@@ -58,24 +58,13 @@ class SpaceAudit(NamedTuple):
     cosine: np.ndarray
 
     def counts(self) -> dict[str, int]:
-        """Count the nouns that each filter took.
-
-        Returns:
-          Count by name of the filter, in order, ``"kept"`` last.
-        """
+        """Count the nouns that each filter took, in order, ``"kept"`` last."""
         tally = np.bincount(self.codes, minlength=len(Filter))
         taken = [code for code in Filter if code is not Filter.KEPT]
         return {code.name.lower(): int(tally[code]) for code in (*taken, Filter.KEPT)}
 
     def entries(self, table: NounTable) -> Iterator[AuditEntry]:
-        """Go through all nouns, the kept ones first, nearest first.
-
-        Args:
-          table: The nouns that the space was built from.
-
-        Yields:
-          One entry a noun.
-        """
+        """Go through all nouns of the table, the kept ones first, nearest first."""
         labels = {int(code): code.name.lower() for code in Filter}
         for row in np.lexsort((-self.cosine, self.codes)).tolist():
             yield AuditEntry(

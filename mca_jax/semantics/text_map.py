@@ -54,9 +54,6 @@ def fit_text_map(
       ridge: Penalty in mean squares of an axis of the source, at least 0; for
         ``"ridge"`` alone.
 
-    Returns:
-      The map.
-
     Raises:
       InputError: The numbers of nouns differ, there is less than two, or a setting
         is invalid.
@@ -100,14 +97,6 @@ def fit_text_map(
 def apply_text_map(
     text_map: TextMap, embeddings: Float[Array, "m s"]
 ) -> Float[Array, "m d"]:
-    """Bring embeddings to the other space.
-
-    Args:
-      text_map: From ``fit_text_map``.
-      embeddings: Embeddings by the text encoder.
-
-    Returns:
-      Unit vectors.
-    """
+    """Bring the text encoder's embeddings to the other space, as unit vectors."""
     moved = jnp.asarray(embeddings) @ text_map.matrix + text_map.offset[None]
     return l2_normalize(moved)

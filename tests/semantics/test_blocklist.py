@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 
 from mca_jax.semantics import NounTable, load_nouns
-from mca_jax.semantics.vocabulary.blocklist import screen_synsets
-from mca_jax.semantics.vocabulary.categories import concrete_mask, people_mask
-from mca_jax.semantics.vocabulary.nouns import row_of_synset
-from mca_jax.semantics.vocabulary.unfit_nouns import (
+from mca_jax.semantics.vocabulary.blocklist import (
     HARMLESS_WORDS,
     OCCUPATIONS,
     UNFIT,
     UNFIT_SUBTREES,
+    screen_synsets,
 )
+from mca_jax.semantics.vocabulary.categories import concrete_mask, people_mask
+from mca_jax.semantics.vocabulary.nouns import row_of_synset
 from mca_jax.semantics.vocabulary.wordnet import Synset
 
 SLUR, DISPARAGEMENT = 6718862, 6717170

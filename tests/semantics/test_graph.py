@@ -4,9 +4,12 @@ import numpy as np
 import pytest
 
 from mca_jax.semantics import NounTable, load_nouns
-from mca_jax.semantics.vocabulary.familiarity import count_mentions
 from mca_jax.semantics.vocabulary.graph import count_kinds, descendants
-from mca_jax.semantics.vocabulary.nouns import hypernym_edges, row_of_synset
+from mca_jax.semantics.vocabulary.nouns import (
+    count_mentions,
+    hypernym_edges,
+    row_of_synset,
+)
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,12 @@ import pytest
 
 from mca_jax.core.errors import InputError
 from mca_jax.semantics import NounTable, load_nouns
-from mca_jax.semantics.concepts import Concepts
-from mca_jax.semantics.naming import ClusterName, name_clusters, weigh_evidence
+from mca_jax.semantics.naming import (
+    ClusterName,
+    Concepts,
+    name_clusters,
+    weigh_evidence,
+)
 from mca_jax.semantics.vocabulary.nouns import row_of_synset
 from mca_jax.semantics.vocabulary.text_file import parse_vocabulary
 

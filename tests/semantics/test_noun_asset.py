@@ -10,7 +10,7 @@ from absl.testing import flagsaver
 
 from mca_jax.core.assets import ASSET_FOLDER, load_asset
 from mca_jax.semantics import load_nouns
-from mca_jax.semantics.vocabulary.packing import unpack_table
+from mca_jax.semantics.vocabulary.sources import unpack_table
 
 LINES = """\
   1 A licence.

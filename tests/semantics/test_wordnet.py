@@ -10,10 +10,9 @@ import pytest
 from mca_jax.core.errors import InputError
 from mca_jax.semantics import NounTable, load_nouns
 from mca_jax.semantics.vocabulary.graph import longest_path
-from mca_jax.semantics.vocabulary.nltk_wordnet import read_nltk
 from mca_jax.semantics.vocabulary.nouns import hypernym_edges, row_of_synset
-from mca_jax.semantics.vocabulary.packing import pack_table, unpack_table
-from mca_jax.semantics.vocabulary.wordnet import build_table, parse_data_noun
+from mca_jax.semantics.vocabulary.sources import pack_table, unpack_table
+from mca_jax.semantics.vocabulary.wordnet import build_table, parse_data_noun, read_nltk
 
 WORDNET = Path("/usr/share/wordnet")
 

@@ -26,19 +26,116 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Protocol
 
 import numpy as np
 
 from mca_jax.semantics.vocabulary.graph import descendants
-from mca_jax.semantics.vocabulary.unfit_nouns import (
-    HARMLESS_WORDS,
-    OCCUPATIONS,
-    UNFIT,
-    UNFIT_SUBTREES,
+from mca_jax.semantics.vocabulary.nouns import Synset
+
+__all__ = [
+    "HARMLESS_WORDS",
+    "OCCUPATIONS",
+    "UNFIT",
+    "UNFIT_SUBTREES",
+    "screen_synsets",
+]
+
+# Unfit with all that is below them.
+UNFIT_SUBTREES = (
+    747215,  # pornography
+    844254,  # sexual activity
+    2846874,  # blackface
+    3086183,  # concentration camp
+    3088164,  # condom
+    3198500,  # a sex toy
+    3228533,  # douche
+    3422288,  # gas chamber
+    3576215,  # instrument of torture
+    3726233,  # massage parlour, defined as a brothel
+    4234969,  # slave market
+    4235165,  # slave ship
+    4458201,  # torture chamber
+    4533042,  # vibrator
+    4581595,  # brothel
+    5218119,  # cadaver
+    5404336,  # semen
+    5513302,  # reproductive organ
+    5538016,  # anus
+    5538494,  # perineum
+    5554405,  # breast
+    5559256,  # buttocks
+    6883725,  # swastika
+    14853947,  # body waste
+    # Judgements of people.
+    9614047,  # coward
+    9630641,  # unfortunate person: sick, handicapped, poor
+    9631129,  # unwelcome person
+    9633969,  # wrongdoer
+    9831962,  # bad person
+    9853645,  # bigot
+    9921409,  # gullible person
+    10100761,  # person who lacks judgement
+    10231087,  # killer
+    10257647,  # libertine
+    10322238,  # misfit
+    10386312,  # outcast
+    10419047,  # deviant
+    10485440,  # prostitute
+    10599354,  # simpleton
+    10609325,  # slave
+    10667187,  # stupid person
+    10731244,  # troublemaker
+    10771636,  # weakling
+    # What a picture can't show: sexuality, descent, faith, illness.
+    9620078,  # inhabitant
+    9627462,  # primitive person
+    9628382,  # religious person
+    9636106,  # person of colour
+    9638875,  # person of a race
+    9768830,  # addict
+    9769076,
+    9857007,  # bisexual
+    10173895,  # heterosexual
+    10182913,  # homosexual
+    10323999,  # person of mixed descent
+    10595647,  # sick person
 )
 
-__all__ = ["NounSynset", "screen_synsets"]
+# Below these a definition names whom somebody works with or against: a nurse
+# cares for the sick, a detective investigates crimes.
+OCCUPATIONS = (
+    9617867,  # expert
+    9632518,  # worker
+    10480253,  # professional
+)
+
+# Unfit themselves: words that are also an insult which WordNet doesn't mark.
+UNFIT = frozenset(
+    {
+        1514668,  # male bird, known by an obscene homograph only
+        2083672,  # female dog
+        2083780,  # female dog used for breeding
+        12528109,  # coral trees, known by a slur
+        12528768,
+        2472293,  # human being, shown by a word for a homosexual
+        10643400,  # a slur for Native American women
+        10725734,  # transsexual
+        10725893,
+        10726031,  # transvestite
+    }
+)
+
+# Words of marked synsets that nobody reads as an insult over a picture.
+HARMLESS_WORDS = frozenset(
+    """
+american indian, bedlam, black, boy, bull, colored, dike, dirt, fairy, guinea,
+hammer, indian, jerry, madhouse, mongrel, nigra, oriental, paddy, pansy, peewee,
+peter, poop, pouf, pussy willow, queen, runt, sanatorium, screw, shaft, shag,
+shrimp, slit, snake pit, softness, spade, suit, taco, throwaway, tom, tool
+""".replace("\n", " ")
+    .strip()
+    .split(", ")
+)
 
 _BODY_FILE = 8
 _PERSON_FILE = 18
@@ -83,49 +180,13 @@ _JUDGED_PERSON = re.compile(
 )
 
 
-class NounSynset(Protocol):
-    """What the screening reads of a synset; see ``wordnet.Synset``."""
-
-    @property
-    def offset(self) -> int:
-        """WordNet 3.0 offset."""
-        ...
-
-    @property
-    def category(self) -> int:
-        """Number of the lexicographer file."""
-        ...
-
-    @property
-    def lemmas(self) -> tuple[str, ...]:
-        """Synonyms, with spaces."""
-        ...
-
-    @property
-    def gloss(self) -> str:
-        """Definition."""
-        ...
-
-    @property
-    def instance(self) -> bool:
-        """True for a named individual."""
-        ...
-
-    @property
-    def usages(self) -> tuple[tuple[int, int], ...]:
-        """(lemma or -1 for all, offset of the usage domain)."""
-        ...
-
-
 def screen_synsets(
-    synsets: Sequence[NounSynset], children: np.ndarray, parents: np.ndarray
+    synsets: Sequence[Synset], children: np.ndarray, parents: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Choose the lemma to display of each synset, and mark the unfit synsets.
 
-    Args:
-      synsets: WordNet's nouns in ascending order of the offsets.
-      children: Child of each hypernym edge, int ``[E]``.
-      parents: Parent of each hypernym edge, int ``[E]``.
+    Synsets ascend by offset; hypernym edges go from ``children`` to ``parents``, both
+    int ``[E]``.
 
     Returns:
       Number of the lemma to display, int64 ``[M]`` (0 where none is fit), and
@@ -134,7 +195,7 @@ def screen_synsets(
     marked = np.array([_is_marked(synset) for synset in synsets], bool)
     blocked = _blocked_words(synsets, marked)
     tokens = {word for word in blocked if " " not in word}
-    unfit = marked | _unfit_by_place(synsets, children, parents)
+    unfit = marked | _unfit_by_position(synsets, children, parents)
     working = _below(OCCUPATIONS, synsets, children, parents)
     shown = np.zeros(len(synsets), np.int64)
     for row, synset in enumerate(synsets):
@@ -149,14 +210,14 @@ def screen_synsets(
     return shown, unfit
 
 
-def _is_marked(synset: NounSynset) -> bool:
+def _is_marked(synset: Synset) -> bool:
     if any(lemma < 0 and domain in _USAGE_DOMAINS for lemma, domain in synset.usages):
         return True
     gloss = synset.gloss
     return bool(_MARKED.search(gloss)) and not _NOT_MARKED.search(gloss)
 
 
-def _blocked_words(synsets: Sequence[NounSynset], marked: np.ndarray) -> set[str]:
+def _blocked_words(synsets: Sequence[Synset], marked: np.ndarray) -> set[str]:
     words = {
         lemma.casefold()
         for row in np.flatnonzero(marked).tolist()
@@ -176,8 +237,8 @@ def _is_blocked(lemma: str, blocked: set[str], tokens: set[str]) -> bool:
     return folded in blocked or not tokens.isdisjoint(re.split(r"[^\w']+", folded))
 
 
-def _unfit_by_place(
-    synsets: Sequence[NounSynset], children: np.ndarray, parents: np.ndarray
+def _unfit_by_position(
+    synsets: Sequence[Synset], children: np.ndarray, parents: np.ndarray
 ) -> np.ndarray:
     unfit = _below(UNFIT_SUBTREES, synsets, children, parents)
     for row, synset in enumerate(synsets):
@@ -189,7 +250,7 @@ def _unfit_by_place(
 
 def _below(
     roots: Sequence[int],
-    synsets: Sequence[NounSynset],
+    synsets: Sequence[Synset],
     children: np.ndarray,
     parents: np.ndarray,
 ) -> np.ndarray:
@@ -198,7 +259,7 @@ def _below(
     return descendants(rows, children, parents, len(synsets))
 
 
-def _is_unfit_person(synset: NounSynset, working: bool) -> bool:
+def _is_unfit_person(synset: Synset, working: bool) -> bool:
     if synset.category != _PERSON_FILE:
         return False
     named = synset.instance or any(lemma[:1].isupper() for lemma in synset.lemmas)

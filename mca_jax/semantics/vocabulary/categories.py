@@ -66,9 +66,6 @@ def people_mask(table: NounTable) -> np.ndarray:
     the nearest that is left to a portrait, and the worst that could be written
     over one; with nouns for people in, these win over them on portraits.
 
-    Args:
-      table: Nouns.
-
     Returns:
       bool ``[M]``; False for a user's own nouns.
     """
@@ -86,9 +83,6 @@ def concrete_mask(table: NounTable) -> np.ndarray:
     files of animals and plants also hold some thousand names of genera and
     families, which WordNet files as groups. Named individuals (rivers, stars,
     ships) are out: they name one place or thing, not what a cluster shares.
-
-    Args:
-      table: Nouns.
 
     Returns:
       bool ``[M]``; True for all of a user's own nouns.

@@ -1,4 +1,7 @@
-"""Walks over the hypernym graph, all nouns at once: depths, counts, closures."""
+"""Walks over the hypernym graph, all nouns at once: depths, counts, closures.
+
+Edges go from ``children`` to ``parents``, rows of ``count`` nouns, both int ``[E]``.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +18,6 @@ def shortest_depths(
     children: np.ndarray, parents: np.ndarray, count: int
 ) -> np.ndarray:
     """Count the edges on the shortest path from each noun up to a root.
-
-    Args:
-      children: Child of each edge, int ``[E]``.
-      parents: Parent of each edge, int ``[E]``.
-      count: Number of nouns ``M``.
 
     Returns:
       int16 ``[M]``; 0 for a noun without parents, -1 for a noun from which no
@@ -45,11 +43,6 @@ def count_kinds(children: np.ndarray, parents: np.ndarray, count: int) -> np.nda
     A noun that can be reached on two ways counts once. All pairs of noun and
     ancestor climb one edge a step, which is 1.1 million pairs for WordNet.
 
-    Args:
-      children: Child of each edge, int ``[E]``.
-      parents: Parent of each edge, int ``[E]``.
-      count: Number of nouns ``M``.
-
     Returns:
       int32 ``[M]``, at least 1.
     """
@@ -73,11 +66,6 @@ def count_kinds(children: np.ndarray, parents: np.ndarray, count: int) -> np.nda
 
 def longest_path(children: np.ndarray, parents: np.ndarray, count: int) -> int:
     """Count the edges on the longest path of the hierarchy.
-
-    Args:
-      children: Child of each edge, int ``[E]``.
-      parents: Parent of each edge, int ``[E]``.
-      count: Number of nouns ``M``.
 
     Returns:
       Number of edges, 0 for a flat vocabulary. It bounds the steps that a mark
@@ -105,17 +93,7 @@ def longest_path(children: np.ndarray, parents: np.ndarray, count: int) -> int:
 def descendants(
     roots: Sequence[int], children: np.ndarray, parents: np.ndarray, count: int
 ) -> np.ndarray:
-    """Mark the nouns below some nouns, those nouns included.
-
-    Args:
-      roots: Rows to start from.
-      children: Child of each edge, int ``[E]``.
-      parents: Parent of each edge, int ``[E]``.
-      count: Number of nouns ``M``.
-
-    Returns:
-      bool ``[M]``.
-    """
+    """Mark the nouns below the rows ``roots``, those included, bool ``[M]``."""
     below = np.zeros(count, bool)
     below[list(roots)] = True
     while True:

@@ -1,20 +1,24 @@
-"""One door to the nouns, wherever they come from."""
+"""Loads nouns from anywhere, and packs WordNet's as the embedded asset."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from mca_jax.core.assets import load_asset
-from mca_jax.semantics.vocabulary.nltk_wordnet import read_nltk
-from mca_jax.semantics.vocabulary.nouns import NounTable
-from mca_jax.semantics.vocabulary.packing import unpack_table
-from mca_jax.semantics.vocabulary.text_file import read_vocabulary
-from mca_jax.semantics.vocabulary.wordnet import build_table
+import numpy as np
 
-__all__ = ["load_nouns", "name_synsets"]
+from mca_jax.core.assets import load_asset
+from mca_jax.semantics.vocabulary.nouns import NounTable
+from mca_jax.semantics.vocabulary.text_file import read_vocabulary
+from mca_jax.semantics.vocabulary.wordnet import build_table, read_nltk
+
+__all__ = ["load_nouns", "name_synsets", "pack_table", "unpack_table"]
 
 _ASSET = "nouns.npz"
+_ARRAYS = (
+    *("parent_starts", "parents", "depth", "kinds", "familiarity", "category"),
+    *("instance", "offensive"),
+)
 
 
 def load_nouns(source: str | Path = "wordnet") -> NounTable:
@@ -47,9 +51,6 @@ def load_nouns(source: str | Path = "wordnet") -> NounTable:
 def name_synsets(synsets: Sequence[str]) -> tuple[str, ...]:
     """Look up what WordNet calls things.
 
-    Args:
-      synsets: WordNet 3.0 ids such as ``"n02084071"``.
-
     Returns:
       WordNet's first name for each, or the id where WordNet has none.
 
@@ -63,3 +64,45 @@ def name_synsets(synsets: Sequence[str]) -> tuple[str, ...]:
         table.lemmas[row_of[synset]][0] if synset in row_of else synset
         for synset in synsets
     )
+
+
+def pack_table(table: NounTable) -> dict[str, np.ndarray]:
+    """Turn WordNet's table into plain arrays, to be saved without pickles.
+
+    Returns:
+      Arrays by name; strings are UTF-8 bytes joined by newlines (rows) and tabs
+      (lemmas of a row), neither of which occurs in WordNet.
+    """
+    shown = [
+        row.index(name) for row, name in zip(table.lemmas, table.names, strict=True)
+    ]
+    return {
+        "offsets": np.array([int(synset[1:]) for synset in table.synsets], np.int32),
+        "lemmas": _pack_text("\n".join("\t".join(row) for row in table.lemmas)),
+        "shown": np.array(shown, np.uint8),
+        "glosses": _pack_text("\n".join(table.glosses)),
+        **{name: getattr(table, name) for name in _ARRAYS},
+    }
+
+
+def unpack_table(arrays: Mapping[str, np.ndarray]) -> NounTable:
+    """Undo ``pack_table``."""
+    rows = _unpack_text(arrays["lemmas"])
+    lemmas = tuple(tuple(row.split("\t")) for row in rows)
+    return NounTable(
+        names=tuple(
+            row[i] for row, i in zip(lemmas, arrays["shown"].tolist(), strict=True)
+        ),
+        synsets=tuple(f"n{offset:08d}" for offset in arrays["offsets"].tolist()),
+        lemmas=lemmas,
+        glosses=tuple(_unpack_text(arrays["glosses"])),
+        **{name: arrays[name] for name in _ARRAYS},
+    )
+
+
+def _pack_text(text: str) -> np.ndarray:
+    return np.frombuffer(text.encode("utf-8"), np.uint8)
+
+
+def _unpack_text(data: np.ndarray) -> list[str]:
+    return data.tobytes().decode("utf-8").split("\n")

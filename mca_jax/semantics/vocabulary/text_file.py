@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +22,6 @@ def read_vocabulary(path: str | Path) -> NounTable:
     mark; any line ending. A noun that occurs twice is one noun (letter case and
     underscores don't count); if it names two parents it has both. A parent that
     has no line of its own becomes a noun too.
-
-    Args:
-      path: The file.
 
     Returns:
       A table without synset ids; rows in order of first appearance, parents
@@ -51,12 +49,7 @@ def read_vocabulary(path: str | Path) -> NounTable:
 def parse_vocabulary(text: str, origin: str = "vocabulary") -> NounTable:
     """Parse the text of a vocabulary; see ``read_vocabulary`` for the format.
 
-    Args:
-      text: Content of the file.
-      origin: Its name, for messages.
-
-    Returns:
-      The table.
+    Messages call it ``origin``.
 
     Raises:
       InputError: No usable noun, or the parents form a cycle.
@@ -104,7 +97,7 @@ def _table_from_edges(
     count = len(names)
     pairs = np.array(edges, np.int32).reshape(-1, 2)
     children, parents = pairs[:, 0], pairs[:, 1]
-    cycle = _find_cycle(count, edges)
+    cycle = _find_cycle(edges)
     if cycle:
         path = " > ".join(names[row] for row in cycle)
         raise InputError(
@@ -124,28 +117,13 @@ def _table_from_edges(
     )
 
 
-def _find_cycle(count: int, edges: list[tuple[int, int]]) -> list[int]:
+def _find_cycle(edges: list[tuple[int, int]]) -> list[int]:
     """Return the rows along a cycle, first and last the same, or an empty list."""
-    parents: list[list[int]] = [[] for _ in range(count)]
-    children: list[list[int]] = [[] for _ in range(count)]
-    waiting = [0] * count
+    graph = TopologicalSorter[int]()
     for child, parent in edges:
-        parents[child].append(parent)
-        children[parent].append(child)
-        waiting[child] += 1
-    ready = [row for row in range(count) if waiting[row] == 0]
-    while ready:
-        for child in children[ready.pop()]:
-            waiting[child] -= 1
-            if waiting[child] == 0:
-                ready.append(child)
-    stuck = [row for row in range(count) if waiting[row] > 0]
-    if not stuck:
-        return []
-    # Every stuck noun has a stuck parent, so walking up must come back.
-    path, seen, row = [], {}, stuck[0]
-    while row not in seen:
-        seen[row] = len(path)
-        path.append(row)
-        row = next(parent for parent in parents[row] if waiting[parent] > 0)
-    return [*path[seen[row] :], row]
+        graph.add(parent, child)
+    try:
+        graph.prepare()
+    except CycleError as error:
+        return error.args[1]
+    return []

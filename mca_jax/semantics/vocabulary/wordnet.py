@@ -1,52 +1,28 @@
-"""Reads WordNet's own file of nouns."""
+"""WordNet's nouns, from its own file or through nltk, as one table."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from mca_jax.core.errors import InputError
 from mca_jax.semantics.vocabulary.blocklist import screen_synsets
-from mca_jax.semantics.vocabulary.nouns import NounTable, assemble_table
+from mca_jax.semantics.vocabulary.nouns import NounTable, Synset, assemble_table
 
-__all__ = ["Synset", "build_table", "definition", "parse_data_noun", "spaced"]
+__all__ = ["Synset", "build_table", "parse_data_noun", "read_nltk"]
 
 _HYPERNYM = ("@", "@i")
 _INSTANCE_HYPERNYM = "@i"
 _USAGE = ";u"
 
 
-class Synset(NamedTuple):
-    """One noun synset as WordNet's files give it.
-
-    Attributes:
-      offset: Its WordNet 3.0 offset, which is its id.
-      category: Number of its lexicographer file, 3 to 28.
-      lemmas: Its synonyms, with spaces.
-      gloss: Its definition, without example sentences.
-      hypernyms: Offsets of the hypernyms, instance hypernyms included, ascending.
-      instance: True when it is an instance rather than a kind.
-      usages: ``(lemma number or -1 for all, offset of the domain)`` of each
-        usage domain such as "ethnic slur", sorted.
-    """
-
-    offset: int
-    category: int
-    lemmas: tuple[str, ...]
-    gloss: str
-    hypernyms: tuple[int, ...]
-    instance: bool
-    usages: tuple[tuple[int, int], ...]
-
-
 def parse_data_noun(lines: Iterable[str]) -> list[Synset]:
     """Parse the lines of WordNet's ``data.noun`` (format: wndb(5WN)).
-
-    Args:
-      lines: The lines of the file, its licence at the top included.
 
     Returns:
       One entry a synset, in the file's order, which is that of the offsets.
@@ -87,35 +63,20 @@ def _parse_line(line: str) -> Synset:
     return Synset(
         offset=int(fields[0]),
         category=int(fields[1]),
-        lemmas=tuple(spaced(word) for word in fields[4:pointers_at:2]),
-        gloss=definition(gloss),
+        lemmas=tuple(_spaced(word) for word in fields[4:pointers_at:2]),
+        gloss=_definition(gloss),
         hypernyms=tuple(sorted(hypernyms)),
         instance=instance,
         usages=tuple(sorted(usages)),
     )
 
 
-def spaced(lemma: str) -> str:
-    """Write a lemma with spaces, as people do.
-
-    Args:
-      lemma: As in WordNet's files, with underscores.
-
-    Returns:
-      The lemma with spaces.
-    """
+def _spaced(lemma: str) -> str:
     return lemma.replace("_", " ")
 
 
-def definition(gloss: str) -> str:
-    """Take the definition out of a gloss.
-
-    Args:
-      gloss: Definition and example sentences, as in WordNet's files.
-
-    Returns:
-      The definition on one line.
-    """
+def _definition(gloss: str) -> str:
+    """The definition of a gloss, on one line."""
     # WordNet puts example sentences, in quotation marks, behind the definition.
     without_examples = re.sub(r'".*?"', "", gloss)
     return " ".join(without_examples.split()).strip("; ")
@@ -124,11 +85,9 @@ def definition(gloss: str) -> str:
 def build_table(synsets: Sequence[Synset]) -> NounTable:
     """Put synsets into one table, with depths and the offensive ones marked.
 
-    Args:
-      synsets: WordNet's nouns in ascending order of the offsets.
-
     Returns:
-      The table, row ``i`` for ``synsets[i]``.
+      The table, row ``i`` for ``synsets[i]``; synsets are in ascending order of the
+      offsets.
 
     Raises:
       InputError: A hypernym is not among the synsets.
@@ -156,4 +115,74 @@ def build_table(synsets: Sequence[Synset]) -> NounTable:
         category=np.array([synset.category for synset in synsets], np.uint8),
         instance=np.array([synset.instance for synset in synsets], bool),
         offensive=offensive,
+    )
+
+
+def read_nltk(folder: str | Path | None = None) -> list[Synset]:
+    """Read the nouns through nltk's WordNet 3.0 corpus.
+
+    Args:
+      folder: Folder with WordNet's files (``data.noun``, ``lexnames``, ...), or
+        None for the corpus that ``nltk.download("wordnet")`` installs.
+
+    Returns:
+      One entry a synset, in ascending order of the offsets.
+
+    Raises:
+      InputError: nltk has no such corpus, or it is not WordNet 3.0.
+    """
+    # nltk pulls in scikit-learn and pandas where they are installed: seconds.
+    import nltk
+    from nltk.corpus.reader.wordnet import WordNetCorpusReader
+
+    class Nouns(WordNetCorpusReader):
+        # The parent maps other versions' offsets to 3.0's here, which needs files
+        # (index.sense, a second corpus) that nouns don't.
+        def map_wn(self, version: str = "wordnet") -> None:
+            return None
+
+    try:
+        root = str(folder) if folder else _find_corpus(nltk.data.find)
+        with warnings.catch_warnings():
+            # It warns that there are no other languages, which nobody asked for.
+            warnings.simplefilter("ignore", UserWarning)
+            reader: Any = Nouns(root, omw_reader=None)
+    except (LookupError, OSError) as error:
+        where = folder or "nltk's data folders"
+        raise InputError(
+            f"Expected a WordNet corpus in {where}, found none that nltk may read; "
+            "run nltk.download('wordnet') or use the embedded nouns"
+        ) from error
+    version = reader.get_version()
+    if version != "3.0":
+        raise InputError(
+            f"Expected WordNet 3.0 in nltk's corpus, found {version}; use the "
+            "embedded nouns"
+        )
+    lexnames = reader._lexnames
+    synsets = [_from_nltk(entry, lexnames) for entry in reader.all_synsets("n")]
+    return sorted(synsets, key=lambda synset: synset.offset)
+
+
+def _find_corpus(find: Callable[[str], Any]) -> Any:
+    try:
+        return find("corpora/wordnet")
+    except LookupError:
+        # nltk.download leaves this corpus in its zip file, and reads it from there.
+        return find("corpora/wordnet.zip/wordnet/")
+
+
+def _from_nltk(entry: Any, lexnames: Sequence[str]) -> Synset:
+    kinds, instances = entry.hypernyms(), entry.instance_hypernyms()
+    usages = [(-1, domain.offset()) for domain in entry.usage_domains()]
+    for index, lemma in enumerate(entry.lemmas()):
+        usages += [(index, d.synset().offset()) for d in lemma.usage_domains()]
+    return Synset(
+        offset=entry.offset(),
+        category=lexnames.index(entry.lexname()),
+        lemmas=tuple(_spaced(name) for name in entry.lemma_names()),
+        gloss=_definition(entry.definition()),
+        hypernyms=tuple(sorted(h.offset() for h in (*kinds, *instances))),
+        instance=bool(instances),
+        usages=tuple(sorted(usages)),
     )
