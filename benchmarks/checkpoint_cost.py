@@ -31,7 +31,7 @@ import numpy as np
 from mca_jax.alignment.losses import LossWeights, uniform_prior
 from mca_jax.core.parallel import DATA_AXIS, data_mesh, default_mesh, over_devices
 from mca_jax.pipeline.config import Config, apply_overrides
-from mca_jax.pipeline.setup import TrainingSetup, build_setup
+from mca_jax.pipeline.stages import TrainingSetup, build_setup
 from mca_jax.training import TrainingData, fit
 from mca_jax.training.checkpoints import TrainingCheckpoints
 from mca_jax.training.epochs import shard_data

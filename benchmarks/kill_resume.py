@@ -122,7 +122,7 @@ def _start(
             if kill_after is not None:
                 time.sleep(kill_after)
                 process.kill()
-        if lines[-1] == "stage Reading out":
+        if lines[-1] == "stage Predicting":
             stopped = time.monotonic()
     _, errors = process.communicate()
     if kill_after is None and process.returncode != 0:

@@ -14,19 +14,26 @@ import numpy as np
 from benchmarks.sets import SweepSet
 from mca_jax.core.text import fingerprint
 from mca_jax.evaluation import measure_clusters, measure_risk
+from mca_jax.neighbors import KMeansResult
+from mca_jax.neighbors.graph import Neighborhood
 from mca_jax.pipeline import baselines
 from mca_jax.pipeline.config import Config, apply_overrides, config_to_dict
 from mca_jax.pipeline.describe import label_free_metrics
-from mca_jax.pipeline.setup import TrainingSetup, build_setup
+from mca_jax.pipeline.inputs import Nouns
 from mca_jax.pipeline.stages import (
     Prepared,
     Projected,
+    TrainingSetup,
+    build_setup,
+    cluster_images,
     find_initialization,
+    find_neighbors,
+    gather_data,
+    make_keys,
     predict_prepared,
-    prepare,
     project,
+    select_nouns,
     shard_embeddings,
-    split_key,
     train_heads,
 )
 from mca_jax.training import FitResult
@@ -124,8 +131,10 @@ class Shared:
         """
 
         def make() -> Projected:
-            placed = shard_embeddings(self.given.embeddings, config)
-            return project(placed, jnp.asarray(self.given.nouns), config)
+            images = shard_embeddings(self.given.embeddings, config)
+            table, embeddings = self.given.table, jnp.asarray(self.given.nouns)
+            nouns = Nouns(table, embeddings, np.arange(len(embeddings)))
+            return project(images, nouns, config)
 
         return self._once(self._project_key(config), make)
 
@@ -138,28 +147,27 @@ class Shared:
         Returns:
           What training reads.
         """
-        projected = self.project(config)
-        group_key = self._group_key(config)
-        grouped = self._made.get(group_key)
+        projected, keys = self.project(config), make_keys(config.seed)
+
+        def group() -> tuple[Neighborhood, KMeansResult]:
+            near = find_neighbors(keys.neighbor_search, projected.images, config)
+            return near, cluster_images(keys.kmeans, near.images, config)
 
         def make() -> Prepared:
-            return prepare(
-                split_key(config.seed),
-                projected.images,
-                projected.nouns,
-                self.given.table,
-                even,
-                grouped=grouped,
-            )
+            space, _ = select_nouns(projected.nouns, kmeans.centers, config)
+            indices = near.neighbors.indices
+            return gather_data(keys, near.images, kmeans, space, even, near=indices)
 
         # The start is another stage: settings that choose another share all else.
         even = apply_overrides(config, ["losses.prior=uniform"])
+        # Other settings of semantics share neighbours and k-means.
+        near, kmeans = self._once(self._group_key(config), group)
         prepared = self._once(self._prepare_key(config), make)
-        # Other settings of semantics take neighbours and k-means over from here.
-        self._made.setdefault(group_key, prepared)
         start = self._once(
             self._start_key(config),
-            lambda: find_initialization(prepared.data, prepared.kmeans, config),
+            lambda: find_initialization(
+                keys.initialization, prepared.data, kmeans, config
+            ),
         )
         return prepared._replace(initialization=start)
 
@@ -193,7 +201,8 @@ class Shared:
         """
         return {
             "projection": self.seconds[self._project_key(config)],
-            "neighbours": self.seconds[self._prepare_key(config)],
+            "neighbours": self.seconds[self._group_key(config)]
+            + self.seconds[self._prepare_key(config)],
             "start": self.seconds[self._start_key(config)],
         }
 
@@ -274,27 +283,28 @@ def run_variant(shared: Shared, config: Config) -> Outcome:
     seconds = shared.shared_seconds(config)
     watch = _RiskWatch(setup, prepared)
     with _timed(seconds, "training"):
-        trained = train_heads(
-            split_key(config.seed).training,
-            prepared,
+        fit = train_heads(
+            make_keys(config.seed).training,
+            setup,
+            prepared.data,
+            prepared.initialization,
             config,
             on_weights=watch,
-            setup=setup,
         )
     seconds["training"] -= watch.seconds
     with _timed(seconds, "read-out"):
-        predictions = predict_prepared(trained, prepared)
-        label_free = label_free_metrics(predictions, prepared, trained.fit)
+        predictions = predict_prepared(setup.heads, fit.params, prepared.data)
+        label_free = label_free_metrics(predictions, prepared, fit)
     assignments = predictions.probabilities.argmax(axis=1).astype(np.int32)
     return Outcome(
         assignments,
         watch.started,
         {**_measured(assignments, prepared, config), **label_free},
-        _history(trained.fit),
+        _history(fit),
         watch.rows,
         _steps_per_pass(prepared, config),
-        len(trained.fit.history),
-        trained.fit.status.value,
+        len(fit.history),
+        fit.status.value,
         seconds,
     )
 
@@ -324,7 +334,11 @@ def run_baseline(shared: Shared, name: str, config: Config) -> Outcome:
     seconds = {} if name == "kmeans-raw" else shared.shared_seconds(config)
     with _timed(seconds, "clustering"):
         found = baselines.run_baseline(
-            name.replace("-", "_"), shared.given.embeddings, prepared, config
+            name.replace("-", "_"),
+            make_keys(config.seed),
+            shared.given.embeddings,
+            prepared,
+            config,
         )
     fit = found.fit
     label_free = _measured(found.assignments, prepared, config)

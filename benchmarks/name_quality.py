@@ -9,7 +9,6 @@ import argparse
 import json
 from pathlib import Path
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from scipy.optimize import linear_sum_assignment
@@ -21,16 +20,21 @@ from mca_jax.encoders.embed_nouns import embed_nouns
 from mca_jax.evaluation import contingency_table
 from mca_jax.evaluation.names import score_names
 from mca_jax.pipeline.config import Config, apply_overrides
-from mca_jax.pipeline.describe import name_from_predictions
+from mca_jax.pipeline.describe import name_predictions
+from mca_jax.pipeline.inputs import Nouns
 from mca_jax.pipeline.stages import (
+    build_setup,
+    cluster_images,
+    find_neighbors,
+    gather_data,
+    make_keys,
     predict_prepared,
-    prepare,
     project,
+    select_nouns,
     shard_embeddings,
-    split_key,
     train_heads,
 )
-from mca_jax.semantics import NounTable, load_nouns
+from mca_jax.semantics import load_nouns
 
 __all__ = ["main"]
 
@@ -38,23 +42,31 @@ _CLASSES = Path(__file__).with_name("class_synsets.json")
 
 
 def _run(
-    images: np.ndarray, nouns: jax.Array, table: NounTable, config: Config
+    images: np.ndarray, nouns: Nouns, config: Config
 ) -> tuple[np.ndarray, dict[str, list[int]]]:
     """Cluster once; return assignments and the row of each cluster's name."""
-    keys = split_key(config.seed)
+    keys = make_keys(config.seed)
     projected = project(shard_embeddings(images, config), nouns, config)
-    prepared = prepare(keys, projected.images, projected.nouns, table, config)
-    trained = train_heads(keys.training, prepared, config)
-    predictions = predict_prepared(trained, prepared)
+    near = find_neighbors(keys.neighbor_search, projected.images, config)
+    kmeans = cluster_images(keys.kmeans, near.images, config)
+    space, _ = select_nouns(projected.nouns, kmeans.centers, config)
+    prepared = gather_data(
+        keys, near.images, kmeans, space, config, near=near.neighbors.indices
+    )
+    data, setup = prepared.data, build_setup(prepared.data, config)
+    fit = train_heads(keys.training, setup, data, prepared.initialization, config)
+    predictions = predict_prepared(setup.heads, fit.params, data)
     assignments = predictions.probabilities.argmax(axis=1)
-    named = name_from_predictions(predictions, prepared, table, assignments)
-    photos = np.asarray(prepared.data.images)
-    means = np.zeros((config.num_clusters, photos.shape[1]))
-    np.add.at(means, assignments, photos)
-    nearest = (means @ np.asarray(prepared.space.embeddings).T).argmax(axis=1)
+    named = name_predictions(
+        predictions, data.noun_neighbors, prepared.nouns, assignments
+    )
+    points = np.asarray(data.images)
+    means = np.zeros((config.num_clusters, points.shape[1]))
+    np.add.at(means, assignments, points)
+    nearest = (means @ np.asarray(space.embeddings).T).argmax(axis=1)
     return assignments, {
         "headline": [name.headline for name in named],
-        "nearest noun": np.asarray(prepared.space.rows)[nearest].tolist(),
+        "nearest noun": np.asarray(space.rows)[nearest].tolist(),
     }
 
 
@@ -75,12 +87,13 @@ def main() -> None:
         encoder, find_images(arguments.images), cache_dir=arguments.cache
     )
     labels, names = folder_labels(embedded.paths)
-    nouns = jnp.asarray(embed_nouns(encoder, table.names, table.synsets).embeddings)
+    vectors = embed_nouns(encoder, table.names, table.synsets).embeddings
+    nouns = Nouns(table, jnp.asarray(vectors), np.arange(len(vectors)))
     for seed in range(arguments.seeds):
         config = apply_overrides(
             Config(), [f"seed={seed}", f"num_clusters={len(names)}"]
         )
-        assignments, found = _run(embedded.embeddings, nouns, table, config)
+        assignments, found = _run(embedded.embeddings, nouns, config)
         counts = contingency_table(labels, assignments, len(names), len(names))
         class_of = dict(zip(*linear_sum_assignment(-counts.T), strict=True))
         classes = [

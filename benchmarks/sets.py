@@ -16,11 +16,10 @@ import numpy as np
 
 from mca_jax.core.errors import InputError, check_in_range
 from mca_jax.core.progress import Clock
-from mca_jax.data import find_images, folder_labels, open_source
-from mca_jax.encoders.embed_images import embed_images
+from mca_jax.data import folder_labels
 from mca_jax.pipeline.config import Config
-from mca_jax.pipeline.encode import embed_vocabulary, open_encoders
-from mca_jax.semantics import NounTable, load_nouns
+from mca_jax.pipeline.inputs import embed_source, embed_vocabulary, open_inputs
+from mca_jax.semantics import NounTable
 
 __all__ = ["Answers", "SweepSet", "draw_long_tail", "load_sets", "long_tail_sizes"]
 
@@ -92,23 +91,16 @@ def load_sets(
     names = [folder.resolve().name for folder in folders]
     if len(set(names)) != len(names):
         raise InputError(f"Expected folders of different names, found {names}")
-    table = load_nouns(config.semantics.vocabulary)
-    encoder, reader = open_encoders(config.encoder, table)
+    clock = Clock(None)
+    inputs = [open_inputs(folder, None, None, None, config) for folder in folders]
     embedded = [
-        embed_images(
-            encoder,
-            open_source(find_images(folder)),
-            batch_size=config.encoder.batch_size,
-            cache_dir=caches[index % len(caches)],
-            dtype=config.encoder.store_dtype,
-            threads=config.encoder.threads or None,
-        )
-        for index, folder in enumerate(folders)
+        embed_source(each, config.encoder, clock, cache_dir=caches[i % len(caches)])
+        for i, each in enumerate(inputs)
     ]
-    placed = embed_vocabulary(
-        encoder, reader, table, config.encoder, Clock(None), cache_dir=caches[0]
-    )
-    nouns = np.asarray(placed.embeddings, np.float32)
+    vocabulary = embed_vocabulary(inputs[0], config.encoder, clock, cache_dir=caches[0])
+    encoder, table = vocabulary.encoder, vocabulary.nouns.table
+    assert encoder is not None
+    nouns = np.asarray(vocabulary.nouns.embeddings, np.float32)
     sets = []
     for name, found in zip(names, embedded, strict=True):
         answers = Answers(*folder_labels(found.paths))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import numpy as np
@@ -12,14 +11,16 @@ from scipy.sparse import csr_array
 
 from mca_jax.core.host_tables import release
 from mca_jax.core.numerics import EPSILON
-from mca_jax.core.parallel import fetch_rows, fill_shares, sum_over_hosts
+from mca_jax.core.parallel import Rows, fetch_rows, fill_shares, sum_over_hosts
 from mca_jax.core.parallel.shares import own_blocks
+from mca_jax.core.types import Params
 from mca_jax.encoders import Encoder
 from mca_jax.model.cluster_model import ClusterModel, Memory, Network
 from mca_jax.model.result import Cluster
 from mca_jax.neighbors.graph import Neighborhood
-from mca_jax.pipeline.stages import Projected, TrainedHeads
-from mca_jax.semantics import NounTable, SemanticSpace
+from mca_jax.pipeline.config import Config, config_to_dict, settings_of_result
+from mca_jax.pipeline.inputs import Nouns
+from mca_jax.pipeline.stages import Projected, TrainingSetup
 
 __all__ = ["build_model", "host_network", "measure_closeness", "remember_images"]
 
@@ -30,45 +31,37 @@ _BLOCK = 65_536
 _MOST_REMEMBERED = 100_000
 
 
-def host_network(projected: Projected, trained: TrainedHeads) -> Network:
-    """Bring a projection and trained networks to the host.
-
-    Args:
-      projected: The space that was clustered.
-      trained: From ``train_heads``.
-
-    Returns:
-      Arrays of NumPy.
-    """
+def host_network(projected: Projected, setup: TrainingSetup, params: Params) -> Network:
+    """Bring a projection and trained networks to the host."""
     return Network(
         mean=np.asarray(projected.projection.mean),
         axes=np.asarray(projected.projection.axes),
         noun_mean=np.asarray(projected.noun_mean),
-        params=jax.tree.map(np.asarray, trained.fit.params),
-        constants=dict(trained.constants),
+        params=jax.tree.map(np.asarray, params),
+        constants=dict(setup.constants),
     )
 
 
-def remember_images(projected: Projected, near: Neighborhood | None) -> Memory:
+def remember_images(images: Rows, near: Neighborhood) -> Memory:
     """Keep what smooths a new image as the training images were smoothed.
 
     Args:
-      projected: The space that was clustered.
-      near: Neighbours and smoothed images.
+      images: Projected images.
+      near: Their neighbours, and the same images smoothed.
 
     Returns:
       Arrays of NumPy: of all images, of an even sample of them beyond 100,000,
       or of none where nothing was smoothed.
     """
-    count = projected.images.shape[0]
-    if near is None or not near.num_smoothing:
-        nothing = np.zeros((0, projected.nouns.shape[1]), np.float32)
+    count, width = images.shape
+    if not near.num_smoothing:
+        nothing = np.zeros((0, width), np.float32)
         return Memory(nothing, nothing, 0)
     if count > _MOST_REMEMBERED:
         rows = np.linspace(0, count - 1, _MOST_REMEMBERED).astype(np.int64)
     else:
         rows = np.arange(count)
-    tables = (fetch_rows(each, rows) for each in (projected.images, near.before))
+    tables = (fetch_rows(each, rows) for each in (images, near.before))
     # An image of the set is its own nearest.
     return Memory(*tables, num_near=near.num_smoothing + 1)
 
@@ -123,32 +116,25 @@ def measure_closeness(
 def build_model(
     *,
     encoder: Encoder | None,
-    config: dict[str, Any],
+    config: Config,
     embeddings: Float[np.ndarray, "n d"],
     assignments: Int[np.ndarray, " n"],
     network: Network,
     memory: Memory,
-    space: SemanticSpace,
-    table: NounTable,
+    nouns: Nouns,
     clusters: Sequence[Cluster],
-    num_neighbors: int,
 ) -> ClusterModel:
-    """Put together what a new image needs to be placed.
+    """Put together what a new image needs to be assigned, without edits.
 
     Args:
       encoder: The encoder, or None for given embeddings.
-      config: All settings as plain JSON.
+      config: All settings.
       embeddings: Embeddings of the training images.
       assignments: Their clusters.
       network: Projection and trained networks.
       memory: The training images as points.
-      space: The semantic space.
-      table: The vocabulary.
+      nouns: The semantic space.
       clusters: What is shown of each cluster.
-      num_neighbors: Nouns that an image attends to.
-
-    Returns:
-      The model, without edits.
     """
     centers, closeness = measure_closeness(
         embeddings, network.mean, assignments, len(clusters)
@@ -161,18 +147,18 @@ def build_model(
             "domain": encoder.domain,
             "licence": encoder.licence,
         }
-    rows = np.asarray(space.rows, np.int32)
+    table, rows = nouns.table, np.asarray(nouns.rows, np.int32)
     return ClusterModel(
         encoder=described,
-        config=config,
+        config=settings_of_result(config_to_dict(config)),
         network=network,
         memory=memory,
         nouns=tuple(table.names[row] for row in rows),
         synsets=tuple(table.synsets[row] for row in rows),
         glosses=tuple(table.glosses[row] for row in rows),
         noun_rows=rows,
-        noun_embeddings=np.asarray(space.embeddings),
-        num_neighbors=num_neighbors,
+        noun_embeddings=np.asarray(nouns.embeddings),
+        num_neighbors=config.retrieval.noun_neighbors,
         centers=centers,
         closeness=closeness,
         splits=(),

@@ -6,24 +6,31 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 from jaxtyping import Int
 
 from mca_jax.core.errors import check_one_of
-from mca_jax.core.progress import EpochCallback
+from mca_jax.core.progress import Clock, EpochCallback
+from mca_jax.core.types import PRNGKey
 from mca_jax.evaluation import (
     adjusted_rand_index,
     measure_clusters,
     normalized_mutual_information,
 )
 from mca_jax.evaluation.baselines import sic_labels
-from mca_jax.neighbors import KMeansResult, spherical_kmeans
+from mca_jax.neighbors import KMeansResult
 from mca_jax.neighbors.projection import unit_rows
 from mca_jax.neighbors.retrieved_text import image_text_rows
 from mca_jax.pipeline.config import Config
-from mca_jax.pipeline.setup import TrainingSetup
-from mca_jax.pipeline.stages import Prepared, shard_embeddings, split_key, train_heads
+from mca_jax.pipeline.stages import (
+    Prepared,
+    RunKeys,
+    TrainingSetup,
+    build_setup,
+    cluster_images,
+    shard_embeddings,
+    train_heads,
+)
 from mca_jax.training import Checkpointer, FitResult
 from mca_jax.training.initialization import uniform_initialization
 
@@ -32,10 +39,10 @@ __all__ = [
     "TRAINED",
     "Baseline",
     "Hooks",
-    "baseline_warnings",
     "choose_baselines",
     "compare_baselines",
     "run_baseline",
+    "run_baselines",
 ]
 
 BASELINES = {
@@ -49,10 +56,7 @@ BASELINES = {
 """Every baseline by its name, and what it is."""
 
 TRAINED = ("consistency_only", "sic_style")
-"""Those that train, with checkpoints and passes."""
-
-# Tells the key of the baselines' k-means from that of the run's own.
-_STREAM = 1
+"""Those that train, with checkpoints and epochs."""
 
 
 class Baseline(NamedTuple):
@@ -69,29 +73,25 @@ class Baseline(NamedTuple):
     kmeans_objective: float | None = None
     fit: FitResult | None = None
 
+    def warnings(self, name: str) -> list[str]:
+        """What a reader of a comparison should be wary of, most often nothing."""
+        if self.fit is None or self.fit.failure is None:
+            return []
+        return [
+            f"The baseline {name} ended as {self.fit.status.value} "
+            f"({self.fit.failure}); what is compared is from before."
+        ]
+
 
 class Hooks(NamedTuple):
-    """What a training of a baseline shares and tells.
-
-    Attributes:
-      on_epoch: As for ``train_heads``.
-      checkpointer: As for ``train_heads``.
-      setup: Compiled steps of the run; None compiles them anew.
-    """
+    """Callbacks of trainings, as for ``train_heads``."""
 
     on_epoch: EpochCallback | None = None
     checkpointer: Callable[[str], Checkpointer] | None = None
-    setup: TrainingSetup | None = None
 
 
 def choose_baselines(wanted: bool | Sequence[str]) -> tuple[str, ...]:
-    """Read which baselines are asked for.
-
-    Args:
-      wanted: True takes all, False none; or their names.
-
-    Returns:
-      Names, in the order of ``BASELINES``.
+    """Read which baselines are asked for: True takes all, False none; or names.
 
     Raises:
       InputError: A name is unknown.
@@ -103,136 +103,133 @@ def choose_baselines(wanted: bool | Sequence[str]) -> tuple[str, ...]:
     return tuple(name for name in BASELINES if name in wanted)
 
 
-def _from_kmeans(found: KMeansResult) -> Baseline:
-    return Baseline(np.asarray(found.assignments), float(found.objective))
-
-
-def _spherical(rows: Any, config: Config) -> Baseline:
-    retrieval = config.retrieval
-    key = jax.random.fold_in(split_key(config.seed).kmeans, _STREAM)
-    found = spherical_kmeans(
-        key,
-        rows,
-        num_clusters=config.num_clusters,
-        num_restarts=retrieval.kmeans_restarts,
-        sample_size=max(retrieval.kmeans_sample, config.num_clusters),
-    )
-    return _from_kmeans(found)
-
-
-def _kmeans_raw(
-    embeddings: np.ndarray, prepared: Prepared, config: Config, hooks: Hooks
-) -> Baseline:
-    return _spherical(unit_rows(shard_embeddings(embeddings, config)), config)
-
-
-def _kmeans(
-    embeddings: np.ndarray, prepared: Prepared, config: Config, hooks: Hooks
-) -> Baseline:
-    return _from_kmeans(prepared.kmeans)
-
-
-def _kmeans_image_text(
-    embeddings: np.ndarray, prepared: Prepared, config: Config, hooks: Hooks
-) -> Baseline:
-    data = prepared.data
-    spread = max(float(np.asarray(data.noun_similarities).std()), 1e-6)
-    rows = image_text_rows(
-        data.images,
-        data.nouns,
-        data.noun_neighbors,
-        data.noun_similarities,
-        temperature=config.heads.attention_temperature * spread,
-    )
-    return _spherical(rows, config)
-
-
-def _consistency_only(
-    embeddings: np.ndarray, prepared: Prepared, config: Config, hooks: Hooks
-) -> Baseline:
-    losses = replace(config.losses, instance=0.0, prototype=0.0, semantic=0.0)
-    trained = train_heads(
-        split_key(config.seed).training,
-        # The choice of another start reads the nouns.
-        prepared._replace(initialization=uniform_initialization(prepared.kmeans)),
-        replace(config, losses=losses),
-        name="consistency only",
-        **hooks._asdict(),
-    )
-    return Baseline(trained.fit.assignments, fit=trained.fit)
-
-
-def _sic_style(
-    embeddings: np.ndarray, prepared: Prepared, config: Config, hooks: Hooks
-) -> Baseline:
-    name, tell, keep = "sic style", hooks.on_epoch, hooks.checkpointer
-    fit = sic_labels(
-        split_key(config.seed).training,
-        prepared.data,
-        prepared.kmeans.centers,
-        initial_scale=config.heads.initial_scale,
-        num_epochs=config.train.epochs,
-        batch_size=config.train.batch_size,
-        learning_rate=config.train.learning_rate,
-        on_epoch=None if tell is None else lambda row: tell(name, row),
-        checkpointer=None if keep is None else keep(name),
-    )
-    return Baseline(np.asarray(fit.assignments), fit=fit)
-
-
-_METHODS = {
-    "kmeans_raw": _kmeans_raw,
-    "kmeans": _kmeans,
-    "kmeans_image_text": _kmeans_image_text,
-    "consistency_only": _consistency_only,
-    "sic_style": _sic_style,
-}
-
-
 def run_baseline(
     name: str,
+    keys: RunKeys,
     embeddings: np.ndarray,
     prepared: Prepared,
     config: Config,
     *,
+    setup: TrainingSetup | None = None,
     hooks: Hooks | None = None,
 ) -> Baseline:
     """Cluster the images of a run by a simpler method.
 
     Args:
       name: One of ``BASELINES``.
+      keys: Keys of the run. What trains has the run's own key, so that both see the
+        images in one order.
       embeddings: The encoder's embeddings of the images, ``[n, d]``.
       prepared: What the run's training reads, wherever its images are.
-      config: Settings of the run; seed, number of clusters and passes are shared.
+      config: Settings of the run; number of clusters and epochs are shared.
+      setup: Compiled steps of the run; None compiles them anew.
       hooks: For those that train.
-
-    Returns:
-      Clusters; no method looks at labels.
 
     Raises:
       InputError: There is no such baseline.
       Interrupted: With checkpoints, after a signal in training.
     """
-    method = _METHODS[check_one_of("baseline", name, BASELINES)]
-    return method(embeddings, prepared, config, hooks or Hooks())
+    check_one_of("baseline", name, BASELINES)
+    if name == "kmeans":
+        return _from_kmeans(prepared.kmeans)
+    if name == "kmeans_raw":
+        rows = unit_rows(shard_embeddings(embeddings, config))
+        return _from_kmeans(cluster_images(keys.baselines, rows, config))
+    if name == "kmeans_image_text":
+        rows = _text_rows(prepared, config)
+        return _from_kmeans(cluster_images(keys.baselines, rows, config))
+    train = {"consistency_only": _consistency_only, "sic_style": _sic_style}[name]
+    setup = setup or build_setup(prepared.data, config)
+    fit = train(keys.training, prepared, config, setup, hooks or Hooks())
+    return Baseline(np.asarray(fit.assignments), fit=fit)
 
 
-def baseline_warnings(name: str, found: Baseline) -> list[str]:
-    """Say what a reader of a comparison should be wary of.
-
-    Args:
-      name: Name of the baseline.
-      found: What it gave.
+def run_baselines(
+    names: Sequence[str],
+    keys: RunKeys,
+    embeddings: np.ndarray,
+    prepared: Prepared,
+    config: Config,
+    *,
+    setup: TrainingSetup,
+    hooks: Hooks,
+    clock: Clock,
+) -> tuple[dict[str, Int[np.ndarray, " n"]], tuple[str, ...]]:
+    """Run some of the simpler methods.
 
     Returns:
-      Sentences, most often none.
+      Cluster of each image by method, k-means always, for it is there anyway; and
+      what a reader should be wary of.
     """
-    if found.fit is None or found.fit.failure is None:
-        return []
-    return [
-        f"The baseline {name} ended as {found.fit.status.value} "
-        f"({found.fit.failure}); what is compared is from before."
-    ]
+    found = {"kmeans": np.asarray(prepared.kmeans.assignments)}
+    warnings: list[str] = []
+    if names:
+        epochs = config.train.epochs * sum(name in TRAINED for name in names)
+        clock.report_stage("Comparing", epochs or None)
+    for name in names:
+        baseline = run_baseline(
+            name, keys, embeddings, prepared, config, setup=setup, hooks=hooks
+        )
+        found[name] = baseline.assignments
+        warnings += baseline.warnings(name)
+    return found, tuple(warnings)
+
+
+def _from_kmeans(found: KMeansResult) -> Baseline:
+    return Baseline(np.asarray(found.assignments), float(found.objective))
+
+
+def _text_rows(prepared: Prepared, config: Config) -> Any:
+    data = prepared.data
+    spread = max(float(np.asarray(data.noun_similarities).std()), 1e-6)
+    return image_text_rows(
+        data.images,
+        data.nouns,
+        data.noun_neighbors,
+        data.noun_similarities,
+        temperature=config.heads.attention_temperature * spread,
+    )
+
+
+def _consistency_only(
+    key: PRNGKey,
+    prepared: Prepared,
+    config: Config,
+    setup: TrainingSetup,
+    hooks: Hooks,
+) -> FitResult:
+    losses = replace(config.losses, instance=0.0, prototype=0.0, semantic=0.0)
+    return train_heads(
+        key,
+        setup,
+        prepared.data,
+        # The choice of another initialization reads the nouns.
+        uniform_initialization(prepared.kmeans),
+        replace(config, losses=losses),
+        name="consistency only",
+        **hooks._asdict(),
+    )
+
+
+def _sic_style(
+    key: PRNGKey,
+    prepared: Prepared,
+    config: Config,
+    setup: TrainingSetup,
+    hooks: Hooks,
+) -> FitResult:
+    name, on_epoch, open_run = "sic style", hooks.on_epoch, hooks.checkpointer
+    return sic_labels(
+        key,
+        prepared.data,
+        prepared.kmeans.centers,
+        initial_scale=config.heads.initial_scale,
+        num_epochs=config.train.epochs,
+        batch_size=config.train.batch_size,
+        learning_rate=config.train.learning_rate,
+        on_epoch=None if on_epoch is None else lambda row: on_epoch(name, row),
+        checkpointer=None if open_run is None else open_run(name),
+    )
 
 
 def compare_baselines(
@@ -242,12 +239,6 @@ def compare_baselines(
     config: Config,
 ) -> dict[str, dict[str, float]]:
     """Measure a run and its baselines by the same label-free quantities.
-
-    Args:
-      assignments: Clusters of the run.
-      baselines: Clusters of the simpler methods.
-      prepared: What the run's training read.
-      config: Settings of the run.
 
     Returns:
       By method, the run as ``"mca"`` first: what ``measure_clusters`` says, and

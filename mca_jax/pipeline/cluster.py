@@ -3,56 +3,49 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import replace
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
 from mca_jax.alignment.forward import assign_clusters
-from mca_jax.core.errors import InputError, check_in_range
+from mca_jax.core.errors import check_in_range
 from mca_jax.core.progress import Callback, Clock
-from mca_jax.data import Images, open_source
-from mca_jax.encoders import Encoder
-from mca_jax.encoders.embed_images import Embedded, embed_images
+from mca_jax.data import Images
+from mca_jax.model.calibration import calibrate
 from mca_jax.model.result import ClusterResult
 from mca_jax.pipeline.assembly import build_model, host_network, remember_images
 from mca_jax.pipeline.baselines import (
-    TRAINED,
     Hooks,
-    baseline_warnings,
     choose_baselines,
     compare_baselines,
-    run_baseline,
+    run_baselines,
 )
-from mca_jax.pipeline.config import Config, config_to_dict, settings_of_result
+from mca_jax.pipeline.config import Config, config_to_dict
 from mca_jax.pipeline.describe import (
     describe_clusters,
     label_free_metrics,
-    name_from_predictions,
+    name_predictions,
     provenance,
     warnings_for,
 )
-from mca_jax.pipeline.encode import embed_vocabulary, open_encoders
-from mca_jax.pipeline.inputs import check_embeddings, check_nouns
+from mca_jax.pipeline.inputs import embed_source, embed_vocabulary, open_inputs
 from mca_jax.pipeline.num_clusters import parse_num_clusters, settle_num_clusters
 from mca_jax.pipeline.resume import checkpoint_opener, training_identity
-from mca_jax.pipeline.setup import build_setup
 from mca_jax.pipeline.stages import (
-    Prepared,
-    Projected,
-    TrainedHeads,
-    calibrate_heads,
+    build_setup,
+    cluster_images,
+    find_neighbors,
+    gather_data,
+    make_keys,
     predict_prepared,
-    prepare,
     project,
+    select_nouns,
     shard_embeddings,
-    split_key,
     train_heads,
 )
-from mca_jax.semantics import NounTable, load_nouns
-from mca_jax.training import Checkpointer
+from mca_jax.semantics import NounTable
 
 __all__ = ["Callback", "cluster"]
 
@@ -114,211 +107,130 @@ def cluster(
     )
     compared = choose_baselines(baselines)
     clock = Clock(callback)
-    if image_embeddings is not None:
-        if images is not None:
-            raise InputError("Expected images or image_embeddings, found both")
-        embedded = check_embeddings(image_embeddings)
-        width = embedded.embeddings.shape[1]
-        table, texts = check_nouns(nouns, noun_embeddings, width)
-        encoder, reader = None, None
-    elif images is None:
-        raise InputError("Expected images or image_embeddings, found neither")
-    else:
-        # Before the embedding: a bad vocabulary should not cost minutes first.
-        table = load_nouns(config.semantics.vocabulary)
-        encoder, reader = open_encoders(config.encoder, table)
-        embedded = _embed(encoder, images, config, cache_dir, clock)
-        texts = None
+
+    # Images and nouns as unit vectors of one space, and the number of clusters.
+    inputs = open_inputs(images, image_embeddings, nouns, noun_embeddings, config)
+    embedded = embed_source(inputs, config.encoder, clock, cache_dir=cache_dir)
     config, counted = settle_num_clusters(embedded.embeddings, wanted, config, clock)
     check_in_range("num_clusters", config.num_clusters, 2, len(embedded.paths))
-    if encoder is not None:
-        placed = embed_vocabulary(
-            encoder, reader, table, config.encoder, clock, cache_dir=cache_dir
-        )
-        encoder, texts = placed.encoder, jnp.asarray(placed.embeddings)
-        embedded = embedded._replace(warnings=embedded.warnings + placed.warnings)
-    result = _cluster_embeddings(
-        embedded,
-        texts,
-        table,
-        encoder,
-        config,
-        clock,
-        compared=compared,
-        checkpoint_dir=checkpoint_dir,
+    vocabulary, encoder, damaged = embed_vocabulary(
+        inputs, config.encoder, clock, cache_dir=cache_dir
     )
-    return replace(result, metrics={**counted, **result.metrics})
-
-
-def _embed(
-    encoder: Encoder,
-    images: Images,
-    config: Config,
-    cache_dir: str | os.PathLike[str] | None,
-    clock: Clock,
-) -> Embedded:
-    source = open_source(images)
-    clock.report_stage("Embedding", len(source.names))
-    return embed_images(
-        encoder,
-        source,
-        batch_size=config.encoder.batch_size,
-        cache_dir=cache_dir,
-        dtype=config.encoder.store_dtype,
-        threads=config.encoder.threads or None,
-        progress=clock.callback.advance,
-    )
-
-
-class _Trained(NamedTuple):
-    """Stages up to the trained networks, and the simpler methods beside them.
-
-    Attributes:
-      projected: Images and nouns in the space that is clustered.
-      prepared: What training read.
-      heads: The trained networks.
-      baselines: Cluster of each image by simpler methods.
-      warnings: What to know of those, most often nothing.
-    """
-
-    projected: Projected
-    prepared: Prepared
-    heads: TrainedHeads
-    baselines: dict[str, np.ndarray]
-    warnings: tuple[str, ...]
-
-
-def _train(
-    embeddings: np.ndarray,
-    prepared: Prepared,
-    config: Config,
-    clock: Clock,
-    compared: Sequence[str],
-    open_run: Callable[[str], Checkpointer] | None,
-) -> tuple[TrainedHeads, dict[str, np.ndarray], tuple[str, ...]]:
-    def on_epoch(name: str, row: dict[str, float]) -> None:
-        clock.callback.advance(1)
-        clock.callback.log("epoch", {"run": name, **row})
-
-    hooks = Hooks(on_epoch, open_run, build_setup(prepared.data, config))
-    clock.report_stage("Training", config.train.epochs)
-    key = split_key(config.seed).training
-    trained = train_heads(key, prepared, config, **hooks._asdict())
-    # k-means is there anyway.
-    baselines = {"kmeans": np.asarray(prepared.kmeans.assignments)}
-    if compared:
-        passes = config.train.epochs * sum(name in TRAINED for name in compared)
-        clock.report_stage("Comparing", passes or None)
-    warnings: list[str] = []
-    for name in compared:
-        found = run_baseline(name, embeddings, prepared, config, hooks=hooks)
-        baselines[name] = found.assignments
-        warnings += baseline_warnings(name, found)
-    return trained, baselines, tuple(warnings)
-
-
-def _prepare_and_train(
-    embedded: Embedded,
-    texts: Any,
-    table: NounTable,
-    encoder: Encoder | None,
-    config: Config,
-    clock: Clock,
-    *,
-    compared: Sequence[str],
-    checkpoint_dir: str | os.PathLike[str] | None,
-) -> _Trained:
-    keys = split_key(config.seed)
-    clock.report_stage("Projecting")
-    placed = shard_embeddings(embedded.embeddings, config)
-    projected = project(placed, texts, config)
-    del placed
-    identity = None
+    keys = make_keys(config.seed)
+    about = provenance(encoder, len(vocabulary.rows))
+    identity = {}
     if checkpoint_dir is not None:
-        identity = training_identity(config, embedded.embeddings, texts, table, encoder)
-    del texts
-    prepared = prepare(
-        keys,
-        projected.images,
-        projected.nouns,
-        table,
+        identity = training_identity(config, embedded.embeddings, vocabulary, encoder)
+
+    # The space that is clustered, and who is near whom in it.
+    clock.report_stage("Projecting")
+    projected = project(
+        shard_embeddings(embedded.embeddings, config), vocabulary, config
+    )
+    del inputs, vocabulary
+    clock.report_stage("Finding neighbours")
+    near = find_neighbors(keys.neighbor_search, projected.images, config)
+    clock.report_stage("k-means")
+    kmeans = cluster_images(keys.kmeans, near.images, config)
+    clock.report_stage("Filtering nouns")
+    space, audit = select_nouns(projected.nouns, kmeans.centers, config)
+    clock.report_stage("Finding nouns")
+    prepared = gather_data(
+        keys, near.images, kmeans, space, config, near=near.neighbors.indices
+    )
+    data = prepared.data
+
+    clock.report_stage("Training", config.train.epochs)
+    setup = build_setup(data, config)
+    checkpointer = checkpoint_opener(
+        checkpoint_dir,
+        identity,
         config,
-        on_stage=clock.report_stage,
+        provenance=about,
+        space=space,
+        callback=clock.callback,
     )
-    open_run = None
-    if checkpoint_dir is not None and identity is not None:
-        noted = provenance(encoder, len(table.names))
-        open_run = checkpoint_opener(
-            checkpoint_dir, config, identity, noted, prepared.space, clock.callback
-        )
-    trained, baselines, warnings = _train(
-        embedded.embeddings, prepared, config, clock, compared, open_run
+    hooks = Hooks(partial(_log_epoch, clock), checkpointer)
+    fit = train_heads(
+        keys.training, setup, data, prepared.initialization, config, **hooks._asdict()
     )
-    return _Trained(projected, prepared, trained, baselines, warnings)
-
-
-def _measure(trained: TrainedHeads, prepared: Prepared) -> dict[str, float]:
-    predictions = predict_prepared(trained, prepared)
-    return label_free_metrics(predictions, prepared, trained.fit)
-
-
-def _cluster_embeddings(
-    embedded: Embedded,
-    texts: Any,
-    table: NounTable,
-    encoder: Encoder | None,
-    config: Config,
-    clock: Clock,
-    **training: Any,
-) -> ClusterResult:
-    projected, prepared, trained, baselines, told = _prepare_and_train(
-        embedded, texts, table, encoder, config, clock, **training
+    others, failures = run_baselines(
+        compared,
+        keys,
+        embedded.embeddings,
+        prepared,
+        config,
+        setup=setup,
+        hooks=hooks,
+        clock=clock,
     )
-    clock.report_stage("Reading out")
-    # The risk is that of the networks as they were trained.
-    label_free = _measure(trained, prepared)
-    trained = calibrate_heads(trained, prepared, config)
-    predictions = predict_prepared(trained, prepared)
-    clock.report_stage("Naming")
+
+    # What the networks say, in words and numbers.
+    clock.report_stage("Predicting")
+    predictions = predict_prepared(setup.heads, fit.params, data)
+    label_free = label_free_metrics(predictions, prepared, fit, near.recall)
+    params = calibrate(
+        keys.calibration,
+        setup.heads,
+        fit.params,
+        images=data.images,
+        image_neighbors=data.image_neighbors,
+        assignments=fit.assignments,
+    )
+    predictions = predict_prepared(setup.heads, params, data)
     assignments = assign_clusters(predictions.probabilities)
-    names = name_from_predictions(predictions, prepared, table, assignments)
-    clusters = describe_clusters(names, predictions, prepared, table, assignments)
+    clock.report_stage("Naming")
+    names = name_predictions(
+        predictions, data.noun_neighbors, prepared.nouns, assignments
+    )
+    clusters = describe_clusters(
+        names,
+        space.table,
+        images=np.asarray(data.images),
+        probabilities=predictions.probabilities,
+        assignments=assignments,
+    )
     model = build_model(
         encoder=encoder,
-        config=settings_of_result(config_to_dict(config)),
+        config=config,
         embeddings=embedded.embeddings,
         assignments=assignments,
-        network=host_network(projected, trained),
-        memory=remember_images(projected, prepared.neighborhood),
-        space=prepared.space,
-        table=table,
+        network=host_network(projected, setup, params),
+        memory=remember_images(projected.images, near),
+        nouns=space,
         clusters=clusters,
-        num_neighbors=config.retrieval.noun_neighbors,
     )
     clock.report_stage("Measuring")
-    metrics: dict[str, Any] = {"label_free": label_free}
-    if training["compared"]:
-        compared = compare_baselines(assignments, baselines, prepared, config)
-        metrics["baselines"] = compared
+    metrics = {**counted, "label_free": label_free}
+    if compared:
+        metrics["baselines"] = compare_baselines(assignments, others, prepared, config)
     clock.stop()
     return ClusterResult(
         paths=embedded.paths,
         root=embedded.root,
+        skipped=embedded.skipped,
+        embeddings=embedded.embeddings,
+        neighbors=np.asarray(data.image_neighbors),
         assignments=assignments,
         probabilities=predictions.probabilities,
         clusters=clusters,
+        model=model,
+        params=params,
+        history=fit.history,
+        status=fit.status.value,
         metrics=metrics,
-        history=trained.fit.history,
-        status=trained.fit.status.value,
-        skipped=embedded.skipped,
-        audit=prepared.space.audit.counts(),
-        warnings=(*embedded.warnings, *warnings_for(names, trained.fit), *told),
+        baselines=others,
+        audit=audit.counts(),
+        warnings=(
+            *(*embedded.warnings, *damaged),
+            *(*warnings_for(names, fit), *failures),
+        ),
         seconds=clock.seconds,
         config=config_to_dict(config),
-        provenance=provenance(encoder, len(table.names)),
-        baselines=baselines,
-        neighbors=np.asarray(prepared.data.image_neighbors),
-        embeddings=embedded.embeddings,
-        params=trained.fit.params,
-        model=model,
+        provenance=about,
     )
+
+
+def _log_epoch(clock: Clock, name: str, row: dict[str, float]) -> None:
+    clock.callback.advance(1)
+    clock.callback.log("epoch", {"run": name, **row})

@@ -15,6 +15,7 @@ from mca_jax.core.text import plain_json
 from mca_jax.encoders import Encoder
 from mca_jax.evaluation import measure_risk
 from mca_jax.model.result import Cluster, ScoredNoun
+from mca_jax.pipeline.inputs import Nouns
 from mca_jax.pipeline.stages import Prepared
 from mca_jax.semantics import NounTable
 from mca_jax.semantics.naming import ClusterName, name_clusters
@@ -24,7 +25,8 @@ __all__ = [
     "describe_cluster",
     "describe_clusters",
     "label_free_metrics",
-    "name_from_predictions",
+    "measure_risk_of",
+    "name_predictions",
     "provenance",
     "scored_nouns",
     "warnings_for",
@@ -33,33 +35,32 @@ __all__ = [
 _NUM_EXEMPLARS = 12
 
 
+def measure_risk_of(probabilities: np.ndarray, neighbors: Any) -> dict[str, float]:
+    """Measure the risk quantities of ``evaluation/risk.py``, by name."""
+    risk = measure_risk(probabilities, np.asarray(neighbors))
+    return {name: float(value) for name, value in risk._asdict().items()}
+
+
 def label_free_metrics(
-    predictions: Predictions, prepared: Prepared, fit: FitResult
+    predictions: Predictions,
+    prepared: Prepared,
+    fit: FitResult,
+    recall: float | None = None,
 ) -> dict[str, float]:
     """Collect the quantities that need no labels.
 
     Args:
-      predictions: What the networks say.
+      predictions: The probabilities that are measured.
       prepared: What training read.
       fit: What training gave.
-
-    Returns:
-      One number a name; see ``evaluation/risk.py`` for the risk quantities.
+      recall: Of the search for neighbours; None where it was exact.
     """
-    risk = measure_risk(
-        predictions.probabilities, np.asarray(prepared.data.image_neighbors)
-    )
-    near = prepared.neighborhood
-    recall = None if near is None else near.recall
     start = prepared.initialization
-    compared = {
-        "prior_gain": start.gain,
-        "prior_estimated": float(start.estimated),
-    }
+    compared = {"prior_gain": start.gain, "prior_estimated": float(start.estimated)}
     return {
         **({} if recall is None else {"neighbor_recall": recall}),
         **({} if math.isnan(start.gain) else compared),
-        **{name: float(value) for name, value in risk._asdict().items()},
+        **measure_risk_of(predictions.probabilities, prepared.data.image_neighbors),
         "kmeans_objective": float(prepared.kmeans.objective),
         "text_trust": float(predictions.trust.mean()),
         "rate_exponent": fit.rate_exponent,
@@ -67,78 +68,52 @@ def label_free_metrics(
     }
 
 
-def name_from_predictions(
+def name_predictions(
     predictions: Predictions,
-    prepared: Prepared,
-    table: NounTable,
+    noun_neighbors: Any,
+    nouns: Nouns,
     assignments: np.ndarray,
 ) -> list[ClusterName]:
     """Name the clusters by the attention on their images' nouns.
 
     Args:
-      predictions: What the networks say.
-      prepared: What training read.
-      table: The vocabulary.
+      predictions: Attention of the images, and clusters of the nouns.
+      noun_neighbors: Which of the nouns each image attends to, ``[n, r]``.
+      nouns: The nouns.
       assignments: Cluster of each image.
 
     Returns:
       One name a cluster.
     """
-    evidence = noun_evidence(
-        predictions, np.asarray(prepared.data.noun_neighbors), assignments
-    )
+    evidence = noun_evidence(predictions, np.asarray(noun_neighbors), assignments)
     return name_clusters(
         evidence,
         predictions.noun_assignments,
-        table,
-        prepared.noun_rows,
+        nouns.table,
+        nouns.rows,
         sizes=np.bincount(assignments, minlength=evidence.shape[0]),
     )
 
 
 def describe_clusters(
     names: Sequence[ClusterName],
-    predictions: Predictions,
-    prepared: Prepared,
     table: NounTable,
-    assignments: np.ndarray,
+    **arrays: np.ndarray,
 ) -> tuple[Cluster, ...]:
-    """Put together what is shown of each cluster.
-
-    Args:
-      names: One a cluster.
-      predictions: What the networks say.
-      prepared: What training read.
-      table: The vocabulary.
-      assignments: Cluster of each image.
-
-    Returns:
-      One entry a cluster, in order.
-    """
-    photos = np.asarray(prepared.data.images)
+    """Put together what is shown of each cluster; see :func:`describe_cluster`."""
     return tuple(
         describe_cluster(
             index,
             name.name,
             scored_nouns(name, table),
-            photos=photos,
-            probabilities=predictions.probabilities,
-            assignments=assignments,
+            **arrays,
         )
         for index, name in enumerate(names)
     )
 
 
 def scored_nouns(name: ClusterName, table: NounTable) -> tuple[ScoredNoun, ...]:
-    """Spell out the nouns behind a name.
-
-    Args:
-      name: From ``name_clusters``.
-      table: The table that its rows are of.
-
-    Returns:
-      The nouns, best first.
-    """
+    """Spell out the nouns behind a name, best first."""
     return tuple(
         ScoredNoun(
             table.names[row], table.synsets[row], float(score), table.glosses[row]
@@ -152,7 +127,7 @@ def describe_cluster(
     name: str,
     nouns: tuple[ScoredNoun, ...],
     *,
-    photos: np.ndarray,
+    images: np.ndarray,
     probabilities: np.ndarray,
     assignments: np.ndarray,
 ) -> Cluster:
@@ -162,7 +137,7 @@ def describe_cluster(
       index: Its number.
       name: Its name.
       nouns: The nouns behind the name.
-      photos: Projected unit vectors of all images, ``[n, c]``.
+      images: Projected unit vectors of all images, ``[n, c]``.
       probabilities: Of every cluster, ``[n, k]``.
       assignments: Cluster of each image.
 
@@ -170,25 +145,17 @@ def describe_cluster(
       The cluster, with the images nearest to its centre.
     """
     rows = np.flatnonzero(assignments == index)
-    center = photos[rows].sum(axis=0)
-    order = np.argsort(-(photos[rows] @ center), kind="stable")
+    center = images[rows].sum(axis=0)
+    order = np.argsort(-(images[rows] @ center), kind="stable")
     confidence = float(probabilities[rows, index].mean()) if len(rows) else 0.0
     release(probabilities)
-    release(photos)
+    release(images)
     exemplars = tuple(int(row) for row in rows[order[:_NUM_EXEMPLARS]])
     return Cluster(index, len(rows), name, confidence, nouns, exemplars)
 
 
 def warnings_for(names: Sequence[ClusterName], fit: FitResult) -> tuple[str, ...]:
-    """Say what a reader should be wary of.
-
-    Args:
-      names: Names with their confidences.
-      fit: What training gave.
-
-    Returns:
-      Sentences, most often none.
-    """
+    """Say what a reader should be wary of, most often nothing."""
     warnings = []
     if float(np.median([name.confidence for name in names])) < 0.2:
         warnings.append(
@@ -204,15 +171,7 @@ def warnings_for(names: Sequence[ClusterName], fit: FitResult) -> tuple[str, ...
 
 
 def provenance(encoder: Encoder | None, vocabulary_size: int) -> dict[str, Any]:
-    """Tell what a result was made with.
-
-    Args:
-      encoder: The encoder, or None for given embeddings.
-      vocabulary_size: Number of nouns before filtering.
-
-    Returns:
-      Plain JSON values without times or places.
-    """
+    """Tell what a result was made with, as plain JSON without times or places."""
     described: dict[str, Any] = {"name": "given embeddings"}
     if encoder is not None:
         described = {

@@ -1,21 +1,106 @@
-"""Embeddings and nouns that a caller brings in place of images."""
+"""What a run reads: images as embeddings, and nouns in the same space."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float, Int
 
 from mca_jax.core.errors import InputError
 from mca_jax.core.host_tables import row_blocks
 from mca_jax.core.parallel import exchange, host_share
-from mca_jax.encoders.embed_images import Embedded
-from mca_jax.semantics import NounTable
+from mca_jax.core.progress import Clock
+from mca_jax.data import Images, ImageSource, open_source
+from mca_jax.encoders import ENCODERS, Encoder, build_encoder
+from mca_jax.encoders.embed_images import Embedded, embed_images
+from mca_jax.encoders.embed_nouns import embed_nouns, noun_cache_dir
+from mca_jax.encoders.prompts import parse_templates
+from mca_jax.encoders.text_encoder import TextEncoder, with_text_encoder
+from mca_jax.pipeline.config import Config, EncoderConfig
+from mca_jax.semantics import NounTable, load_nouns
+from mca_jax.semantics.text_map import apply_text_map, fit_text_map
 from mca_jax.semantics.vocabulary.text_file import parse_vocabulary
 
-__all__ = ["check_embeddings", "check_nouns"]
+__all__ = [
+    "EmbeddedVocabulary",
+    "Inputs",
+    "Nouns",
+    "check_embeddings",
+    "check_nouns",
+    "embed_source",
+    "embed_vocabulary",
+    "open_encoders",
+    "open_inputs",
+]
+
+# Nouns from which a map between two spaces of some hundred axes is fitted well.
+_ENOUGH_NOUNS = 4096
+
+
+class Nouns(NamedTuple):
+    """Nouns as vectors: the whole vocabulary at first, then what is kept of it.
+
+    Attributes:
+      table: The vocabulary, which stays whole: names may be concepts above.
+      embeddings: Unit vectors, one a noun.
+      rows: Row of each noun in the table.
+    """
+
+    table: NounTable
+    embeddings: Float[Any, "m d"]
+    rows: Int[np.ndarray, " m"]
+
+    def keep(self, rows: Int[np.ndarray, " r"]) -> Nouns:
+        """Keep some of the nouns."""
+        return self._replace(embeddings=self.embeddings[rows], rows=self.rows[rows])
+
+
+class Inputs(NamedTuple):
+    """What a caller gave, checked and opened.
+
+    Attributes:
+      images: Images to embed, or their embeddings.
+      table: The vocabulary.
+      noun_embeddings: Of the vocabulary; None where the encoder has to make them.
+      encoder: None for given embeddings.
+      text_encoder: A sentence encoder that embeds the nouns in the encoder's place.
+    """
+
+    images: ImageSource | Embedded
+    table: NounTable
+    noun_embeddings: Float[Any, "m d"] | None = None
+    encoder: Encoder | None = None
+    text_encoder: TextEncoder | None = None
+
+
+def open_inputs(
+    images: Images | None,
+    image_embeddings: Any,
+    nouns: Sequence[str] | NounTable | None,
+    noun_embeddings: Any,
+    config: Config,
+) -> Inputs:
+    """Check the arguments of ``cluster`` before any of them costs time.
+
+    Raises:
+      InputError: They don't fit each other, there is no image, or an encoder or a
+        vocabulary can't be had.
+    """
+    if (images is None) == (image_embeddings is None):
+        found = "neither" if images is None else "both"
+        raise InputError(f"Expected images or image_embeddings, found {found}")
+    if images is None:
+        embedded = check_embeddings(image_embeddings)
+        width = embedded.embeddings.shape[1]
+        return Inputs(embedded, *check_nouns(nouns, noun_embeddings, width))
+    table = load_nouns(config.semantics.vocabulary)
+    encoder, text_encoder = open_encoders(config.encoder, table)
+    source = open_source(images)
+    return Inputs(source, table, encoder=encoder, text_encoder=text_encoder)
 
 
 def check_embeddings(image_embeddings: Any) -> Embedded:
@@ -52,16 +137,8 @@ def _is_finite(array: np.ndarray) -> bool:
 
 def check_nouns(
     nouns: Sequence[str] | NounTable | None, noun_embeddings: Any, width: int
-) -> tuple[NounTable, Any]:
-    """Take nouns with their embeddings.
-
-    Args:
-      nouns: Names, or a table.
-      noun_embeddings: A row for each, ``[m, d]``.
-      width: ``d`` of the images.
-
-    Returns:
-      The table and the embeddings, float32.
+) -> tuple[NounTable, Float[Any, "m d"]]:
+    """Take nouns with their embeddings, as wide as those of the images.
 
     Raises:
       InputError: One is missing, or they don't fit each other or the images.
@@ -83,3 +160,142 @@ def check_nouns(
             f"Expected noun_embeddings of shape {expected}, found {list(texts.shape)}"
         )
     return table, texts
+
+
+class EmbeddedVocabulary(NamedTuple):
+    """A vocabulary in the space of the images.
+
+    Attributes:
+      nouns: All its nouns.
+      encoder: The encoder that gives these embeddings; None for given ones.
+      warnings: One line for each damaged file of the cache.
+    """
+
+    nouns: Nouns
+    encoder: Encoder | None
+    warnings: tuple[str, ...]
+
+
+def open_encoders(
+    config: EncoderConfig, table: NounTable
+) -> tuple[Encoder, TextEncoder | None]:
+    """Load what the settings name, before anything is embedded.
+
+    Args:
+      config: Settings of the encoder.
+      table: The vocabulary, whose glosses may go into prompts.
+
+    Returns:
+      The encoder, its weights on the host, and the sentence encoder that embeds the
+      nouns in its place, if one does.
+
+    Raises:
+      InputError: One can't be had, or a setting is not for it.
+    """
+    glosses = None
+    if config.glosses:
+        pairs = zip(table.synsets, table.glosses, strict=True)
+        glosses = {synset: gloss for synset, gloss in pairs if synset and gloss}
+    texts: dict[str, Any] = {
+        "dtype": config.dtype,
+        "prompts": parse_templates(config.prompts),
+        "glosses": glosses,
+    }
+    if not config.text:
+        return build_encoder(config.name, **texts), None
+    # Imported here: only such runs need it.
+    from mca_jax.encoders.sentence.encoder import build_sentence_encoder
+
+    text_encoder = build_sentence_encoder(config.text, **texts)
+    # An embedded encoder takes no prompts: they are the text encoder's alone then.
+    own = {} if config.name in ENCODERS else texts
+    return build_encoder(config.name, **own), text_encoder
+
+
+def embed_source(
+    inputs: Inputs,
+    config: EncoderConfig,
+    clock: Clock,
+    *,
+    cache_dir: str | os.PathLike[str] | None,
+) -> Embedded:
+    """Embed the images, unless their embeddings were given or are in the cache."""
+    source, encoder = inputs.images, inputs.encoder
+    if isinstance(source, Embedded):
+        return source
+    assert encoder is not None
+    clock.report_stage("Embedding", len(source.names))
+    return embed_images(
+        encoder,
+        source,
+        batch_size=config.batch_size,
+        cache_dir=cache_dir,
+        dtype=config.store_dtype,
+        threads=config.threads or None,
+        progress=clock.callback.advance,
+    )
+
+
+def embed_vocabulary(
+    inputs: Inputs,
+    config: EncoderConfig,
+    clock: Clock,
+    *,
+    cache_dir: str | os.PathLike[str] | None,
+) -> EmbeddedVocabulary:
+    """Embed the vocabulary, unless its embeddings were given or are in the cache.
+
+    Where a sentence encoder reads the nouns, a map that is fitted on what both
+    encoders embed brings them to the space of the images.
+
+    Args:
+      inputs: What was given.
+      config: Settings of the encoder.
+      clock: Times the stages.
+      cache_dir: None keeps nothing on disk; else the nouns are kept in the folder
+        that ``config`` names, not in this one, for they are the same for all
+        images.
+
+    Raises:
+      InputError: A noun can't be embedded, or the cache can't be used.
+    """
+    table, encoder, text_encoder = inputs.table, inputs.encoder, inputs.text_encoder
+    if encoder is None:
+        return EmbeddedVocabulary(_whole(table, inputs.noun_embeddings), None, ())
+    folder = None
+    if cache_dir is not None:
+        folder = os.path.expanduser(config.noun_cache) or noun_cache_dir()
+
+    def embed(
+        encoder: Encoder | TextEncoder, stage: str, names: Any, synsets: Any
+    ) -> tuple[Any, tuple[str, ...]]:
+        clock.report_stage(stage, len(names))
+        progress = clock.callback.advance
+        found = embed_nouns(
+            encoder, names, synsets, cache_dir=folder, progress=progress
+        )
+        return found.embeddings, found.warnings
+
+    names, synsets = table.names, table.synsets
+    if text_encoder is None:
+        embeddings, warnings = embed(encoder, "Embedding nouns", names, synsets)
+        return EmbeddedVocabulary(_whole(table, embeddings), encoder, warnings)
+    if len(names) < _ENOUGH_NOUNS:
+        # Too few to fit a map on: nouns of WordNet join them.
+        wordnet = load_nouns()
+        rows = range(0, len(wordnet.names), len(wordnet.names) // _ENOUGH_NOUNS)
+        names += tuple(wordnet.names[row] for row in rows)
+        synsets += tuple(wordnet.synsets[row] for row in rows)
+    target, warnings = embed(encoder, "Embedding nouns", names, synsets)
+    source, more = embed(text_encoder, "Encoding nouns", names, synsets)
+    text_map = fit_text_map(source, target, method=config.text_map)
+    mapped = apply_text_map(text_map, source[: len(table.names)])
+    return EmbeddedVocabulary(
+        _whole(table, mapped),
+        with_text_encoder(encoder, text_encoder, text_map.matrix, text_map.offset),
+        warnings + more,
+    )
+
+
+def _whole(table: NounTable, embeddings: Any) -> Nouns:
+    return Nouns(table, jnp.asarray(embeddings), np.arange(len(table.names)))

@@ -16,7 +16,7 @@ from mca_jax.core.parallel.shares import fill_shares, host_shares, pick_own
 from mca_jax.core.progress import Callback, NoCallback
 from mca_jax.encoders import Encoder
 from mca_jax.pipeline.config import Config, config_to_dict, settings_of_result
-from mca_jax.semantics import NounTable, SemanticSpace
+from mca_jax.pipeline.inputs import Nouns
 from mca_jax.training.checkpoints import TrainingCheckpoints
 
 __all__ = ["checkpoint_opener", "training_identity"]
@@ -26,34 +26,29 @@ _BLOCK = 4_096
 
 
 def training_identity(
-    config: Config,
-    images: Any,
-    nouns: Any,
-    table: NounTable,
-    encoder: Encoder | None,
+    config: Config, images: np.ndarray, nouns: Nouns, encoder: Encoder | None
 ) -> dict[str, Any]:
     """Tell what training depends on.
 
     Args:
       config: All settings.
-      images: Embeddings of the images, ``[n, d]``.
-      nouns: Embeddings of the vocabulary, ``[m, d]``.
-      table: The vocabulary.
+      images: Embeddings of the images.
+      nouns: The vocabulary.
       encoder: Where the embeddings come from; None if they were given.
 
     Returns:
       Settings and fingerprints as plain JSON; two runs that share them train
       alike, on however many devices.
     """
-    names = "\n".join(table.names).encode()
+    names = "\n".join(nouns.table.names).encode()
     return {
         "settings": settings_of_result(config_to_dict(config)),
         "encoder": "" if encoder is None else encoder.fingerprint,
         "images": {"count": len(images), "embeddings": _hash_rows(images)},
         "nouns": {
-            "count": len(table.names),
+            "count": len(nouns.rows),
             "names": hashlib.sha256(names).hexdigest()[:16],
-            "embeddings": _hash_rows(nouns),
+            "embeddings": _hash_rows(nouns.embeddings),
         },
     }
 
@@ -79,35 +74,38 @@ def _hash_rows(table: Any) -> str:
 
 
 def checkpoint_opener(
-    directory: str | os.PathLike[str],
-    config: Config,
+    directory: str | os.PathLike[str] | None,
     identity: dict[str, Any],
+    config: Config,
+    *,
     provenance: dict[str, Any],
-    space: SemanticSpace,
+    space: Nouns,
     callback: Callback,
-) -> Callable[[str], TrainingCheckpoints]:
+) -> Callable[[str], TrainingCheckpoints] | None:
     """Say where the trainings of a run keep their checkpoints.
 
     Args:
-      directory: Folder of all checkpoints of the run.
-      config: How often to save, and how much to keep.
+      directory: Folder of all checkpoints of the run; None keeps none.
       identity: From :func:`training_identity`.
+      config: How often to save, and how much to keep.
       provenance: What else to note in each checkpoint.
       space: The semantic space, whose fingerprint is noted as well.
-      callback: Told what is saved, and of passes that need not be made again.
+      callback: Gets what is saved, and the epochs that need not be made again.
 
     Returns:
       ``name`` of a training, such as ``"consistency only"``, to its checkpoints.
     """
+    if directory is None:
+        return None
     settings, train = config.checkpoint, config.train
     num_images = identity["images"]["count"]
-    steps_per_pass = num_images // min(train.batch_size, num_images)
+    steps_per_epoch = num_images // min(train.batch_size, num_images)
     rows = {"count": len(space.rows), "fingerprint": _hash_rows(space.rows)}
 
     def open_run(name: str) -> TrainingCheckpoints:
-        def tell(event: str, values: dict[str, Any]) -> None:
+        def on_event(event: str, values: dict[str, Any]) -> None:
             if event == "resume":
-                values = {**values, "epoch": values["step"] // steps_per_pass}
+                values = {**values, "epoch": values["step"] // steps_per_epoch}
                 callback.advance(values["epoch"])
             if event == "warning" and isinstance(callback, NoCallback):
                 warnings.warn(values["text"], stacklevel=2)
@@ -121,7 +119,7 @@ def checkpoint_opener(
             every_epochs=settings.every_epochs,
             keep=settings.keep,
             use_best=settings.use == "best",
-            on_event=tell,
+            on_event=on_event,
         )
 
     return open_run

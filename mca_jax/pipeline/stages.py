@@ -1,4 +1,4 @@
-"""The stages of a run between embeddings and clusters, each a function."""
+"""The stages of a run from embeddings to trained networks, each a function."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
-from mca_jax.alignment import Heads
+from mca_jax.alignment import Heads, build_heads
 from mca_jax.alignment.forward import Predictions, forward_pass
-from mca_jax.alignment.losses import LossWeights
+from mca_jax.alignment.losses import LossWeights, build_objective
 from mca_jax.core.parallel import (
+    DATA_AXIS,
     Rows,
     default_mesh,
     mesh_of,
@@ -23,8 +24,7 @@ from mca_jax.core.parallel import (
     shard_rows,
 )
 from mca_jax.core.progress import EpochCallback
-from mca_jax.core.types import PRNGKey
-from mca_jax.model.calibration import calibrate
+from mca_jax.core.types import Params, PRNGKey
 from mca_jax.neighbors import (
     KMeansResult,
     Projection,
@@ -40,109 +40,117 @@ from mca_jax.neighbors.graph import (
     smoothing_neighbors,
 )
 from mca_jax.pipeline.config import Config
-from mca_jax.pipeline.setup import TrainingSetup, build_setup
-from mca_jax.semantics import NounTable, SemanticSpace, build_semantic_space
+from mca_jax.pipeline.inputs import Nouns
+from mca_jax.semantics import build_semantic_space
+from mca_jax.semantics.audit import SpaceAudit
 from mca_jax.training import Checkpointer, FitResult, TrainingData, fit
 from mca_jax.training.initialization import Initialization, choose_initialization
-from mca_jax.training.loop import WeightsHook
+from mca_jax.training.loop import Trainer, WeightsHook, build_trainer
+from mca_jax.training.optimizer import build_optimizer
 
 __all__ = [
-    "calibrate_heads",
     "Prepared",
     "Projected",
     "RunKeys",
-    "TrainedHeads",
+    "TrainingSetup",
+    "build_setup",
+    "cluster_images",
     "find_initialization",
+    "find_neighbors",
     "gather_data",
-    "shard_embeddings",
-    "prepare",
-    "project",
+    "make_keys",
     "predict_prepared",
-    "split_key",
+    "project",
+    "select_nouns",
+    "shard_embeddings",
     "train_heads",
 ]
 
 _IMAGES_PER_AXIS = 8
-_START_STREAM = 2
-_PROBING_STREAM = 2
-_CALIBRATION_STREAM = 3
 
 
 class RunKeys(NamedTuple):
-    """Independent keys of a run's random stages.
+    """One key for each random stage of a run.
 
     Attributes:
-      kmeans: Seeding of k-means.
-      training: Initialisation, order and neighbours of training.
+      cluster_count: Estimate of the number of clusters.
+      neighbor_search: Inverted lists of an approximate search.
+      kmeans: Restarts of k-means.
+      initialization: Finer clusters, and the sample that the choice is made on.
+      training: Initial weights, order of the images, neighbours that are drawn.
+      calibration: Images that the temperature is fitted on.
+      baselines: k-means of the simpler methods.
     """
 
+    cluster_count: PRNGKey
+    neighbor_search: PRNGKey
     kmeans: PRNGKey
+    initialization: PRNGKey
     training: PRNGKey
+    calibration: PRNGKey
+    baselines: PRNGKey
+
+
+def make_keys(seed: int) -> RunKeys:
+    """Make all keys of a run."""
+    root = jax.random.key(seed)
+    kmeans, training = jax.random.split(root, 2)
+    return RunKeys(
+        cluster_count=jax.random.fold_in(root, 3),
+        neighbor_search=jax.random.fold_in(root, 2),
+        kmeans=kmeans,
+        initialization=jax.random.fold_in(kmeans, 2),
+        training=training,
+        calibration=jax.random.fold_in(kmeans, 3),
+        baselines=jax.random.fold_in(kmeans, 1),
+    )
 
 
 class Projected(NamedTuple):
     """Images and nouns in the space that is clustered, and the way there.
 
     Attributes:
-      images: Unit vectors of the images, ``[n, c]``.
-      nouns: Unit vectors of all nouns, ``[m, c]``.
+      images: Unit vectors.
+      nouns: All nouns.
       projection: The map of the images.
       noun_mean: Mean embedding of the nouns, subtracted from them in place of
-        the images' mean, ``[d]``.
+        the images' mean.
     """
 
     images: Float[Array, "n c"] | Rows
-    nouns: Float[Array, "m c"]
+    nouns: Nouns
     projection: Projection
     noun_mean: Float[Array, " d"]
 
 
 class Prepared(NamedTuple):
-    """Everything that training reads, and where it came from.
+    """What training and the simpler methods read.
 
     Attributes:
       data: Embeddings and neighbour tables.
       kmeans: Spherical k-means of the images.
-      space: The semantic space with its audit.
-      noun_rows: Row in the vocabulary of each noun in ``data``, int32 ``[m]``:
-        those of the space that are some image's neighbour.
+      nouns: The nouns of ``data``: those of the space that are some image's neighbour.
       initialization: Where training begins, and how much it should use each cluster.
-      neighborhood: Neighbours and smoothed images; None for images that were
-        smoothed before.
     """
 
     data: TrainingData
     kmeans: KMeansResult
-    space: SemanticSpace
-    noun_rows: Int[np.ndarray, " m"]
+    nouns: Nouns
     initialization: Initialization
-    neighborhood: Neighborhood | None = None
 
 
-class TrainedHeads(NamedTuple):
-    """The trained networks.
+class TrainingSetup(NamedTuple):
+    """Networks and compiled steps; runs of other loss weights may share one.
 
     Attributes:
       heads: The three networks as functions.
-      fit: Weights, clusters, history and status.
       constants: What ``build_heads`` was given.
+      trainer: Compiled functions.
     """
 
     heads: Heads
-    fit: FitResult
     constants: dict[str, Any]
-
-
-def split_key(seed: int) -> RunKeys:
-    """Derive the keys of a run from its seed.
-
-    Args:
-      seed: At least 0.
-
-    Returns:
-      One key a stage.
-    """
-    return RunKeys(*jax.random.split(jax.random.key(seed), 2))
+    trainer: Trainer
 
 
 def shard_embeddings(embeddings: np.ndarray, config: Config) -> Rows:
@@ -172,18 +180,9 @@ def shard_embeddings(embeddings: np.ndarray, config: Config) -> Rows:
 
 
 def project(
-    images: Float[Array, "n d"] | Rows, nouns: Float[Array, "m d"], config: Config
+    images: Float[Array, "n d"] | Rows, nouns: Nouns, config: Config
 ) -> Projected:
-    """Move images and nouns to the principal axes of the images.
-
-    Args:
-      images: Embeddings of the set.
-      nouns: Embeddings of all nouns.
-      config: Number of axes and whitening.
-
-    Returns:
-      Both as unit vectors, and the map.
-    """
+    """Move images and nouns to the principal axes of the images."""
     settings, clusters = config.encoder, config.num_clusters
     # Whitened in as many directions as there are images, all would be equally
     # far from each other: an axis needs some images to be estimated from.
@@ -193,140 +192,34 @@ def project(
         components=min(max(settings.components, clusters), supported),
         whitening=settings.whitening,
     )
-    noun_mean = jnp.mean(nouns, axis=0)
+    noun_mean = jnp.mean(nouns.embeddings, axis=0)
     return Projected(
         apply_projection(projection, images),
-        apply_projection(projection, nouns, noun_mean),
+        nouns._replace(
+            embeddings=apply_projection(projection, nouns.embeddings, noun_mean)
+        ),
         projection,
         noun_mean,
     )
 
 
-def prepare(
-    keys: RunKeys,
-    images: Float[Array, "n d"] | Rows,
-    nouns: Float[Array, "m d"],
-    table: NounTable,
-    config: Config,
-    *,
-    grouped: Prepared | None = None,
-    on_stage: Callable[[str], None] | None = None,
-) -> Prepared:
-    """Smooth the images, run k-means, filter the nouns, find all neighbours.
-
-    Args:
-      keys: Keys of the run.
-      images: Unit vectors.
-      nouns: Unit vectors, one a row of ``table``.
-      table: The vocabulary.
-      config: Settings of semantics and retrieval.
-      grouped: What other settings of semantics gave for the same images and keys,
-        whose neighbours and k-means are taken over; None finds them.
-      on_stage: Told what begins.
-
-    Returns:
-      What training reads.
-
-    Raises:
-      InputError: More clusters than images, or no noun passes the filters.
-    """
-    settings, retrieval = config.semantics, config.retrieval
-    begin = on_stage or (lambda stage: None)
-    if grouped is not None and grouped.neighborhood is not None:
-        neighborhood, kmeans = grouped.neighborhood, grouped.kmeans
-    else:
-        begin("Finding neighbours")
-        count = smoothing_neighbors(
-            images.shape[0], config.num_clusters, retrieval.smoothing_neighbors
-        )
-        neighborhood = find_neighborhood(
-            _probing_key(config),
-            images,
-            num_smoothing=min(count, retrieval.image_neighbors),
-            smoothing_steps=retrieval.smoothing_steps,
-            **_search(config),
-        )
-        # Without it a stage would be charged for the one before.
-        jax.block_until_ready(neighborhood)
-        begin("k-means")
-        kmeans = spherical_kmeans(
-            keys.kmeans,
-            neighborhood.images,
-            num_clusters=config.num_clusters,
-            num_restarts=retrieval.kmeans_restarts,
-            sample_size=max(retrieval.kmeans_sample, config.num_clusters),
-        )
-    mesh = mesh_of(images)
-    # Over several processes jaxlib 0.11 crashes when it compiles the filters for
-    # split rows: there each process filters all nouns, which is the same.
-    placed: Float[Array, "m d"] | Rows = nouns
-    if mesh is not None and jax.process_count() == 1:
-        placed = shard_rows(nouns, mesh)
-    jax.block_until_ready(kmeans)
-    begin("Filtering nouns")
-    space = build_semantic_space(
-        table,
-        placed,
-        kmeans.centers,
-        nouns_per_center=settings.nouns_per_center,
-        min_uniqueness=settings.min_uniqueness,
-        min_depth=settings.min_depth,
-        drop_ancestors=settings.drop_ancestors,
-        concrete_only=settings.concrete_only,
-        allow_people=settings.allow_people,
-        allow_offensive=settings.allow_offensive,
-    )
-    begin("Finding nouns")
-    return gather_data(neighborhood.images, kmeans, space, config, neighborhood)
-
-
-def gather_data(
-    images: Float[Array, "n d"] | Rows,
-    kmeans: KMeansResult,
-    space: SemanticSpace,
-    config: Config,
-    neighborhood: Neighborhood | None = None,
-) -> Prepared:
-    """Find all neighbours of images among images and nouns.
-
-    Args:
-      images: Unit vectors.
-      kmeans: Their k-means.
-      space: The nouns that are kept.
-      config: Settings of retrieval.
-      neighborhood: Where the neighbours of the images are known already.
-
-    Returns:
-      What training reads.
-    """
+def find_neighbors(
+    key: PRNGKey, images: Float[Array, "n c"] | Rows, config: Config
+) -> Neighborhood:
+    """Find the nearest images of every image, and smooth the set by them."""
     retrieval = config.retrieval
-    if neighborhood is None:
-        near, _ = near_images(_probing_key(config), images, **_search(config))
-    else:
-        near = neighborhood.neighbors
-    near_nouns = noun_neighbors(
+    count = smoothing_neighbors(
+        images.shape[0], config.num_clusters, retrieval.smoothing_neighbors
+    )
+    found = find_neighborhood(
+        key,
         images,
-        space.embeddings,
-        num_neighbors=retrieval.noun_neighbors,
-        block_size=retrieval.block_size,
+        num_smoothing=min(count, retrieval.image_neighbors),
+        smoothing_steps=retrieval.smoothing_steps,
+        **_search(config),
     )
-    # Most nouns of the space are no image's neighbour; training never reads them.
-    used, compact = np.unique(np.asarray(near_nouns.indices), return_inverse=True)
-    data = TrainingData(
-        images=images,
-        nouns=space.embeddings[used],
-        image_neighbors=near.indices,
-        noun_neighbors=shard_like(
-            compact.reshape(images.shape[0], -1).astype(np.int32), images
-        ),
-        noun_similarities=near_nouns.similarities,
-    )
-    start = find_initialization(data, kmeans, config)
-    return Prepared(data, kmeans, space, space.rows[used], start, neighborhood)
-
-
-def _probing_key(config: Config) -> PRNGKey:
-    return jax.random.fold_in(jax.random.key(config.seed), _PROBING_STREAM)
+    # Else the stage behind it would be charged for the time.
+    return jax.block_until_ready(found)
 
 
 def _search(config: Config) -> dict[str, int]:
@@ -340,20 +233,101 @@ def _search(config: Config) -> dict[str, int]:
     }
 
 
-def find_initialization(
-    data: TrainingData, kmeans: KMeansResult, config: Config
-) -> Initialization:
-    """Choose where training begins; see ``choose_initialization``.
+def cluster_images(
+    key: PRNGKey, images: Float[Array, "n c"] | Rows, config: Config
+) -> KMeansResult:
+    """Cluster unit vectors by spherical k-means."""
+    retrieval = config.retrieval
+    found = spherical_kmeans(
+        key,
+        images,
+        num_clusters=config.num_clusters,
+        num_restarts=retrieval.kmeans_restarts,
+        sample_size=max(retrieval.kmeans_sample, config.num_clusters),
+    )
+    return jax.block_until_ready(found)
 
-    Args:
-      data: Embeddings and neighbour tables.
-      kmeans: Spherical k-means of the images.
-      config: All settings.
+
+def select_nouns(
+    nouns: Nouns, centers: Float[Array, "k c"], config: Config
+) -> tuple[Nouns, SpaceAudit]:
+    """Filter the nouns to the semantic space.
 
     Returns:
-      Centres and prior.
+      The nouns that are kept, and which filter took each of the others.
+
+    Raises:
+      InputError: No noun passes the filters.
     """
-    key = jax.random.fold_in(split_key(config.seed).kmeans, _START_STREAM)
+    settings, mesh = config.semantics, default_mesh()
+    # Over several processes jaxlib 0.11 crashes when it compiles the filters for
+    # split rows: there each process filters all nouns, which is the same.
+    sharded: Float[Array, "m d"] | Rows = nouns.embeddings
+    if mesh is not None and jax.process_count() == 1:
+        sharded = shard_rows(nouns.embeddings, mesh)
+    space = build_semantic_space(
+        nouns.table,
+        sharded,
+        centers,
+        nouns_per_center=settings.nouns_per_center,
+        min_uniqueness=settings.min_uniqueness,
+        min_depth=settings.min_depth,
+        drop_ancestors=settings.drop_ancestors,
+        concrete_only=settings.concrete_only,
+        allow_people=settings.allow_people,
+        allow_offensive=settings.allow_offensive,
+    )
+    return Nouns(nouns.table, space.embeddings, space.rows), space.audit
+
+
+def gather_data(
+    keys: RunKeys,
+    images: Float[Array, "n d"] | Rows,
+    kmeans: KMeansResult,
+    nouns: Nouns,
+    config: Config,
+    *,
+    near: Any = None,
+) -> Prepared:
+    """Find the nearest nouns of every image, and where training begins.
+
+    Args:
+      keys: Keys of the run.
+      images: Unit vectors, smoothed.
+      kmeans: Their k-means.
+      nouns: The semantic space.
+      config: Settings of retrieval, heads and losses.
+      near: Rows of each image's nearest images; None searches them.
+    """
+    retrieval = config.retrieval
+    if near is None:
+        near = near_images(keys.neighbor_search, images, **_search(config))[0].indices
+    near_nouns = noun_neighbors(
+        images,
+        nouns.embeddings,
+        num_neighbors=retrieval.noun_neighbors,
+        block_size=retrieval.block_size,
+    )
+    # Most nouns of the space are no image's neighbour; training never reads them.
+    used, compact = np.unique(np.asarray(near_nouns.indices), return_inverse=True)
+    nouns = nouns.keep(used)
+    data = TrainingData(
+        images=images,
+        nouns=nouns.embeddings,
+        image_neighbors=near,
+        noun_neighbors=shard_like(
+            compact.reshape(images.shape[0], -1).astype(np.int32), images
+        ),
+        noun_similarities=near_nouns.similarities,
+    )
+    start = find_initialization(keys.initialization, data, kmeans, config)
+    return Prepared(data, kmeans, nouns, start)
+
+
+def find_initialization(
+    key: PRNGKey, data: TrainingData, kmeans: KMeansResult, config: Config
+) -> Initialization:
+    """Choose where training begins; see ``choose_initialization``."""
     return choose_initialization(
         key,
         data,
@@ -365,46 +339,89 @@ def find_initialization(
     )
 
 
+def build_setup(data: TrainingData, config: Config) -> TrainingSetup:
+    """Build networks, loss and optimiser for a set.
+
+    Args:
+      data: Embeddings and neighbour tables.
+      config: Settings of heads, losses and training. Seed and the levels' weights
+        are not read: they are arguments of a run.
+
+    Returns:
+      Nothing is compiled yet; the first run does it.
+    """
+    losses, train = config.losses, config.train
+    num_images = data.images.shape[0]
+    batch_size = min(train.batch_size, num_images)
+    mesh = mesh_of(data.images)
+    cosines = np.asarray(data.noun_similarities, np.float64)
+    mean, deviation = float(cosines.mean()), max(float(cosines.std()), 1e-6)
+    constants = {
+        "num_clusters": config.num_clusters,
+        "initial_scale": config.heads.initial_scale,
+        "attention_width": config.heads.attention_width,
+        "attention_temperature": config.heads.attention_temperature * deviation,
+        "null_similarity": mean + config.heads.null_score * deviation,
+        "attention": config.heads.attention,
+    }
+    heads = build_heads(**constants)
+    objective = build_objective(
+        heads,
+        prototype_reading=losses.prototype_reading,
+        prototype_temperature=losses.prototype_temperature,
+        prototype_momentum=losses.prototype_momentum,
+        confident_share=losses.confident_share,
+        label_temperature=losses.label_temperature,
+        min_confidence=losses.min_confidence,
+        axis_name=None if mesh is None else DATA_AXIS,
+        batch_size=None if mesh is None else batch_size,
+    )
+    optimizer = build_optimizer(
+        learning_rate=train.learning_rate,
+        total_steps=train.epochs * (num_images // batch_size),
+    )
+    trainer = build_trainer(
+        heads, objective, optimizer, batch_size=batch_size, mesh=mesh
+    )
+    return TrainingSetup(heads, constants, trainer)
+
+
 def train_heads(
     key: PRNGKey,
-    prepared: Prepared,
+    setup: TrainingSetup,
+    data: TrainingData,
+    initialization: Initialization,
     config: Config,
     *,
     name: str = "train",
     on_epoch: EpochCallback | None = None,
     on_weights: WeightsHook | None = None,
     checkpointer: Callable[[str], Checkpointer] | None = None,
-    setup: TrainingSetup | None = None,
-) -> TrainedHeads:
+) -> FitResult:
     """Train the three networks; takes no labels.
 
     Args:
       key: Key of training.
-      prepared: From :func:`prepare`.
-      config: Settings of heads, losses and training.
+      setup: From :func:`build_setup`.
+      data: From :func:`gather_data`.
+      initialization: Where to begin.
+      config: Settings of losses and training.
       name: What this training is called, such as ``"consistency only"``.
-      on_epoch: Called with the name and the row of the history after each pass.
+      on_epoch: Called with the name and the row of the history after each epoch.
       on_weights: As for ``fit``.
-      checkpointer: Opens the checkpoints of the training of that name, which it
-        then goes on from; None keeps none.
-      setup: From ``build_setup``, to share what a run with other weights of the
-        losses has compiled; None builds it.
-
-    Returns:
-      Trained networks.
+      checkpointer: Opens the checkpoints of the training of that name, from which
+        it resumes; None keeps none.
     """
     losses, train = config.losses, config.train
-    setup = setup or build_setup(prepared.data, config)
-
-    result = fit(
+    return fit(
         key,
         setup.trainer,
-        prepared.data,
-        prepared.initialization.centers,
+        data,
+        initialization.centers,
         weights=LossWeights(
             losses.instance, losses.prototype, losses.semantic, losses.balance
         ),
-        prior=prepared.initialization.prior,
+        prior=initialization.prior,
         num_epochs=train.epochs,
         loss_tolerance=train.loss_tolerance,
         changed_tolerance=train.changed_tolerance,
@@ -412,47 +429,13 @@ def train_heads(
         on_weights=on_weights,
         checkpointer=None if checkpointer is None else checkpointer(name),
     )
-    return TrainedHeads(setup.heads, result, setup.constants)
 
 
-def calibrate_heads(
-    trained: TrainedHeads, prepared: Prepared, config: Config
-) -> TrainedHeads:
-    """Give the networks confidences that mean something; see ``calibrate``.
-
-    Args:
-      trained: Networks as they were trained.
-      prepared: What they were trained on.
-      config: Its seed draws the images that the temperature is fitted on.
-
-    Returns:
-      The same networks with other confidences; no assignment changes.
-    """
-    params = calibrate(
-        jax.random.fold_in(split_key(config.seed).kmeans, _CALIBRATION_STREAM),
-        trained.heads,
-        trained.fit.params,
-        images=prepared.data.images,
-        image_neighbors=prepared.data.image_neighbors,
-        assignments=trained.fit.assignments,
-    )
-    return trained._replace(fit=trained.fit._replace(params=params))
-
-
-def predict_prepared(trained: TrainedHeads, prepared: Prepared) -> Predictions:
-    """Read the trained networks out over the set that they were trained on.
-
-    Args:
-      trained: From :func:`train_heads`.
-      prepared: What it was given.
-
-    Returns:
-      Assignments and attention of the whole set, on the host.
-    """
-    data = prepared.data
+def predict_prepared(heads: Heads, params: Params, data: TrainingData) -> Predictions:
+    """Run the networks over the set that they were trained on, to the host."""
     return forward_pass(
-        trained.heads,
-        trained.fit.params,
+        heads,
+        params,
         images=data.images,
         nouns=data.nouns,
         noun_neighbors=data.noun_neighbors,

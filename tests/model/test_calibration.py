@@ -10,20 +10,12 @@ from sklearn.metrics import cohen_kappa_score
 
 from mca_jax.alignment import build_heads
 from mca_jax.model.calibration import (
+    calibrate,
     fit_temperature,
     neighbor_agreement,
     soften,
 )
-from mca_jax.pipeline.config import Config
-from mca_jax.pipeline.stages import (
-    calibrate_heads,
-    predict_prepared,
-    prepare,
-    project,
-    split_key,
-    train_heads,
-)
-from mca_jax.semantics.vocabulary.text_file import parse_vocabulary
+from mca_jax.neighbors import image_neighbors
 
 
 def test_agreement_is_cohens_kappa_where_near_images_pair_up():
@@ -80,21 +72,25 @@ def test_softened_logits_are_divided():
 
 def test_confidence_becomes_agreement_and_no_image_moves():
     rng = np.random.default_rng(2)
-    images = rng.normal(size=(120, 16)).astype(np.float32)
+    # Four groups that overlap: some neighbours are in another one.
+    images = 0.4 * rng.normal(size=(120, 16)) + np.eye(16)[np.arange(120) % 4]
+    images = images.astype(np.float32)
     images /= np.linalg.norm(images, axis=1, keepdims=True)
-    table = parse_vocabulary("\n".join(f"noun{i}" for i in range(12)), "nouns")
-    config = Config(num_clusters=4)
-    projected = project(jnp.asarray(images), jnp.asarray(images[:12]), config)
-    prepared = prepare(split_key(0), projected.images, projected.nouns, table, config)
-    trained = train_heads(split_key(0).training, prepared, config)
-    softer = calibrate_heads(trained, prepared, config)
-    before, after = (
-        predict_prepared(trained, prepared),
-        predict_prepared(softer, prepared),
+    near = image_neighbors(jnp.asarray(images), num_neighbors=20).indices
+    heads = build_heads(num_clusters=4)
+    params = heads.init(jax.random.key(0), jnp.asarray(images[:4]))
+    before = np.asarray(jax.nn.softmax(heads.image_logits(params, images)))
+    labels = before.argmax(axis=1)
+    softer = calibrate(
+        jax.random.key(1),
+        heads,
+        params,
+        images=jnp.asarray(images),
+        image_neighbors=near,
+        assignments=labels,
     )
-    labels = after.probabilities.argmax(axis=1)
-    np.testing.assert_array_equal(labels, before.probabilities.argmax(axis=1))
-    near = np.asarray(prepared.data.image_neighbors)
-    agreement = neighbor_agreement(labels, near, np.arange(120))
-    assert after.probabilities.max(axis=1).mean() == pytest.approx(agreement, abs=2e-3)
-    assert before.probabilities.max(axis=1).mean() != pytest.approx(agreement, abs=0.02)
+    after = np.asarray(jax.nn.softmax(heads.image_logits(softer, images)))
+    np.testing.assert_array_equal(after.argmax(axis=1), labels)
+    agreement = neighbor_agreement(labels, np.asarray(near), np.arange(120))
+    assert after.max(axis=1).mean() == pytest.approx(agreement, abs=2e-3)
+    assert before.max(axis=1).mean() != pytest.approx(agreement, abs=0.02)

@@ -8,9 +8,9 @@ import pytest
 from mca_jax.core.errors import InputError
 from mca_jax.core.progress import Clock
 from mca_jax.encoders.embed_nouns import embed_nouns
-from mca_jax.pipeline import encode as embedding
+from mca_jax.pipeline import inputs as embedding
 from mca_jax.pipeline.config import EncoderConfig
-from mca_jax.pipeline.encode import embed_vocabulary, open_encoders
+from mca_jax.pipeline.inputs import Inputs, embed_vocabulary, open_encoders
 from mca_jax.semantics import load_nouns
 from mca_jax.semantics.text_map import fit_text_map
 from mca_jax.semantics.vocabulary.text_file import parse_vocabulary
@@ -27,22 +27,22 @@ def few_anchors(monkeypatch):
 
 def place(config, table=TABLE, cache_dir=None):
     encoder, reader = open_encoders(config, table)
-    return embed_vocabulary(
-        encoder, reader, table, config, Clock(None), cache_dir=cache_dir
-    )
+    nothing = np.zeros((0, 4, 4, 3), np.uint8)
+    inputs = Inputs(nothing, table, encoder=encoder, text_encoder=reader)
+    return embed_vocabulary(inputs, config, Clock(None), cache_dir=cache_dir)
 
 
 def test_nouns_are_kept_in_a_folder_of_their_own(tmp_path, monkeypatch):
     monkeypatch.setenv("MCA_JAX_CACHE", str(tmp_path / "user"))
     config = EncoderConfig(name=CLIP)
     first = place(config, cache_dir=tmp_path / "images")
-    assert first.embeddings.shape == (5, 20)
+    assert first.nouns.embeddings.shape == (5, 20)
     assert not (tmp_path / "images").exists()
     assert len(list((tmp_path / "user").iterdir())) == 1
     chosen = EncoderConfig(name=CLIP, noun_cache=str(tmp_path / "chosen"))
     second = place(chosen, cache_dir=tmp_path / "images")
     assert len(list((tmp_path / "chosen").iterdir())) == 1
-    np.testing.assert_array_equal(second.embeddings, first.embeddings)
+    np.testing.assert_array_equal(second.nouns.embeddings, first.nouns.embeddings)
 
 
 def test_without_a_cache_nothing_is_written(tmp_path, monkeypatch):
@@ -67,18 +67,18 @@ def test_another_reader_is_brought_to_the_space_of_the_images(few_anchors):
     text_map = fit_text_map(theirs, ours, method="procrustes")
     expected = theirs[:5] @ np.asarray(text_map.matrix) + np.asarray(text_map.offset)
     expected /= np.linalg.norm(expected, axis=1, keepdims=True)
-    np.testing.assert_allclose(found.embeddings, expected, atol=1e-4)
+    np.testing.assert_allclose(found.nouns.embeddings, expected, atol=1e-4)
     # The encoder that is returned does the same from texts.
     again = embed_nouns(found.encoder, TABLE.names, TABLE.synsets).embeddings
-    np.testing.assert_allclose(again, found.embeddings, atol=1e-4)
+    np.testing.assert_allclose(again, found.nouns.embeddings, atol=1e-4)
     assert found.encoder.image_fingerprint == encoder.image_fingerprint
-    assert np.abs(found.embeddings - ours[:5]).max() > 0.01
+    assert np.abs(found.nouns.embeddings - ours[:5]).max() > 0.01
 
 
 def test_a_large_vocabulary_needs_no_other_nouns(monkeypatch):
     monkeypatch.setattr(embedding, "_ENOUGH_NOUNS", 5)
     monkeypatch.setattr(embedding, "load_nouns", None)
-    assert len(place(EncoderConfig(name=CLIP, text=SENTENCE)).embeddings) == 5
+    assert len(place(EncoderConfig(name=CLIP, text=SENTENCE)).nouns.rows) == 5
 
 
 def test_lite_takes_prompts_with_a_reader_only():

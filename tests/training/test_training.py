@@ -65,7 +65,7 @@ def run(key, data, *, epochs=6, learning_rate=1e-2, traces=None, **options):
         training.build_trainer,
         training.build_step,
         training.build_epoch,
-        stages.prepare,
+        stages.gather_data,
         stages.train_heads,
         stages.project,
         cluster,

@@ -9,7 +9,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from mca_jax.alignment.forward import Predictions, noun_evidence
+from mca_jax.alignment.forward import Predictions
 from mca_jax.core.errors import InputError
 from mca_jax.evaluation import measure_risk
 from mca_jax.model.assign import build_membership
@@ -17,54 +17,52 @@ from mca_jax.model.cluster_model import ClusterModel
 from mca_jax.model.predict import Predictor, project_images
 from mca_jax.model.result import Cluster, ClusterResult
 from mca_jax.neighbors import image_neighbors
-from mca_jax.pipeline.describe import describe_cluster, scored_nouns
-from mca_jax.semantics import NounTable, load_nouns
-from mca_jax.semantics.naming import ClusterName, name_clusters
+from mca_jax.pipeline.describe import (
+    describe_cluster,
+    name_predictions,
+    scored_nouns,
+)
+from mca_jax.pipeline.inputs import Nouns
+from mca_jax.semantics import load_nouns
+from mca_jax.semantics.naming import ClusterName
 from mca_jax.semantics.vocabulary.text_file import parse_vocabulary
 
-__all__ = ["describe_again"]
+__all__ = ["describe_again", "model_nouns"]
 
 # What depends on the clusters as they were.
 _STALE = ("scores", "contingency", "baselines")
 
 
-def _vocabulary(model: ClusterModel) -> tuple[NounTable, np.ndarray]:
-    """The table of the model's nouns and their rows in it.
+def model_nouns(model: ClusterModel) -> Nouns:
+    """The nouns of a model, as rows of the vocabulary of its run.
 
     With the run's own vocabulary names can be more general than its nouns; where
     it can't be had any more, the nouns themselves have to do.
     """
+    embeddings, rows = jnp.asarray(model.noun_embeddings), model.noun_rows
     try:
         table = load_nouns(model.config["semantics"]["vocabulary"])
     except InputError:
         table = None
-    rows = model.noun_rows
     if table is not None and rows.max(initial=-1) < len(table.names):
         names = tuple(table.names[row] for row in rows)
         if names == model.nouns:
-            return table, rows
+            return Nouns(table, embeddings, rows)
     # A tab in each line, so that a comma belongs to the noun.
     table = parse_vocabulary("".join(f"{noun}\t\n" for noun in model.nouns))
     known = {name.casefold(): row for row, name in enumerate(table.names)}
-    return table, np.array([known[noun.casefold()] for noun in model.nouns], np.int32)
+    rows = np.array([known[noun.casefold()] for noun in model.nouns], np.int32)
+    return Nouns(table, embeddings, rows)
 
 
-def _name_all(
-    model: ClusterModel, placed: Any, table: NounTable, rows: np.ndarray
-) -> list[ClusterName]:
+def _name_all(model: ClusterModel, placed: Any, nouns: Nouns) -> list[ClusterName]:
     """Name all clusters of an edited model by their images' nouns."""
     assign, arrays = build_membership(model, of="nouns")
-    nouns = assign(arrays, jnp.asarray(model.noun_embeddings)).probabilities
+    of_nouns = assign(arrays, nouns.embeddings).probabilities
     predictions = Predictions(
-        placed.probabilities, placed.noun_weights, placed.trust, np.asarray(nouns)
+        placed.probabilities, placed.noun_weights, placed.trust, np.asarray(of_nouns)
     )
-    return name_clusters(
-        noun_evidence(predictions, placed.noun_rows, placed.clusters),
-        predictions.noun_assignments,
-        table,
-        rows,
-        sizes=np.bincount(placed.clusters, minlength=len(model.clusters)),
-    )
+    return name_predictions(predictions, placed.noun_rows, nouns, placed.clusters)
 
 
 def _unlike(name: str, used: set[str]) -> str:
@@ -99,9 +97,9 @@ def describe_again(
     blank = Cluster(0, 0, "", 0.0, (), ())
     model = replace(model, clusters=(blank,) * len(origins))
     placed: Any = Predictor(model).place(result.embeddings)
-    photos = project_images(model, result.embeddings)
-    table, rows = _vocabulary(model)
-    automatic = _name_all(model, placed, table, rows)
+    images = project_images(model, result.embeddings)
+    vocabulary = model_nouns(model)
+    automatic = _name_all(model, placed, vocabulary)
     kept = {
         index: result.clusters[origin]
         for index, origin in enumerate(origins)
@@ -115,19 +113,19 @@ def describe_again(
             name, nouns = kept[index].name, kept[index].nouns
         else:
             name = names.get(index) or _unlike(automatic[index].name, used)
-            nouns = scored_nouns(automatic[index], table)
+            nouns = scored_nouns(automatic[index], vocabulary.table)
             used.add(name.casefold())
         clusters.append(
             describe_cluster(
                 index,
                 name,
                 nouns,
-                photos=photos,
+                images=images,
                 probabilities=placed.probabilities,
                 assignments=placed.clusters,
             )
         )
-    near = jnp.asarray(image_neighbors(jnp.asarray(photos)).indices)
+    near = jnp.asarray(image_neighbors(jnp.asarray(images)).indices)
     risk = measure_risk(jnp.asarray(placed.probabilities), near)
     label_free = {name: float(value) for name, value in risk._asdict().items()}
     metrics = {name: v for name, v in result.metrics.items() if name not in _STALE}

@@ -23,11 +23,11 @@ from mca_jax.core.errors import InputError, check_in_range
 from mca_jax.core.progress import Callback
 from mca_jax.core.text import printable
 from mca_jax.core.types import PRNGKey
+from mca_jax.model.calibration import calibrate
 from mca_jax.model.cluster_model import NONE_OF_THESE, ClusterModel, Split
 from mca_jax.model.files import read_result
 from mca_jax.model.predict import project_images
 from mca_jax.model.result import ClusterResult
-from mca_jax.neighbors import spherical_kmeans
 from mca_jax.pipeline.assembly import host_network
 from mca_jax.pipeline.cluster import cluster as run_clustering
 from mca_jax.pipeline.config import (
@@ -35,11 +35,17 @@ from mca_jax.pipeline.config import (
     config_from_dict,
     config_to_dict,
 )
-from mca_jax.pipeline.edit.describe_again import describe_again
-from mca_jax.pipeline.stages import calibrate_heads, gather_data, project, train_heads
+from mca_jax.pipeline.edit.describe_again import describe_again, model_nouns
+from mca_jax.pipeline.stages import (
+    build_setup,
+    cluster_images,
+    gather_data,
+    make_keys,
+    project,
+    train_heads,
+)
 from mca_jax.report.workdir import prepare_workdir
 from mca_jax.report.write import OUTPUT_FILES, write_outputs
-from mca_jax.semantics import SemanticSpace, SpaceAudit
 
 __all__ = [
     "load_result",
@@ -250,23 +256,22 @@ def split_cluster(
         config_from_dict(model.config), [*overrides, f"num_clusters={num_parts}"]
     )
     kmeans_key, training_key = jax.random.split(key)
+    keys = make_keys(config.seed)._replace(kmeans=kmeans_key, training=training_key)
     images = jnp.asarray(project_images(model, result.embeddings[rows]))
-    inside = project(images, jnp.asarray(model.noun_embeddings), config)
-    kmeans = spherical_kmeans(
-        kmeans_key,
-        inside.images,
-        num_clusters=num_parts,
-        num_restarts=config.retrieval.kmeans_restarts,
-    )
     # All its nouns passed the filters of the run already.
-    everything = np.arange(len(model.nouns), dtype=np.int32)
-    nothing = np.zeros(len(everything))
-    space = SemanticSpace(
-        everything, inside.nouns, SpaceAudit(nothing, nothing, nothing)
+    inside = project(images, model_nouns(model), config)
+    kmeans = cluster_images(keys.kmeans, inside.images, config)
+    prepared = gather_data(keys, inside.images, kmeans, inside.nouns, config)
+    data, setup = prepared.data, build_setup(prepared.data, config)
+    fit = train_heads(keys.training, setup, data, prepared.initialization, config)
+    params = calibrate(
+        keys.calibration,
+        setup.heads,
+        fit.params,
+        images=data.images,
+        image_neighbors=data.image_neighbors,
+        assignments=fit.assignments,
     )
-    prepared = gather_data(inside.images, kmeans, space, config)
-    trained = train_heads(training_key, prepared, config)
-    trained = calibrate_heads(trained, prepared, config)
     members = model.groups == cluster
     added = len(result.clusters) + np.arange(num_parts - 1)
     groups = [np.where(members, -1, model.groups), [cluster], added]
@@ -282,7 +287,7 @@ def split_cluster(
         result,
         replace(
             model,
-            splits=(*model.splits, Split(members, host_network(inside, trained))),
+            splits=(*model.splits, Split(members, host_network(inside, setup, params))),
             groups=np.concatenate(groups).astype(np.int32),
             edits=(*model.edits, edit),
         ),
