@@ -3,6 +3,7 @@
 from mca_jax.neighbors.approximate import probe_neighbors
 from mca_jax.neighbors.exact import (
     NeighborTable,
+    blocked_topk,
     image_neighbors,
     noun_neighbors,
     sample_neighbors,
@@ -10,7 +11,6 @@ from mca_jax.neighbors.exact import (
 from mca_jax.neighbors.kmeans import KMeansResult, spherical_kmeans
 from mca_jax.neighbors.projection import Projection, apply_projection, fit_projection
 from mca_jax.neighbors.smoothing import smooth_embeddings, smooth_new
-from mca_jax.neighbors.topk import blocked_topk
 
 __all__ = [
     "KMeansResult",

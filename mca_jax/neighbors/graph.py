@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from jaxtyping import Array, Float
 
-from mca_jax.core.parallel import Rows, ShardedRows, Table
+from mca_jax.core.parallel import Rows, first_columns
 from mca_jax.core.types import PRNGKey
 from mca_jax.neighbors import (
     NeighborTable,
@@ -88,12 +88,6 @@ def smoothing_neighbors(num_images: int, num_clusters: int, wanted: int) -> int:
     return min(wanted, num_images // (2 * num_clusters))
 
 
-def _first_columns(table: Table, count: int) -> Table:
-    if isinstance(table, ShardedRows):
-        return ShardedRows(table.array[:, :count], table.count, table.mesh)
-    return table[:, :count]
-
-
 def find_neighborhood(
     key: PRNGKey,
     images: Float[Array, "n c"] | Rows,
@@ -119,6 +113,6 @@ def find_neighborhood(
     count = num_smoothing if smoothing_steps else 0
     smoothed = before = images
     if count:
-        nearest = _first_columns(table.indices, count)
+        nearest = first_columns(table.indices, count)
         smoothed, before = smooth_embeddings(images, nearest, num_steps=smoothing_steps)
     return Neighborhood(smoothed, before, table, count, recall)

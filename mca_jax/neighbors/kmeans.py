@@ -2,49 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from mca_jax.core.errors import check_in_range
+from mca_jax.core.host_tables import release
 from mca_jax.core.numerics import l2_normalize
 from mca_jax.core.parallel import (
-    DATA_AXIS,
     HostRows,
     Rows,
-    ShardedRows,
-    fetch,
+    compute,
     fetch_rows,
-    over_devices,
-    replicate,
-    shard_rows,
+    fill_shares,
+    shard_like,
+    sum_over_hosts,
 )
-from mca_jax.core.parallel.collectives import (
-    all_rows,
-    global_sum,
-    mean_rows,
-    num_rows,
-    take_rows,
-    valid_rows,
-)
+from mca_jax.core.parallel.shares import own_blocks
 from mca_jax.core.types import PRNGKey
-from mca_jax.neighbors.streamed import streamed_lloyd
-from mca_jax.neighbors.topk import first_largest
 
 __all__ = [
     "KMeansResult",
     "assign_nearest",
+    "first_largest",
     "lloyd_iterations",
     "seed_centers",
     "spherical_kmeans",
+    "streamed_lloyd",
 ]
 
-
-# Iterations over all rows from centres that a sample has settled on.
+# Iterations over all rows from centres that a sample has converged to.
 _POLISHING = 10
 
 
@@ -63,19 +55,31 @@ class KMeansResult(NamedTuple):
     objective: Float[Array, ""]
 
 
+def first_largest(
+    scores: Float[Array, "n k"],
+) -> tuple[Int[Array, " n"], Float[Array, " n"]]:
+    """Find the largest score of each row, the first of equal ones, and its column.
+
+    The same as ``argmax`` and ``max``. On a CPU ``argmax`` looks at one score after
+    the other: with a thousand clusters assigning takes a fifth longer by it.
+
+    Args:
+      scores: At most ``2 ** 24`` columns.
+    """
+    columns = scores.shape[1]
+    largest = jnp.max(scores, axis=1)
+    # Floats, of which a CPU compares many at once; they are exact up to there.
+    ids = jnp.arange(columns, dtype=jnp.float32)[None, :]
+    found = jnp.where(scores == largest[:, None], ids, float(columns))
+    first = jnp.min(found, axis=1).astype(jnp.int32)
+    # Nothing equals NaN.
+    return jnp.minimum(first, columns - 1), largest
+
+
 def assign_nearest(
     rows: Float[Array, "n d"], centers: Float[Array, "k d"]
 ) -> tuple[Int[Array, " n"], Float[Array, " n"]]:
-    """Assign every row to the centre of largest cosine.
-
-    Args:
-      rows: Unit vectors.
-      centers: Unit vectors.
-
-    Returns:
-      Index of the nearest centre and the cosine to it; ties go to the lower
-      index.
-    """
+    """Assign unit vectors to the centre of largest cosine; ties to the lower one."""
     return first_largest(rows @ centers.T)
 
 
@@ -85,10 +89,8 @@ def seed_centers(
     *,
     num_clusters: int,
     num_trials: int = 4,
-    axis_name: str | None = None,
-    count: int | None = None,
 ) -> Float[Array, "k d"]:
-    """Choose starting centres by greedy k-means++.
+    """Choose ``k`` of the rows as initial centres by greedy k-means++.
 
     Each further centre is the best of ``num_trials`` rows drawn with
     probability proportional to ``1 - cos`` to the nearest centre so far (half
@@ -99,21 +101,11 @@ def seed_centers(
       rows: Unit vectors.
       num_clusters: ``k``.
       num_trials: Candidates a centre, at least 1.
-      axis_name: Axis of the devices that share the rows; None for one device.
-      count: Number of rows, where zeros fill the last devices up; None counts
-        every row.
-
-    Returns:
-      ``k`` of the rows.
     """
     first_key, rest_key = jax.random.split(key)
-    valid = valid_rows(rows.shape[0], axis_name, count)
-    whole = num_rows(rows.shape[0], axis_name, count)
-    first = jax.random.randint(first_key, (), 0, whole)
+    first = jax.random.randint(first_key, (), 0, rows.shape[0])
     chosen = jnp.zeros(num_clusters, jnp.int32).at[0].set(first)
-    start = take_rows(rows, first[None], axis_name)[0]
-    # Rows that fill up are near everything: they are never drawn.
-    distance = jnp.where(valid, jnp.maximum(1.0 - rows @ start, 0.0), 0.0)
+    distance = jnp.maximum(1.0 - rows @ rows[first], 0.0)
 
     def add_center(
         i: Int[Array, ""], carry: tuple[Int[Array, " k"], Float[Array, " n"]]
@@ -122,18 +114,68 @@ def seed_centers(
         # The floor keeps the draw defined when all rows coincide.
         trials = jax.random.categorical(
             jax.random.fold_in(rest_key, i),
-            jnp.log(all_rows(distance, axis_name, count) + 1e-12),
+            jnp.log(distance + 1e-12),
             shape=(num_trials,),
         )
-        candidates = take_rows(rows, trials, axis_name)
         shrunk = jnp.minimum(
-            distance[None, :], jnp.maximum(1.0 - candidates @ rows.T, 0.0)
+            distance[None, :], jnp.maximum(1.0 - rows[trials] @ rows.T, 0.0)
         )
-        best = jnp.argmin(global_sum(jnp.sum(shrunk, axis=1), axis_name))
+        best = jnp.argmin(jnp.sum(shrunk, axis=1))
         return chosen.at[i].set(trials[best].astype(jnp.int32)), shrunk[best]
 
     chosen, _ = jax.lax.fori_loop(1, num_clusters, add_center, (chosen, distance))
-    return take_rows(rows, chosen, axis_name)
+    return rows[chosen]
+
+
+class _Assigned(NamedTuple):
+    """Sums over the rows of each cluster, and where the rows are assigned."""
+
+    sums: Float[Array, "k d"]
+    counts: Float[Array, " k"]
+    assignments: Int[Array, " n"]
+    cosines: Float[Array, " n"]
+
+
+def _assign(rows: Float[Array, "n d"], centers: Float[Array, "k d"]) -> _Assigned:
+    assignments, cosines = assign_nearest(rows, centers)
+    k = centers.shape[0]
+    sums = jax.ops.segment_sum(rows, assignments, num_segments=k)
+    counts = jax.ops.segment_sum(jnp.ones_like(cosines), assignments, num_segments=k)
+    return _Assigned(sums, counts, assignments, cosines)
+
+
+def _next_centers(
+    sums: Float[Array, "k d"],
+    counts: Float[Array, " k"],
+    worst: Callable[[], Float[Array, "k d"]],
+    cond: Any,
+) -> tuple[Float[Array, "k d"], Bool[Array, ""]]:
+    """Mean directions; a cluster without rows moves to a row far from its centre.
+
+    Args:
+      sums: Sum of the rows of each cluster.
+      counts: Their number.
+      worst: Rows of the smallest cosines, smallest first.
+      cond: ``jax.lax.cond`` or its like.
+
+    Returns:
+      Centres, and whether a cluster was empty.
+    """
+    empty = counts == 0
+    centers = l2_normalize(sums)
+
+    def move_empty() -> Float[Array, "k d"]:
+        rows = worst()
+        rank = jnp.clip(jnp.cumsum(empty) - 1, 0, rows.shape[0] - 1)
+        return jnp.where(empty[:, None], rows[rank], centers)
+
+    return cond(jnp.any(empty), move_empty, lambda: centers), jnp.any(empty)
+
+
+# Centres, assignments, number of the iteration, whether anything moved.
+_Lloyd: TypeAlias = tuple[
+    Float[Array, "k d"], Int[Array, " n"], Int[Array, ""], Bool[Array, ""]
+]
 
 
 def lloyd_iterations(
@@ -141,8 +183,6 @@ def lloyd_iterations(
     centers: Float[Array, "k d"],
     *,
     max_iterations: int = 100,
-    axis_name: str | None = None,
-    count: int | None = None,
 ) -> KMeansResult:
     """Alternate assignment and mean direction until nothing changes.
 
@@ -151,47 +191,85 @@ def lloyd_iterations(
 
     Args:
       rows: Unit vectors.
-      centers: Starting centres.
+      centers: Initial centres.
       max_iterations: Bound on the alternations, at least 1.
-      axis_name: Axis of the devices that share the rows; None for one device.
-      count: Number of rows, where zeros fill the last devices up; None counts
-        every row.
-
-    Returns:
-      Centres, assignments of the own rows and the objective.
     """
-    k = centers.shape[0]
-    valid = valid_rows(rows.shape[0], axis_name, count)
+    most = min(len(centers), len(rows))
 
     def improve(
-        carry: tuple[Float[Array, "k d"], Int[Array, " n"], Int[Array, ""], Array],
-    ) -> tuple[Float[Array, "k d"], Int[Array, " n"], Int[Array, ""], Array]:
+        carry: tuple[Array, Array, Array, Array],
+    ) -> tuple[Array, Array, Array, Array]:
         centers, previous, iteration, _ = carry
-        assignments, cosine = assign_nearest(rows, centers)
-        sums = jax.ops.segment_sum(rows, assignments, num_segments=k)
-        weight = valid.astype(cosine.dtype)
-        counts = jax.ops.segment_sum(weight, assignments, num_segments=k)
-        sums, counts = global_sum(sums, axis_name), global_sum(counts, axis_name)
-        empty = counts == 0
-        whole = all_rows(cosine, axis_name, count)
-        _, worst = jax.lax.top_k(-whole, min(k, whole.shape[0]))
-        rank = jnp.clip(jnp.cumsum(empty) - 1, 0, worst.shape[0] - 1)
-        moved_in = take_rows(rows, worst[rank], axis_name)
-        centers = jnp.where(empty[:, None], moved_in, l2_normalize(sums))
-        changed = jnp.sum((assignments != previous) & valid)
-        moved = (global_sum(changed, axis_name) > 0) | jnp.any(empty)
-        return centers, assignments, iteration + 1, moved
+        assigned = _assign(rows, centers)
 
-    def unfinished(
-        carry: tuple[Float[Array, "k d"], Int[Array, " n"], Int[Array, ""], Array],
-    ) -> Array:
+        def worst() -> Float[Array, "k d"]:
+            return rows[jax.lax.top_k(-assigned.cosines, most)[1]]
+
+        centers, refilled = _next_centers(
+            assigned.sums, assigned.counts, worst, jax.lax.cond
+        )
+        moved = jnp.any(assigned.assignments != previous) | refilled
+        return centers, assigned.assignments, iteration + 1, moved
+
+    def unfinished(carry: _Lloyd) -> Array:
         return carry[3] & (carry[2] < max_iterations)
 
     none = jnp.full(rows.shape[0], -1, jnp.int32)
     start = (centers, none, jnp.zeros((), jnp.int32), jnp.ones((), bool))
     centers, *_ = jax.lax.while_loop(unfinished, improve, start)
-    assignments, cosine = assign_nearest(rows, centers)
-    return KMeansResult(centers, assignments, mean_rows(cosine, axis_name, count))
+    assignments, cosines = assign_nearest(rows, centers)
+    return KMeansResult(centers, assignments, jnp.mean(cosines))
+
+
+_assign_block = jax.jit(_assign)
+
+
+def streamed_lloyd(
+    rows: HostRows, centers: Float[Array, "k d"], *, max_iterations: int
+) -> KMeansResult:
+    """:func:`lloyd_iterations` of rows on the host, block by block.
+
+    Of several hosts each assigns its share of the rows.
+    """
+    count = rows.shape[0]
+    assignments = np.full(count, -1, np.int32)
+    cosines = np.zeros(count, np.float32)
+
+    def assign(centers: Array) -> tuple[Array, Array, bool]:
+        k, changed = len(centers), False
+        sums, counts = jnp.zeros_like(centers), jnp.zeros(k)
+        for part in own_blocks(count, rows.block_size):
+            found = _assign_block(rows.block(part), centers)
+            sums, counts = sums + found.sums, counts + found.counts
+            clusters = np.asarray(found.assignments)
+            changed = changed or bool((clusters != assignments[part]).any())
+            assignments[part], cosines[part] = clusters, np.asarray(found.cosines)
+            release(rows.array)
+        parts = np.asarray(sums), np.asarray(counts), np.array(int(changed))
+        whole, sizes, moved = sum_over_hosts(parts)
+        return jnp.asarray(whole), jnp.asarray(sizes), bool(moved)
+
+    def worst() -> Float[Array, "k d"]:
+        fill_shares(cosines)
+        return jnp.asarray(
+            fetch_rows(rows, np.argsort(cosines, kind="stable")[: len(centers)])
+        )
+
+    for _ in range(max_iterations):
+        sums, counts, changed = assign(centers)
+        centers, refilled = _next_centers(sums, counts, worst, _cond)
+        if not (changed or refilled):
+            break
+    assign(centers)
+    fill_shares(assignments)
+    fill_shares(cosines)
+    mean = jnp.float32(cosines.mean(dtype=np.float64))
+    return KMeansResult(centers, jnp.asarray(assignments), mean)
+
+
+def _cond(holds: Array, first: Callable[[], Any], second: Callable[[], Any]) -> Any:
+    """``jax.lax.cond`` of what can't be compiled."""
+    return first() if holds else second()
 
 
 def _best_of_restarts(
@@ -201,20 +279,10 @@ def _best_of_restarts(
     num_clusters: int,
     num_restarts: int,
     max_iterations: int,
-    axis_name: str | None = None,
-    count: int | None = None,
 ) -> KMeansResult:
     def run(key: PRNGKey) -> KMeansResult:
-        centers = seed_centers(
-            key, rows, num_clusters=num_clusters, axis_name=axis_name, count=count
-        )
-        return lloyd_iterations(
-            rows,
-            centers,
-            max_iterations=max_iterations,
-            axis_name=axis_name,
-            count=count,
-        )
+        centers = seed_centers(key, rows, num_clusters=num_clusters)
+        return lloyd_iterations(rows, centers, max_iterations=max_iterations)
 
     # map, not vmap: memory of one run, and each stops as soon as it has converged.
     runs = jax.lax.map(run, jax.random.split(key, num_restarts))
@@ -222,67 +290,17 @@ def _best_of_restarts(
     return jax.tree.map(lambda leaf: leaf[best], runs)
 
 
-_on_one_device = jax.jit(
+_restarts = jax.jit(
     _best_of_restarts,
     static_argnames=("num_clusters", "num_restarts", "max_iterations"),
 )
+_lloyd = jax.jit(lloyd_iterations, static_argnames="max_iterations")
 
 
-_lloyd_on_one_device = jax.jit(lloyd_iterations, static_argnames="max_iterations")
-_SPLIT = KMeansResult(centers=False, assignments=True, objective=False)  # pyright: ignore[reportArgumentType]
-
-
-def _to_first_device(result: KMeansResult, count: int) -> KMeansResult:
-    """Bring a result over devices to the host's first device."""
-    centers, assignments, objective = (jnp.asarray(fetch(part)) for part in result)
-    return KMeansResult(centers, assignments[:count], objective)
-
-
-def _restarts(
-    key: PRNGKey, rows: Float[Array, "n d"] | ShardedRows, settings: dict[str, int]
-) -> KMeansResult:
-    """Keep the best of several runs over all rows."""
-    if not isinstance(rows, ShardedRows):
-        return _on_one_device(key, rows, **settings)
-    run = partial(_best_of_restarts, axis_name=DATA_AXIS, count=rows.count, **settings)
-    function = over_devices(run, rows.mesh, split=(False, True), split_out=_SPLIT)
-    found = function(replicate(key, rows.mesh), rows.array)
-    return _to_first_device(found, rows.count)
-
-
-def _polish(
-    rows: Float[Array, "n d"] | Rows, centers: Float[Array, "k d"], iterations: int
-) -> KMeansResult:
-    """Go on from centres of a sample over all rows."""
-    if isinstance(rows, HostRows):
-        found = streamed_lloyd(rows, centers, max_iterations=iterations)
-        return KMeansResult(*(jnp.asarray(part) for part in found))
-    if not isinstance(rows, ShardedRows):
-        return _lloyd_on_one_device(rows, centers, max_iterations=iterations)
-    function = over_devices(
-        partial(
-            lloyd_iterations,
-            max_iterations=iterations,
-            axis_name=DATA_AXIS,
-            count=rows.count,
-        ),
-        rows.mesh,
-        split=(True, False),
-        split_out=_SPLIT,
-    )
-    found = function(rows.array, replicate(centers, rows.mesh))
-    return _to_first_device(found, rows.count)
-
-
-def _sample(
-    key: PRNGKey, rows: Float[Array, "n d"] | Rows, size: int
-) -> Float[Array, "s d"] | ShardedRows:
+def _sample(key: PRNGKey, rows: Float[Array, "n d"] | Rows, size: int) -> Any:
     """Draw rows without replacement, the same wherever the table is."""
     drawn = jax.random.permutation(key, rows.shape[0])[:size]
-    chosen = np.sort(np.asarray(drawn))
-    if isinstance(rows, ShardedRows):
-        return shard_rows(fetch_rows(rows, chosen), rows.mesh)
-    return jnp.asarray(fetch_rows(rows, chosen))
+    return shard_like(fetch_rows(rows, np.sort(np.asarray(drawn))), rows)
 
 
 def spherical_kmeans(
@@ -303,9 +321,9 @@ def spherical_kmeans(
       num_restarts: Independent seedings, at least 1; that of the largest
         objective is kept.
       max_iterations: Bound on the iterations of each.
-      sample_size: Rows from which the seedings start, at least ``k``. A larger
-        set is sampled for them, and ten iterations over all rows follow; how
-        much memory there is changes nothing.
+      sample_size: Rows that are seeded and clustered, at least ``k``. A larger
+        set is sampled for it, and ten iterations over all rows follow; how much
+        memory there is changes nothing.
 
     Returns:
       Centres, assignments and objective of the best restart.
@@ -315,16 +333,17 @@ def spherical_kmeans(
     """
     check_in_range("num_clusters", num_clusters, 2, rows.shape[0])
     check_in_range("k-means sample", sample_size, num_clusters)
-    settings = {
-        "num_clusters": num_clusters,
-        "num_restarts": num_restarts,
-        "max_iterations": max_iterations,
-    }
+    restarts = partial(
+        _restarts,
+        num_clusters=num_clusters,
+        num_restarts=num_restarts,
+        max_iterations=max_iterations,
+    )
     if rows.shape[0] > sample_size:
         sample_key, key = jax.random.split(key)
-        sample = _sample(sample_key, rows, sample_size)
-        start = _restarts(key, sample, settings).centers
-        return _polish(rows, start, min(_POLISHING, max_iterations))
-    if isinstance(rows, HostRows):
-        rows = jnp.asarray(rows.array)
-    return _restarts(key, rows, settings)
+        centers = compute(restarts, key, _sample(sample_key, rows, sample_size)).centers
+        most = min(_POLISHING, max_iterations)
+        if isinstance(rows, HostRows):
+            return streamed_lloyd(rows, centers, max_iterations=most)
+        return compute(partial(_lloyd, max_iterations=most), rows, centers)
+    return compute(restarts, key, rows)

@@ -5,24 +5,13 @@ from __future__ import annotations
 from functools import partial
 from typing import NamedTuple, overload
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
 from mca_jax.core.errors import check_in_range
 from mca_jax.core.numerics import EPSILON, l2_normalize
-from mca_jax.core.parallel import (
-    DATA_AXIS,
-    HostRows,
-    Rows,
-    ShardedRows,
-    fetch,
-    over_devices,
-    replicate,
-)
-from mca_jax.core.parallel.collectives import mean_rows, valid_rows
-from mca_jax.neighbors.streamed import map_blocks, moments
+from mca_jax.core.parallel import HostRows, Rows, map_rows, reduce_rows
 
 __all__ = ["Projection", "apply_projection", "fit_projection", "unit_rows"]
 
@@ -45,33 +34,9 @@ class Projection(NamedTuple):
     axes: Float[Array, "d c"]
 
 
-def _moments(
-    rows: Float[Array, "n d"], *, axis_name: str, count: int
-) -> tuple[Float[Array, " d"], Float[Array, "d d"]]:
-    """Mean and covariance of rows over devices."""
-    mean = mean_rows(rows, axis_name, count)
-    valid = valid_rows(rows.shape[0], axis_name, count)[:, None]
-    centered = jnp.where(valid, rows - mean[None, :], 0.0)
-    return mean, jax.lax.psum(centered.T @ centered, axis_name) / count
-
-
-def _mean_and_covariance(
-    embeddings: Float[Array, "n d"] | Rows,
-) -> tuple[Float[Array, " d"], Float[Array, "d d"]]:
-    if isinstance(embeddings, ShardedRows):
-        function = over_devices(
-            partial(_moments, axis_name=DATA_AXIS, count=embeddings.count),
-            embeddings.mesh,
-            split=(True,),
-        )
-        mean, covariance = function(embeddings.array)
-        return jnp.asarray(fetch(mean)), jnp.asarray(fetch(covariance))
-    if isinstance(embeddings, HostRows):
-        mean, covariance = moments(embeddings)
-        return jnp.asarray(mean), jnp.asarray(covariance)
-    mean = jnp.mean(embeddings, axis=0)
-    centered = embeddings - mean[None, :]
-    return mean, centered.T @ centered / embeddings.shape[0]
+def _gram(rows: Float[Array, "n d"], mean: Float[Array, " d"]) -> Float[Array, "d d"]:
+    centered = rows - mean[None, :]
+    return centered.T @ centered
 
 
 def fit_projection(
@@ -102,7 +67,8 @@ def fit_projection(
     check_in_range("projection components", components, 1)
     check_in_range("projection whitening", whitening, 0, 0.5)
     count, width = embeddings.shape
-    mean, covariance = _mean_and_covariance(embeddings)
+    mean = reduce_rows(partial(jnp.sum, axis=0), embeddings) / count
+    covariance = reduce_rows(_gram, embeddings, whole=(mean,)) / count
     variances, axes = jnp.linalg.eigh(covariance)
     kept = max(1, min(components, width, count - 1))
     variances, axes = variances[::-1][:kept], axes[:, ::-1][:, :kept]
@@ -113,16 +79,8 @@ def fit_projection(
     return Projection(mean, axes * scale[None])
 
 
-def _map_rows(rows: Array, shift: Array, axes: Array) -> Array:
+def _project(rows: Array, shift: Array, axes: Array) -> Array:
     return l2_normalize((rows - shift[None, :]) @ axes)
-
-
-def _map_counted(
-    rows: Array, shift: Array, axes: Array, *, axis_name: str, count: int
-) -> Array:
-    valid = valid_rows(rows.shape[0], axis_name, count)
-    # What fills up stays zero, and so takes part in no sum.
-    return jnp.where(valid[:, None], _map_rows(rows, shift, axes), 0.0)
 
 
 @overload
@@ -156,19 +114,7 @@ def apply_projection(
       Unit vectors, where the embeddings are.
     """
     shift = projection.mean if mean is None else mean
-    if isinstance(embeddings, ShardedRows):
-        function = over_devices(
-            partial(_map_counted, axis_name=DATA_AXIS, count=embeddings.count),
-            embeddings.mesh,
-            split=(True, False, False),
-            split_out=True,
-        )
-        fixed = replicate((shift, projection.axes), embeddings.mesh)
-        mapped = function(embeddings.array, *fixed)
-        return ShardedRows(mapped, embeddings.count, embeddings.mesh)
-    if isinstance(embeddings, HostRows):
-        return map_blocks(_map_rows, embeddings, shift, projection.axes)
-    return _map_rows(embeddings, shift, projection.axes)
+    return map_rows(_project, embeddings, whole=(shift, projection.axes))
 
 
 def _norms_are_one(rows: HostRows) -> bool:
@@ -190,12 +136,6 @@ def unit_rows(rows: Float[Array, "n d"] | Rows) -> Float[Array, "n d"] | Rows:
       Unit vectors, where the rows are. A table on the host that has unit rows
       already is taken as it is, since a copy may not fit.
     """
-    if isinstance(rows, ShardedRows):
-        # Zeros that fill up stay zeros.
-        scale = over_devices(l2_normalize, rows.mesh, split=(True,), split_out=True)
-        return ShardedRows(scale(rows.array), rows.count, rows.mesh)
-    if not isinstance(rows, HostRows):
-        return l2_normalize(rows)
-    if _norms_are_one(rows):
+    if isinstance(rows, HostRows) and _norms_are_one(rows):
         return rows
-    return map_blocks(l2_normalize, rows)
+    return map_rows(l2_normalize, rows)

@@ -2,26 +2,14 @@
 
 from __future__ import annotations
 
-import tempfile
 from functools import partial
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, Int
 
 from mca_jax.core.numerics import l2_normalize
-from mca_jax.core.parallel import (
-    DATA_AXIS,
-    HostRows,
-    Rows,
-    ShardedRows,
-    Table,
-    over_devices,
-    replicate,
-    shard_rows,
-)
-from mca_jax.core.parallel.collectives import valid_rows
+from mca_jax.core.parallel import Rows, Table, map_rows
 
 __all__ = ["image_text_rows", "retrieve_text"]
 
@@ -60,19 +48,14 @@ def retrieve_text(
 
 def _beside_texts(
     images: Float[Array, "n d"],
-    nouns: Float[Array, "m d"],
     neighbors: Int[Array, "n r"],
     similarities: Float[Array, "n r"],
+    nouns: Float[Array, "m d"],
     *,
     temperature: float,
-    axis_name: str | None = None,
-    count: int | None = None,
 ) -> Float[Array, "n e"]:
-    views = retrieve_text(nouns, neighbors, similarities, temperature=temperature)
-    rows = l2_normalize(jnp.concatenate([images, views], axis=1))
-    # What fills up the last devices takes part in no sum.
-    valid = valid_rows(rows.shape[0], axis_name, count)
-    return jnp.where(valid[:, None], rows, 0.0)
+    texts = retrieve_text(nouns, neighbors, similarities, temperature=temperature)
+    return l2_normalize(jnp.concatenate([images, texts], axis=1))
 
 
 def image_text_rows(
@@ -101,27 +84,4 @@ def image_text_rows(
       without training.
     """
     join = partial(_beside_texts, temperature=temperature)
-    if isinstance(images, ShardedRows):
-        function = over_devices(
-            partial(join, axis_name=DATA_AXIS, count=images.count),
-            images.mesh,
-            split=(True, False, True, True),
-            split_out=True,
-        )
-        near = (shard_rows(x, images.mesh).array for x in (neighbors, similarities))
-        rows = function(images.array, replicate(nouns, images.mesh), *near)
-        return ShardedRows(rows, images.count, images.mesh)
-    if not isinstance(images, HostRows):
-        return join(images, nouns, jnp.asarray(neighbors), jnp.asarray(similarities))
-    near_host, cosines = np.asarray(neighbors), np.asarray(similarities)
-    nouns = jnp.asarray(np.asarray(nouns))
-    shape = (images.shape[0], 2 * images.shape[1])
-    with tempfile.TemporaryFile() as file:
-        joined = np.memmap(file, np.float32, mode="w+", shape=shape)
-    for start in range(0, images.shape[0], images.block_size):
-        block = slice(start, start + images.block_size)
-        own = jnp.asarray(np.asarray(images.array[block], np.float32))
-        joined[block] = join(
-            own, nouns, jnp.asarray(near_host[block]), jnp.asarray(cosines[block])
-        )
-    return HostRows(joined, images.block_size, images.mesh)
+    return map_rows(join, images, neighbors, similarities, whole=(nouns,))

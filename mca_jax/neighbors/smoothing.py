@@ -2,56 +2,19 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import overload
 
-import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, Int
 
-from mca_jax.core.host_tables import allocate_rows, release, sum_picked
 from mca_jax.core.numerics import l2_normalize
-from mca_jax.core.parallel import (
-    DATA_AXIS,
-    HostRows,
-    Rows,
-    ShardedRows,
-    Table,
-    over_devices,
-)
-from mca_jax.core.parallel.collectives import valid_rows
+from mca_jax.core.parallel import Rows, map_neighborhoods
 
 __all__ = ["smooth_embeddings", "smooth_new"]
 
 
-def _step(
-    own: Float[Array, "b d"], everyone: Float[Array, "n d"], near: Int[Array, "b r"]
-) -> Float[Array, "b d"]:
-    return l2_normalize(own + jnp.sum(everyone[near], axis=1))
-
-
-_step_on_device = jax.jit(_step)
-
-
-def _step_on_devices(
-    own: Float[Array, "b d"], near: Int[Array, "b r"], *, axis_name: str, count: int
-) -> Float[Array, "b d"]:
-    everyone = jax.lax.all_gather(own, axis_name, tiled=True)
-    valid = valid_rows(own.shape[0], axis_name, count)
-    # What fills up stays zero, and so takes part in no sum.
-    return jnp.where(valid[:, None], _step(own, everyone, near), 0.0)
-
-
-def _step_on_host(rows: HostRows, near: np.ndarray) -> HostRows:
-    smoothed = allocate_rows(rows.shape)
-    for start in range(0, rows.shape[0], rows.block_size):
-        block = slice(start, start + rows.block_size)
-        total = rows.array[block] + sum_picked(rows.array, near[block])
-        smoothed[block] = np.asarray(l2_normalize(jnp.asarray(total)))
-        release(smoothed)
-    release(rows.array)
-    return HostRows(smoothed, rows.block_size, rows.mesh)
+def _step(own: Float[Array, "b d"], near: Float[Array, "b d"]) -> Float[Array, "b d"]:
+    return l2_normalize(own + near)
 
 
 @overload
@@ -62,13 +25,13 @@ def smooth_embeddings(
 
 @overload
 def smooth_embeddings(
-    embeddings: Rows, neighbors: Table, *, num_steps: int
+    embeddings: Rows, neighbors: Rows, *, num_steps: int
 ) -> tuple[Rows, Rows]: ...
 
 
 def smooth_embeddings(
     embeddings: Float[Array, "n d"] | Rows,
-    neighbors: Int[Array, "n r"] | Table,
+    neighbors: Int[Array, "n r"] | Rows,
     *,
     num_steps: int,
 ) -> tuple[Float[Array, "n d"] | Rows, Float[Array, "n d"] | Rows]:
@@ -96,21 +59,7 @@ def smooth_embeddings(
     """
     before = now = embeddings
     for _ in range(num_steps):
-        before = now
-        if isinstance(now, HostRows):
-            now = _step_on_host(now, np.asarray(neighbors))
-        elif isinstance(now, ShardedRows):
-            assert isinstance(neighbors, ShardedRows)
-            spread = over_devices(
-                partial(_step_on_devices, axis_name=DATA_AXIS, count=now.count),
-                now.mesh,
-                split=(True, True),
-                split_out=True,
-            )
-            array = spread(now.array, neighbors.array)
-            now = ShardedRows(array, now.count, now.mesh)
-        else:
-            now = _step_on_device(now, now, neighbors)
+        before, now = now, map_neighborhoods(_step, now, neighbors)
     return now, before
 
 

@@ -14,8 +14,7 @@ from mca_jax.neighbors import (
     noun_neighbors,
     spherical_kmeans,
 )
-from mca_jax.neighbors.kmeans import lloyd_iterations
-from mca_jax.neighbors.topk import first_largest
+from mca_jax.neighbors.kmeans import first_largest, lloyd_iterations
 
 
 def unit_rows(key, shape):

@@ -22,21 +22,14 @@ from mca_jax.core.parallel import (
 from mca_jax.core.parallel.budget import device_budget
 from mca_jax.neighbors import (
     apply_projection,
+    approximate,
     fit_projection,
     image_neighbors,
     noun_neighbors,
     probe_neighbors,
     spherical_kmeans,
 )
-from mca_jax.neighbors import (
-    approximate as cells,
-)
-from mca_jax.neighbors.approximate import (
-    _probe,
-    _search,
-    _search_on_devices,
-    measure_recall,
-)
+from mca_jax.neighbors.approximate import _probe, _search_on_devices, measure_recall
 from mca_jax.training import TrainingData, build_trainer, fit
 
 
@@ -159,7 +152,7 @@ def test_kmeans_is_the_same_wherever_the_set_is(key, rows_on_disk):
 
 
 def test_an_empty_cluster_is_refilled_on_the_host():
-    from mca_jax.neighbors.streamed import streamed_lloyd
+    from mca_jax.neighbors.kmeans import streamed_lloyd
 
     rows = HostRows(np.float32([[1, 0], [1, 0], [0, 1]]), 2)
     start = jnp.array([[1.0, 0.0], [-1.0, 0.0]])
@@ -184,7 +177,7 @@ def test_float16_on_disk_is_float32_in_what_is_computed(rows_on_disk):
     assert np.asarray(mapped).dtype == np.float32
 
 
-def test_all_cells_are_the_exact_search(key, rows_on_disk):
+def test_all_lists_are_the_exact_search(key, rows_on_disk):
     placed = jnp.asarray(rows_on_disk)
     expected = image_neighbors(placed, num_neighbors=6)
     found = probe_neighbors(key, placed, num_neighbors=6, num_probes=99)
@@ -195,11 +188,10 @@ def test_all_cells_are_the_exact_search(key, rows_on_disk):
     assert found.recall == 1.0
 
 
-def test_cells_are_searched_alike_over_eight_devices(key, rows_on_disk):
+def test_lists_are_searched_alike_over_eight_devices(key, rows_on_disk):
     expected = probe_neighbors(key, jnp.asarray(rows_on_disk), num_neighbors=6)
     with jax.default_device(None):
-        search = _search_on_devices()
-        assert search is not _search
+        assert not isinstance(_search_on_devices(6), functools.partial)
         for images in (
             shard_images(rows_on_disk, data_mesh(8), bytes_per_row=1),
             HostRows(rows_on_disk, 37, data_mesh(8)),
@@ -214,26 +206,28 @@ def test_cells_are_searched_alike_over_eight_devices(key, rows_on_disk):
                 atol=1e-6,
             )
             assert found.recall == expected.recall
-    assert _search_on_devices() is _search
+    assert isinstance(_search_on_devices(6), functools.partial)
 
 
-def test_cells_are_searched_on_the_device_that_was_chosen(key, rows_on_disk):
+def test_lists_are_searched_on_the_device_that_was_chosen(key, rows_on_disk):
     used = []
 
+    search = _search_on_devices(6)
+
     def note(*args):
-        found = _search(*args)
+        found = search(*args)
         used.append(found[0].devices())
         return found
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cells, "_search_on_devices", lambda: note)
+        patch.setattr(approximate, "_search_on_devices", lambda num_neighbors: note)
         with jax.default_device(jax.devices()[3]):
             probe_neighbors(key, HostRows(rows_on_disk, 37), num_neighbors=6)
     assert len(used) > 14
     assert all(devices == {jax.devices()[3]} for devices in used)
 
 
-def test_few_cells_find_most_neighbours_of_clustered_images(key):
+def test_few_lists_find_most_neighbours_of_clustered_images(key):
     centers = l2_normalize(jax.random.normal(key, (30, 16)))
     noise = 0.1 * jax.random.normal(jax.random.fold_in(key, 1), (900, 16))
     rows = l2_normalize(centers[jnp.arange(900) % 30] + noise)
@@ -251,21 +245,21 @@ def test_few_cells_find_most_neighbours_of_clustered_images(key):
     assert all(len(set(row)) == 5 for row in names.tolist())
 
 
-def test_an_image_looks_into_the_cells_nearest_to_itself():
-    # Cells A at 0 degrees and B at 90; an image of A at 40 degrees has its nearest
+def test_an_image_looks_into_the_lists_nearest_to_itself():
+    # Lists A at 0 degrees and B at 90; an image of A at 40 degrees has its nearest
     # in A, and at 50 degrees, in B.
     degrees = np.array([0.0, 1.0, 2.0, 40.0, 90.0, 89.0, 88.0, 50.0])
     angles = np.deg2rad(degrees)
     rows = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
-    centers, cells = np.eye(2, dtype=np.float32), np.arange(8) // 4
+    centers, lists = np.eye(2, dtype=np.float32), np.arange(8) // 4
     one, two = (
-        _probe(HostRows(rows, 4), centers, cells, num_neighbors=2, num_probes=probes)
+        _probe(HostRows(rows, 4), centers, lists, num_neighbors=2, num_probes=probes)
         for probes in (1, 2)
     )
     assert one[1][3].tolist() == [2, 1]
     assert two[1][3].tolist() == [7, 2]
     np.testing.assert_allclose(two[0][3], np.cos(np.deg2rad([10, 38])), rtol=1e-6)
-    # A cell of one image: those that look into it look into the other one too.
+    # A list of one image: those that look into it look into the other one too.
     alone = _probe(
         HostRows(rows, 4),
         centers,
@@ -277,7 +271,7 @@ def test_an_image_looks_into_the_cells_nearest_to_itself():
     assert alone[1][5].tolist() == [4, 6]
 
 
-def test_cells_with_too_few_rows_borrow_from_others(key):
+def test_lists_with_too_few_rows_borrow_from_others(key):
     rows = l2_normalize(jax.random.normal(key, (20, 4)))
     found = probe_neighbors(key, rows, num_neighbors=15, num_probes=1)
     names = np.asarray(found.table.indices)
