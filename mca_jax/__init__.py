@@ -3,24 +3,28 @@
 Multi-level Cross-modal Alignment (Qiu et al., AAAI 2024) in JAX.
 """
 
-from importlib.metadata import version
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-from mca_jax.core.errors import InputError
-from mca_jax.evaluation.runs import score_result
-from mca_jax.model.cluster_model import ClusterModel, Prediction
-from mca_jax.model.predict import Predictor, load
-from mca_jax.model.result import ClusterResult
-from mca_jax.pipeline.cluster import cluster
-from mca_jax.pipeline.config import Config, apply_overrides
-from mca_jax.pipeline.edit.edits import (
-    load_result,
-    merge_clusters,
-    rename_cluster,
-    rerun,
-    save_version,
-    split_cluster,
-)
-from mca_jax.report.write import write_outputs
+if TYPE_CHECKING:
+    from mca_jax.core.errors import InputError
+    from mca_jax.evaluation.runs import score_result
+    from mca_jax.model.cluster_model import ClusterModel, Prediction
+    from mca_jax.model.predict import Predictor, load
+    from mca_jax.model.result import ClusterResult
+    from mca_jax.pipeline.cluster import cluster
+    from mca_jax.pipeline.config import Config, apply_overrides
+    from mca_jax.pipeline.edit.edits import (
+        load_result,
+        merge_clusters,
+        rename_cluster,
+        rerun,
+        save_version,
+        split_cluster,
+    )
+    from mca_jax.report.write import write_outputs
+
+    __version__: str
 
 __all__ = [
     "ClusterModel",
@@ -42,4 +46,41 @@ __all__ = [
     "write_outputs",
 ]
 
-__version__ = version("mca-jax")
+# Imported when they are first asked for: the command's help and code that needs one
+# function don't wait for jax and all the rest.
+_HOMES = {
+    "ClusterModel": "mca_jax.model.cluster_model",
+    "ClusterResult": "mca_jax.model.result",
+    "Config": "mca_jax.pipeline.config",
+    "InputError": "mca_jax.core.errors",
+    "Prediction": "mca_jax.model.cluster_model",
+    "Predictor": "mca_jax.model.predict",
+    "apply_overrides": "mca_jax.pipeline.config",
+    "cluster": "mca_jax.pipeline.cluster",
+    "load": "mca_jax.model.predict",
+    "load_result": "mca_jax.pipeline.edit.edits",
+    "merge_clusters": "mca_jax.pipeline.edit.edits",
+    "rename_cluster": "mca_jax.pipeline.edit.edits",
+    "rerun": "mca_jax.pipeline.edit.edits",
+    "save_version": "mca_jax.pipeline.edit.edits",
+    "score_result": "mca_jax.evaluation.runs",
+    "split_cluster": "mca_jax.pipeline.edit.edits",
+    "write_outputs": "mca_jax.report.write",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        value = version("mca-jax")
+    elif name in _HOMES:
+        value = getattr(import_module(_HOMES[name]), name)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, "__version__"})

@@ -1,6 +1,6 @@
 """CIFAR-10 with CLIP ViT-B/32.
 
-Command: python -m experiments.cluster --config=experiments/configs/cifar10.py
+Command: mca-jax cluster --config=experiments/configs/cifar10.py
   --workdir=OUT
 Data: an archive of 162 MB is downloaded once, or taken from --data_dir=DIR.
 Splits: train (50,000 images) is clustered, test (10,000) is scored, as in
@@ -17,24 +17,15 @@ Smoke size: --config=experiments/configs/cifar10.py:smoke
 
 from __future__ import annotations
 
-from experiments.smoke import smoke_size
 from mca_jax.pipeline.config import Config, DataConfig, EncoderConfig
 
 __all__ = ["get_config"]
 
 
-def get_config(smoke: bool = False) -> Config:
-    """Return the settings.
-
-    Args:
-      smoke: Whether the run is cut to a minute.
-
-    Returns:
-      Settings of a run; flags and ``--set`` stand above them.
-    """
-    config = Config(
+def get_config() -> Config:
+    """Return the settings of a run, which flags and ``--set`` override."""
+    return Config(
         num_clusters=10,
         data=DataConfig(dataset="cifar10", train="train", score="test"),
         encoder=EncoderConfig(name="openai/clip-vit-base-patch32"),
     )
-    return smoke_size(config) if smoke else config

@@ -1,6 +1,6 @@
 """The default settings, to copy and change.
 
-Command: python -m experiments.cluster --config=experiments/configs/default.py
+Command: mca-jax cluster --config=experiments/configs/default.py
   --images=DIR --num_clusters=K --workdir=OUT
 Hardware: any; two CPU cores are enough for some ten thousand images.
 Expected: benchmarks/RESULTS.md.
@@ -14,9 +14,5 @@ __all__ = ["get_config"]
 
 
 def get_config() -> Config:
-    """Return the settings.
-
-    Returns:
-      Settings of a run; flags and ``--set`` stand above them.
-    """
+    """Return the settings of a run, which flags and ``--set`` override."""
     return Config()

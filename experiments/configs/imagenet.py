@@ -1,6 +1,6 @@
 """ImageNet-1K with CLIP ViT-B/32.
 
-Command: python -m experiments.cluster --config=experiments/configs/imagenet.py
+Command: mca-jax cluster --config=experiments/configs/imagenet.py
   --data_dir=DIR --workdir=OUT
 Data: ImageNet needs an account at https://image-net.org. DIR is a folder with train
   and val in it, each with a sub-folder for each class, named by its WordNet id.
@@ -16,26 +16,17 @@ Smoke size: --config=experiments/configs/imagenet.py:smoke
 
 from __future__ import annotations
 
-from experiments.smoke import smoke_size
 from mca_jax.pipeline.config import Config, DataConfig, EncoderConfig, TrainConfig
 
 __all__ = ["get_config"]
 
 
-def get_config(smoke: bool = False) -> Config:
-    """Return the settings.
-
-    Args:
-      smoke: Whether the run is cut to a minute.
-
-    Returns:
-      Settings of a run; flags and ``--set`` stand above them.
-    """
+def get_config() -> Config:
+    """Return the settings of a run, which flags and ``--set`` override."""
     # A step should see each cluster several times.
-    config = Config(
+    return Config(
         num_clusters=1000,
         data=DataConfig(dataset="imagenet", train="train", score="val"),
         encoder=EncoderConfig(name="openai/clip-vit-base-patch32"),
         train=TrainConfig(batch_size=8192),
     )
-    return smoke_size(config) if smoke else config

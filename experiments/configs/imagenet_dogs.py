@@ -1,6 +1,6 @@
 """ImageNet-Dogs, 15 breeds, with CLIP ViT-B/32.
 
-Command: python -m experiments.cluster --config=experiments/configs/imagenet_dogs.py
+Command: mca-jax cluster --config=experiments/configs/imagenet_dogs.py
   --data_dir=DIR --workdir=OUT
 Data: ImageNet needs an account at https://image-net.org. DIR is a folder with train
   and val in it, each with a sub-folder for each class, named by its WordNet id.
@@ -18,24 +18,15 @@ Smoke size: --config=experiments/configs/imagenet_dogs.py:smoke
 
 from __future__ import annotations
 
-from experiments.smoke import smoke_size
 from mca_jax.pipeline.config import Config, DataConfig, EncoderConfig
 
 __all__ = ["get_config"]
 
 
-def get_config(smoke: bool = False) -> Config:
-    """Return the settings.
-
-    Args:
-      smoke: Whether the run is cut to a minute.
-
-    Returns:
-      Settings of a run; flags and ``--set`` stand above them.
-    """
-    config = Config(
+def get_config() -> Config:
+    """Return the settings of a run, which flags and ``--set`` override."""
+    return Config(
         num_clusters=15,
         data=DataConfig(dataset="imagenet_dogs", train="train", score="val"),
         encoder=EncoderConfig(name="openai/clip-vit-base-patch32"),
     )
-    return smoke_size(config) if smoke else config

@@ -1,6 +1,6 @@
 """STL-10 with CLIP ViT-B/32.
 
-Command: python -m experiments.cluster --config=experiments/configs/stl10.py
+Command: mca-jax cluster --config=experiments/configs/stl10.py
   --workdir=OUT
 Data: an archive of 2.6 GB is downloaded once, or taken from --data_dir=DIR.
 Splits: train (5,000 images) is clustered, test (8,000) is scored, as in
@@ -17,24 +17,15 @@ Smoke size: --config=experiments/configs/stl10.py:smoke
 
 from __future__ import annotations
 
-from experiments.smoke import smoke_size
 from mca_jax.pipeline.config import Config, DataConfig, EncoderConfig
 
 __all__ = ["get_config"]
 
 
-def get_config(smoke: bool = False) -> Config:
-    """Return the settings.
-
-    Args:
-      smoke: Whether the run is cut to a minute.
-
-    Returns:
-      Settings of a run; flags and ``--set`` stand above them.
-    """
-    config = Config(
+def get_config() -> Config:
+    """Return the settings of a run, which flags and ``--set`` override."""
+    return Config(
         num_clusters=10,
         data=DataConfig(dataset="stl10", train="train", score="test"),
         encoder=EncoderConfig(name="openai/clip-vit-base-patch32"),
     )
-    return smoke_size(config) if smoke else config

@@ -1,6 +1,6 @@
 """Tiny-ImageNet with CLIP ViT-B/32.
 
-Command: python -m experiments.cluster --config=experiments/configs/tiny_imagenet.py
+Command: mca-jax cluster --config=experiments/configs/tiny_imagenet.py
   --workdir=OUT
 Data: an archive of 248 MB is downloaded once, or taken from --data_dir=DIR.
 Splits: train (100,000 images) is clustered, val (10,000) is scored, as in
@@ -14,26 +14,17 @@ Smoke size: --config=experiments/configs/tiny_imagenet.py:smoke
 
 from __future__ import annotations
 
-from experiments.smoke import smoke_size
 from mca_jax.pipeline.config import Config, DataConfig, EncoderConfig, TrainConfig
 
 __all__ = ["get_config"]
 
 
-def get_config(smoke: bool = False) -> Config:
-    """Return the settings.
-
-    Args:
-      smoke: Whether the run is cut to a minute.
-
-    Returns:
-      Settings of a run; flags and ``--set`` stand above them.
-    """
+def get_config() -> Config:
+    """Return the settings of a run, which flags and ``--set`` override."""
     # A step should see each cluster several times.
-    config = Config(
+    return Config(
         num_clusters=200,
         data=DataConfig(dataset="tiny_imagenet", train="train", score="val"),
         encoder=EncoderConfig(name="openai/clip-vit-base-patch32"),
         train=TrainConfig(batch_size=2048),
     )
-    return smoke_size(config) if smoke else config

@@ -161,8 +161,7 @@ def _read_header(folder: Path, name: str) -> dict[str, Any]:
             raise InputError(f"No such folder: {shown!r}") from error
         raise InputError(
             f"Expected the workdir of a finished run at {shown!r}, found no "
-            f"{path.name}; name the --workdir of experiments.cluster or "
-            "experiments.train"
+            f"{path.name}; name the --workdir of mca-jax cluster"
         ) from error
     except OSError as error:
         raise refused_by_system("read", path, error, advice=_UNREADABLE) from error

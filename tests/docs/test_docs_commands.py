@@ -61,12 +61,14 @@ def environment(tmp_path_factory):
     """Variables of the commands; they share what jax compiles."""
     root = tmp_path_factory.mktemp("environment")
     (root / "bin").mkdir()
-    python = root / "bin" / "python"
-    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
-    python.chmod(0o755)
+    command = "from mca_jax.pipeline.command_line.main import main; exit(main())"
+    for name, words in (("python", ""), ("mca-jax", f"-c '{command}' ")):
+        path = root / "bin" / name
+        path.write_text(f'#!/bin/sh\nexec "{sys.executable}" {words}"$@"\n')
+        path.chmod(0o755)
     return {
         **os.environ,
-        "PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}",
+        "PATH": f"{root / 'bin'}{os.pathsep}{os.environ['PATH']}",
         "JAX_PLATFORMS": "cpu",
         "JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.getbasetemp() / "compiled"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
@@ -121,7 +123,7 @@ def test_the_tutorial_and_what_goes_on_from_it(bare, environment, tmp_path):
     check_page(TUTORIAL, bare, folder, environment)
     expected = {
         "OUT": ("report.html", "assignments.csv", "skipped.csv", "embeddings"),
-        "PLACED": ("assignments.csv",),
+        "ASSIGNED": ("assignments.csv",),
         "OUT-v2": ("report.html", "model.json", "config.json"),
         "EXPORT": (
             *("assignments.csv", "clusters", "label_studio.json"),
@@ -131,7 +133,7 @@ def test_the_tutorial_and_what_goes_on_from_it(bare, environment, tmp_path):
     for where, names in expected.items():
         missing = [name for name in names if not (folder / where / name).exists()]
         assert not missing, f"{where}: {missing}"
-    for where, pictures in (("OUT", "photos"), ("PLACED", "new")):
+    for where, pictures in (("OUT", "photos"), ("ASSIGNED", "new")):
         lines = (folder / where / "assignments.csv").read_text().splitlines()
         assert len(lines) == 1 + len(list((folder / pictures).glob("*/*.jpg")))
     assert "scores" in json.loads((folder / "OUT" / "metrics.json").read_text())

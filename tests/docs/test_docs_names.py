@@ -5,10 +5,10 @@ import importlib
 import re
 
 import pytest
-from absl import flags
 from pages import PAGES, ROOT, name_of, prose, read_blocks
 
-from experiments.flags import define_checkpoint_flags, define_run_flags
+from mca_jax.pipeline.command_line.flags import define_flags
+from mca_jax.pipeline.command_line.main import COMMANDS
 from mca_jax.pipeline.config import Config
 
 # Flags of other programs that the pages name.
@@ -33,32 +33,15 @@ def settings_of(value, prefix=""):
 
 
 SETTINGS = settings_of(Config())
-
-
-@pytest.fixture(scope="module")
-def own_flags():
-    """Names of the launchers' flags."""
-    flags_of_all = flags.FlagValues()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(flags, "FLAGS", flags_of_all)
-        for name in ("string", "bool", "integer", "float", "enum", "multi_string"):
-            define = getattr(flags, f"DEFINE_{name}")
-            patch.setattr(
-                flags,
-                f"DEFINE_{name}",
-                lambda *args, define=define, **more: define(
-                    *args, flag_values=flags_of_all, **more
-                ),
-            )
-        define_run_flags()
-        define_checkpoint_flags()
-    return {*flags_of_all, "formats"}
+OWN = {
+    name for command in COMMANDS.values() for name in define_flags(*command.flags)
+} | {"help", "version"}
 
 
 @pytest.mark.parametrize("page", TEXTS)
-def test_flags_are_flags_of_a_launcher(page, own_flags):
+def test_flags_are_flags_of_a_command(page):
     named = set(re.findall(r"(?<![\w-])--([a-z][a-z_-]+)", TEXTS[page]))
-    assert named <= own_flags | FOREIGN, named - own_flags - FOREIGN
+    assert named <= OWN | FOREIGN, named - OWN - FOREIGN
 
 
 @pytest.mark.parametrize("page", TEXTS)

@@ -5,10 +5,10 @@ import json
 
 import numpy as np
 import pytest
+from experiments.scoring import baseline_lines
 from small_runs import NOUNS, blobs
 
 import mca_jax
-from experiments.scoring import baseline_lines
 from mca_jax.core.parallel import HostRows
 from mca_jax.evaluation import measure_clusters
 from mca_jax.pipeline.baselines import BASELINES, choose_baselines

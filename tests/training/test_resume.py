@@ -132,7 +132,7 @@ def test_the_launcher_goes_on_after_sigterm(tmp_path):
     again = launch(tmp_path / "photos", broken)
     _, errors = again.communicate(timeout=300)
     assert again.returncode == 0, errors
-    assert "Training (train) goes on from step " in errors
+    assert "Training (train) resumes from step " in errors
     for path in whole.iterdir():
         if path.is_file() and path.name != "log.jsonl":
             assert path.read_bytes() == (broken / path.name).read_bytes(), path.name

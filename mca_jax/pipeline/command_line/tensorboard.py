@@ -19,7 +19,7 @@ class TensorBoard:
     """Takes what the log takes, and keeps the numbers for TensorBoard.
 
     Each training of a run, such as ``"train"`` and ``"consistency only"``, is a
-    curve of its own: TensorBoard calls them runs. Steps are passes.
+    curve of its own: TensorBoard calls them runs. Steps are epochs.
     """
 
     def __init__(self, folder: str) -> None:
@@ -41,7 +41,7 @@ class TensorBoard:
         self._folder = Path(folder)
         self._open = SummaryWriter
         self._writers: dict[str, Any] = {}
-        self._passes = 0
+        self._epochs = 0
         self._writer("train")
 
     def _writer(self, run: str) -> Any:
@@ -62,19 +62,19 @@ class TensorBoard:
 
         Args:
           event: ``"epoch"``, with a row of the history and the name of its
-            training; ``"end"``, with the metrics of the run; others pass.
+            training; ``"end"``, with the metrics of the run; others are ignored.
           **values: What belongs to it.
         """
         if event == "epoch":
-            self._write_pass(values)
+            self._write_epoch(values)
         elif event == "end":
             label_free = values.get("metrics", {}).get("label_free", {})
             self._write_end(label_free)
 
-    def _write_pass(self, values: Mapping[str, Any]) -> None:
+    def _write_epoch(self, values: Mapping[str, Any]) -> None:
         writer, step = self._writer(values["run"]), int(values["epoch"])
         if values["run"] == "train":
-            self._passes = step
+            self._epochs = step
         for name, value in values.items():
             if name == "loss":
                 writer.add_scalar("loss/total", value, step)
@@ -85,7 +85,7 @@ class TensorBoard:
 
     def _write_end(self, label_free: Mapping[str, float]) -> None:
         for name, value in label_free.items():
-            self._writer("train").add_scalar(f"label_free/{name}", value, self._passes)
+            self._writer("train").add_scalar(f"label_free/{name}", value, self._epochs)
 
     def close(self) -> None:
         """Write what is left; closing twice is fine."""

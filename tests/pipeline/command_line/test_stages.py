@@ -95,7 +95,7 @@ def test_the_stages_in_a_row_are_the_main_job(run, photos, tmp_path):
 
 @pytest.mark.slow
 def test_prediction_gives_the_answer_of_training(run, photos, tmp_path):
-    arguments = (f"--checkpoint={run}", f"--images={photos}", f"--workdir={tmp_path}")
+    arguments = (f"--run={run}", f"--images={photos}", f"--workdir={tmp_path}")
     assert "12 images, 0 none of these, 1 skipped" in succeed("predict", *arguments)
     known, placed = (read_rows(f / "assignments.csv") for f in (run, tmp_path))
     for old, new in zip(known, placed, strict=True):
@@ -116,7 +116,7 @@ def test_other_images_are_scored_apart(run, photos, tmp_path):
     shutil.copytree(photos / "flower", tmp_path / "new" / "plant")
     said = succeed(
         "evaluate",
-        f"--checkpoint={run}",
+        f"--run={run}",
         f"--images={tmp_path / 'new'}",
         "--labels=folders",
         f"--workdir={tmp_path / 'scores'}",
@@ -133,7 +133,7 @@ def test_export_from_the_command_line(tmp_path):
     write_outputs(small_run(), tmp_path / "run")
     said = succeed(
         "export",
-        f"--checkpoint={tmp_path / 'run'}",
+        f"--run={tmp_path / 'run'}",
         f"--workdir={tmp_path / 'out'}",
         "--formats=csv,npz,labelstudio,fiftyone",
     )
@@ -148,18 +148,18 @@ def test_export_from_the_command_line(tmp_path):
     [
         (
             "predict",
-            ["--checkpoint=/no/run", "--images=x", "--workdir=y"],
+            ["--run=/no/run", "--images=x", "--workdir=y"],
             "No such folder: '/no/run'",
         ),
         (
             "predict",
-            ["--checkpoint=.", "--images=x", "--workdir=."],
-            "apart from --checkpoint",
+            ["--run=.", "--images=x", "--workdir=."],
+            "apart from --run",
         ),
-        ("evaluate", ["--checkpoint=experiments"], "found no model.json"),
+        ("evaluate", ["--run=experiments"], "found no model.json"),
         (
             "export",
-            ["--checkpoint=experiments", "--workdir=y", "--formats=cvs"],
+            ["--run=experiments", "--workdir=y", "--formats=cvs"],
             "did you mean 'csv'?",
         ),
     ],

@@ -1,32 +1,39 @@
-"""What all launchers do alike: progress, errors in one line, Ctrl-C."""
+"""What all sub-commands share: progress, errors in one line, Ctrl-C, XLA's cache."""
 
 from __future__ import annotations
 
+import hashlib
 import logging
+import os
+import platform
 import signal
 import sys
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Protocol
 
 import jax
 from absl import flags
 from tqdm import tqdm
 
-from experiments.compiled import keep_compiled
 from mca_jax.core.errors import InputError
 from mca_jax.core.interrupts import raise_on_sigterm
 from mca_jax.core.parallel import end_with_others, join_hosts, watch_others
 from mca_jax.core.progress import progress_bar
+from mca_jax.encoders.embed_nouns import noun_cache_dir
 
-__all__ = ["Terminal", "parse_flags", "run_job"]
+__all__ = ["Terminal", "keep_compiled", "run_job"]
+
+_MOST_BYTES = 2**30
+_LEAST_SECONDS = 0.3
 
 _UNITS = {
     "Embedding": "images",
     "Embedding nouns": "nouns",
     "Predicting": "images",
     "Encoding nouns": "nouns",
-    "Training": "passes",
+    "Training": "epochs",
 }
 
 
@@ -79,8 +86,8 @@ class Terminal:
         if event == "warning":
             self._print(f"Warning: {values['text']}")
         elif event == "resume":
-            done = f"step {values['step']}, pass {values['epoch']}"
-            self._print(f"Training ({values['run']}) goes on from {done}")
+            done = f"step {values['step']}, epoch {values['epoch']}"
+            self._print(f"Training ({values['run']}) resumes from {done}")
 
     def _print(self, line: str) -> None:
         # Above the bar, which stays the last line.
@@ -103,35 +110,59 @@ class Terminal:
 
 def _join_others(values: flags.FlagValues) -> None:
     """Make this one of several processes, before anything touches a device."""
-    if "coordinator" in values:
-        join_hosts(
-            values.coordinator,
-            values.num_processes,
-            values.process_id,
-            timeout=values.join_timeout,
-        )
-        watch_others(lambda line: print(f"Error: {line}", file=sys.stderr))
+    join_hosts(
+        values.coordinator,
+        values.num_processes,
+        values.process_id,
+        timeout=values.join_timeout,
+    )
+    watch_others(lambda line: print(f"Error: {line}", file=sys.stderr))
 
 
-def run_job(job: Callable[[flags.FlagValues], None], argv: list[str]) -> int:
+def _processor() -> str:
+    """Identify processors for which code differs; a home folder may be shared."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    found = [line for line in lines if line.startswith(("model name", "flags"))][:2]
+    text = "\n".join([platform.machine(), platform.processor(), *found])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def keep_compiled() -> None:
+    """Let this process use and fill the user's folder of compiled functions.
+
+    Most of the time of a small run is compiling. The folder is ``compiled-*`` in that
+    of the noun embeddings and is held below a GiB. One that is chosen through jax's
+    own settings stays, and so does their switch that turns it off.
+    """
+    chosen = jax.config.values["jax_compilation_cache_dir"]
+    if chosen or "JAX_ENABLE_COMPILATION_CACHE" in os.environ:
+        return
+    folder = os.path.join(noun_cache_dir(), f"compiled-{_processor()}")
+    jax.config.update("jax_compilation_cache_dir", folder)
+    jax.config.update("jax_compilation_cache_max_size", _MOST_BYTES)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", _LEAST_SECONDS)
+
+
+def run_job(job: Callable[[flags.FlagValues], None], values: flags.FlagValues) -> int:
     """Run a job; bad input is one line and exit status 2.
 
     Args:
       job: What to do with the flags.
-      argv: What absl leaves of the command line.
+      values: Parsed flags.
 
     Returns:
       Exit status: 0, 2 for bad input, 130 after Ctrl-C, 143 after SIGTERM.
     """
-    # jax tells at level INFO which accelerators it did not find.
+    # At level INFO jax lists the accelerators that it did not find.
     logging.getLogger("jax").setLevel(logging.WARNING)
     raise_on_sigterm()
     try:
-        if len(argv) > 1:
-            raise InputError(f"Unknown argument {argv[1]!r}; every flag starts with --")
         keep_compiled()
-        _join_others(flags.FLAGS)
-        job(flags.FLAGS)
+        _join_others(values)
+        job(values)
     except (InputError, OSError) as error:
         print(f"Error: {error}", file=sys.stderr)
         end_with_others(str(error), 2)
@@ -140,7 +171,7 @@ def run_job(job: Callable[[flags.FlagValues], None], argv: list[str]) -> int:
         notes = getattr(error, "__notes__", None)
         kept = "; ".join(
             notes
-            or ["embeddings so far are kept in the workdir; run it again to go on"]
+            or ["embeddings so far are kept in the workdir; run it again to resume"]
         )
         print(f"\nInterrupted: {kept}", file=sys.stderr)
         status = 128 + getattr(error, "signum", signal.SIGINT)
@@ -153,19 +184,3 @@ def run_job(job: Callable[[flags.FlagValues], None], argv: list[str]) -> int:
             end_with_others(f"{type(error).__name__}: {error}".partition("\n")[0], 1)
         raise
     return 0
-
-
-def parse_flags(argv: list[str]) -> list[str]:
-    """Parse the command line; an unknown flag is one line and exit status 2.
-
-    Args:
-      argv: The command line.
-
-    Returns:
-      What is no flag.
-    """
-    try:
-        return flags.FLAGS(argv)
-    except flags.Error as error:
-        print(f"Error: {error}", file=sys.stderr)
-        sys.exit(2)

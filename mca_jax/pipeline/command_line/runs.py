@@ -1,35 +1,35 @@
-"""The stages of the main job, as the launchers put them in a row."""
+"""The sub-commands that make a run: embed, train, and cluster for all in a row."""
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from absl import flags
 
-from experiments.flags import read_config
-from experiments.inputs import RunInput, open_input
-from experiments.scoring import baseline_lines, score_run
-from experiments.tensorboard import TensorBoard
-from experiments.terminal import Terminal
-from mca_jax.core.errors import InputError, check_one_of
+from mca_jax.core.errors import check_one_of
 from mca_jax.core.parallel import is_first_host, on_first_host
 from mca_jax.core.progress import Clock
-from mca_jax.data import ImageSource, folder_labels
+from mca_jax.data import ImageSource
 from mca_jax.encoders import ENCODERS, build_encoder
 from mca_jax.encoders.embed_images import Embedded, embed_images
-from mca_jax.evaluation.runs import score_result
+from mca_jax.evaluation.runs import score_held_out, score_result
+from mca_jax.model.predict import load_encoder
 from mca_jax.model.result import ClusterResult
 from mca_jax.pipeline.cluster import cluster
-from mca_jax.pipeline.config import Config
+from mca_jax.pipeline.command_line.flags import check_present, read_config
+from mca_jax.pipeline.command_line.inputs import RunInput, open_input
+from mca_jax.pipeline.command_line.tensorboard import TensorBoard
+from mca_jax.pipeline.command_line.terminal import Terminal
+from mca_jax.pipeline.config import Config, config_from_dict
 from mca_jax.pipeline.num_clusters import parse_num_clusters, settle_num_clusters
 from mca_jax.report.charts import count_sentence
 from mca_jax.report.workdir import RunLog, prepare_workdir
@@ -37,54 +37,41 @@ from mca_jax.report.write import OUTPUT_FILES, write_outputs
 
 __all__ = [
     "CACHE_FOLDER",
-    "check_given",
+    "cluster_images",
     "embed",
     "print_result",
     "print_scores",
-    "score_by_folders",
+    "score_run",
     "train",
 ]
 
 CACHE_FOLDER = "embeddings"
 """Where a workdir keeps the embeddings of images."""
 
+_COLUMNS = {
+    "nmi_to_run": "NMI to run",
+    "ari_to_run": "ARI to run",
+    "neighbor_agreement": "neighbours agree",
+    "compactness": "compactness",
+    "size_entropy": "evenness",
+    "empty_clusters": "empty",
+}
 _REPEATED = (
     *("images", "dataset", "data_dir", "num_clusters", "encoder", "seed", "labels"),
     *("text_encoder", "config", "thumbnails"),
 )
 
 
-def check_given(values: flags.FlagValues, *names: str) -> None:
-    """Check that flags were given, and that ``--labels`` has a meaning.
-
-    Args:
-      values: Parsed flags.
-      *names: Names of the flags without dashes.
-
-    Raises:
-      InputError: One is missing, or the labels are of an unknown kind.
-    """
-    for name in names:
-        if not values[name].value:
-            raise InputError(f"Expected --{name}, found nothing")
-    if values.labels is not None:
-        check_one_of("--labels", values.labels, ("folders",))
-
-
 def _check_encoder(config: Config) -> None:
-    """Check the name of an encoder before anything costs time.
-
-    Raises:
-      InputError: There is no encoder of that name.
-    """
+    """Check the name of an encoder before anything costs time."""
     name = config.encoder.name
     if "/" not in name and not Path(name).expanduser().is_dir():
         check_one_of("encoder", name, ENCODERS)
 
 
 def _command(values: flags.FlagValues) -> str:
-    """What to type again; the workdir is left open, it says nothing of the run."""
-    parts = ["python -m experiments.cluster"]
+    """The command that repeats the run; any workdir will do."""
+    parts = ["mca-jax cluster"]
     for name in _REPEATED:
         if values[name].value is not None:
             parts.append(f"--{name}={shlex.quote(str(values[name].value))}")
@@ -112,19 +99,12 @@ def _embed_source(
 
 
 def embed(values: flags.FlagValues) -> None:
-    """Embed the images of a folder or data set into the cache of a workdir.
-
-    Args:
-      values: Parsed flags.
-
-    Raises:
-      InputError: A flag or the input is wrong, or nothing can be written.
-    """
-    check_given(values, "workdir")
+    """Embed the images of a folder or data set into the cache of a workdir."""
+    check_present(values, "workdir")
     config = read_config(values, need_clusters=False)
     _check_encoder(config)
-    given = open_input(values, config)
-    sources = [given.images, given.held_out]
+    inputs = open_input(values, config)
+    sources = [inputs.images, inputs.held_out]
     parts = []
     for source in filter(None, sources):
         embedded = _embed_source(values, config, source)
@@ -141,25 +121,25 @@ def embed(values: flags.FlagValues) -> None:
 
 
 def _settle_count(
-    values: flags.FlagValues, given: RunInput
+    values: flags.FlagValues, inputs: RunInput
 ) -> tuple[RunInput, dict[str, Any]]:
     """Estimate the number of clusters, where that was asked for.
 
     This comes before the workdir is made: the number is one of the settings that
     the workdir belongs to, and the same images and settings give it again.
     """
-    wanted = parse_num_clusters(values.num_clusters or given.config.num_clusters)
+    wanted = parse_num_clusters(values.num_clusters or inputs.config.num_clusters)
     if isinstance(wanted, int):
-        return given, {}
-    embedded = _embed_source(values, given.config, given.images)
+        return inputs, {}
+    embedded = _embed_source(values, inputs.config, inputs.images)
     with Terminal() as terminal:
         config, counted = settle_num_clusters(
-            embedded.embeddings, wanted, given.config, Clock(terminal)
+            embedded.embeddings, wanted, inputs.config, Clock(terminal)
         )
     if is_first_host():
         print(count_sentence(counted["cluster_count"]))
-    settings = {**given.settings, "num_clusters": config.num_clusters}
-    return given._replace(config=config, settings=settings), counted
+    settings = {**inputs.settings, "num_clusters": config.num_clusters}
+    return inputs._replace(config=config, settings=settings), counted
 
 
 def _own_workdir(
@@ -189,91 +169,158 @@ def _open_logs(values: flags.FlagValues) -> Iterator[list[RunLog | TensorBoard]]
         yield logs
 
 
-def train(values: flags.FlagValues, *, score: bool) -> ClusterResult:
+def _train(values: flags.FlagValues, *, score: bool) -> None:
     """Cluster a folder or data set and write all files of the run.
 
-    Args:
-      values: Parsed flags. Where there are labels, the run without text is trained
-        as well, to compare; the labels themselves are not read.
-      score: Whether the run is scored at the end, if there are labels.
-
-    Returns:
-      What was written.
-
-    Raises:
-      InputError: A flag or the input is wrong, or nothing can be written.
+    Where there are labels, the run without text is trained as well, to compare; the
+    labels themselves are read after training, and only to score.
     """
-    check_given(values, "workdir")
+    check_present(values, "workdir")
     config = read_config(values)
     _check_encoder(config)
-    given, counted = _settle_count(values, open_input(values, config))
+    inputs, counted = _settle_count(values, open_input(values, config))
     cache_dir = Path(values.workdir) / CACHE_FOLDER
     checkpoint_dir = Path(values.workdir) / "checkpoints"
-    on_first_host(lambda: _own_workdir(values, given.settings, checkpoint_dir))
+    on_first_host(lambda: _own_workdir(values, inputs.settings, checkpoint_dir))
     with _open_logs(values) as logs:
         with Terminal(*logs) as terminal:
             result = cluster(
-                given.images,
-                config=given.config,
+                inputs.images,
+                config=inputs.config,
                 cache_dir=cache_dir,
                 checkpoint_dir=checkpoint_dir,
-                # Beside scores stands at least the same training without text.
+                # Scores are shown beside at least the same training without text.
                 baselines=values.baselines
-                or (["consistency_only"] if given.is_scored else False),
+                or (["consistency_only"] if inputs.is_scored else False),
                 callback=terminal,
             )
             # The images are part of what the workdir belongs to.
-            about = {"data": given.about} if given.about else {}
+            about = {"data": inputs.about} if inputs.about else {}
             metrics = {**about, **counted, **result.metrics}
-            result = replace(result, config=given.settings, metrics=metrics)
+            result = replace(result, config=inputs.settings, metrics=metrics)
             if score:
                 result = score_run(
-                    result, given, cache_dir=cache_dir, terminal=terminal
+                    result, inputs, cache_dir=cache_dir, terminal=terminal
                 )
         write = partial(
             write_outputs,
             result,
             values.workdir,
-            load_image=given.thumbnails(result.paths),
+            load_image=inputs.thumbnails(result.paths),
             command=_command(values),
             thumbnails=values.thumbnails or "embed",
         )
         on_first_host(write)
         for log in logs:
             log.write("end", status=result.status, metrics=result.metrics)
+    print_result(result, values.workdir)
+
+
+def train(values: flags.FlagValues) -> None:
+    """Train on the images of a folder or data set; write the model and the report."""
+    _train(values, score=False)
+
+
+def cluster_images(values: flags.FlagValues) -> None:
+    """Embed, train and, where there are labels, evaluate."""
+    _train(values, score=True)
+
+
+def _score_held_out(
+    result: ClusterResult,
+    inputs: RunInput,
+    cache_dir: str | os.PathLike[str],
+    terminal: Terminal,
+) -> ClusterResult:
+    """Embed what was held out, and score it."""
+    assert inputs.held_out is not None
+    assert inputs.read_held_out is not None
+    settings = config_from_dict(result.model.config).encoder
+    terminal.start("Embedding", len(inputs.held_out.names))
+    embedded = embed_images(
+        load_encoder(result.model),
+        inputs.held_out,
+        batch_size=settings.batch_size,
+        cache_dir=cache_dir,
+        dtype=settings.store_dtype,
+        threads=settings.threads or None,
+        progress=terminal.advance,
+    )
+    terminal.close()
+    labels, names = inputs.read_held_out(embedded.paths)
+    if embedded.skipped:
+        first = embedded.skipped[0]
+        warning = (
+            f"{len(embedded.skipped)} images to score could not be read and don't "
+            f"count; the first, {first.path}: {first.reason}."
+        )
+        result = replace(result, warnings=(*result.warnings, warning))
+    return score_held_out(result, embedded.embeddings, labels, names)
+
+
+def score_run(
+    result: ClusterResult,
+    inputs: RunInput,
+    *,
+    cache_dir: str | os.PathLike[str],
+    terminal: Terminal,
+) -> ClusterResult:
+    """Read the labels and score a finished run.
+
+    Args:
+      result: The run.
+      inputs: What it was made from.
+      cache_dir: Embeddings of the images that were held out.
+      terminal: Shows progress.
+
+    Raises:
+      InputError: Labels or images can't be read.
+    """
+    if inputs.read_labels is not None:
+        result = score_result(result, *inputs.read_labels(result.paths))
+    if inputs.held_out is not None:
+        result = _score_held_out(result, inputs, cache_dir, terminal)
     return result
 
 
-def score_by_folders(result: ClusterResult) -> ClusterResult:
-    """Score a result against the names of its images' folders.
+def _baseline_lines(table: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """Lay out how a run and simpler methods compare without labels."""
+    if not table:
+        return []
 
-    Args:
-      result: A finished run.
+    def cell(values: Mapping[str, float], name: str) -> str:
+        if name not in values:
+            return "-"
+        return f"{values[name]:.{0 if name == 'empty_clusters' else 3}f}"
 
-    Returns:
-      The same with scores among its metrics.
-    """
-    labels, names = folder_labels(result.paths)
-    return score_result(result, np.asarray(labels), names)
+    rows = [["", *_COLUMNS.values()]]
+    rows += [
+        ["this run" if name == "mca" else name, *(cell(values, c) for c in _COLUMNS)]
+        for name, values in table.items()
+    ]
+    first, *rest = (max(map(len, column)) for column in zip(*rows, strict=True))
+    return [
+        "Without labels, beside simpler methods on the same embeddings:",
+        *(
+            "  ".join(
+                [
+                    f"  {row[0]:<{first}}",
+                    *(f"{x:>{w}}" for x, w in zip(row[1:], rest, strict=True)),
+                ]
+            )
+            for row in rows
+        ),
+    ]
 
 
 def print_scores(scores: dict[str, dict[str, float]]) -> None:
-    """Print one line of scores a method.
-
-    Args:
-      scores: Scores by method.
-    """
+    """Print one line of scores a method."""
     for name, own in scores.items():
         print(f"  {name}: " + ", ".join(f"{m} {v:.3f}" for m, v in own.items()))
 
 
 def print_result(result: ClusterResult, workdir: str) -> None:
-    """Print what came out of a run, and where it is.
-
-    Args:
-      result: The run.
-      workdir: Its folder.
-    """
+    """Print what came out of a run, and where it is."""
     if not is_first_host():
         return
     for warning in result.warnings:
@@ -281,6 +328,6 @@ def print_result(result: ClusterResult, workdir: str) -> None:
     skipped = f", {len(result.skipped)} skipped" if result.skipped else ""
     print(f"{len(result.paths)} images in {len(result.clusters)} clusters{skipped}")
     print_scores(result.metrics.get("scores", {}))
-    for line in baseline_lines(result.metrics.get("baselines", {})):
+    for line in _baseline_lines(result.metrics.get("baselines", {})):
         print(line)
     print(f"Report: {Path(workdir) / 'report.html'}")

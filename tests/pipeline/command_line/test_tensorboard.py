@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from tiny_datasets import write_cifar10
 
-from experiments.tensorboard import TensorBoard
 from mca_jax.core.errors import InputError
+from mca_jax.pipeline.command_line.tensorboard import TensorBoard
 
 pytest.importorskip("tensorboardX")
 from tensorboardX.proto import event_pb2
@@ -75,7 +75,7 @@ def test_the_launcher_writes_what_the_log_says(tmp_path):
             *(f"--data_dir={tmp_path / 'data'}", f"--workdir={tmp_path / 'out'}"),
             f"--tensorboard={tmp_path / 'board'}",
         ],
-        cwd=Path(__file__).resolve().parents[2],
+        cwd=Path(__file__).resolve().parents[3],
         env={**os.environ, "JAX_PLATFORMS": "cpu"},
         capture_output=True,
         text=True,

@@ -1,4 +1,4 @@
-"""The launcher as a user runs it: files, repeatability, and every mistake."""
+"""The command as a user runs it: files, repeatability, and every mistake."""
 
 import csv
 import json
@@ -119,7 +119,7 @@ def test_baselines_are_added_to_a_finished_run(runs, photos):
         *options(photos, runs[1], "--seed=3", "--labels=folders", "--baselines")
     )
     assert done.returncode == 0, done.stderr
-    assert "Training (train) goes on from step 4, pass 4" in done.stderr
+    assert "Training (train) resumes from step 4, epoch 4" in done.stderr
     assert "neighbours agree" in done.stdout
     assert "kmeans_image_text: acc" in done.stdout
     assert (runs[1] / "assignments.csv").read_bytes() == was
@@ -140,7 +140,7 @@ def test_baselines_are_added_to_a_finished_run(runs, photos):
         (["--encoder=light"], "did you mean 'lite'?"),
         (["--set=train.epoch=3"], "did you mean 'train.epochs'?"),
         (["--labels=csv"], "--labels 'csv'"),
-        (["--nonsense=1"], "nonsense"),
+        (["--nonsense=1"], "Unknown flag '--nonsense'; mca-jax cluster --help"),
         (["--config=none.py"], "No such config file: 'none.py'"),
         (["--workdir=/proc/nowhere"], "/proc/nowhere"),
     ],
@@ -170,7 +170,7 @@ def test_an_estimated_number_of_clusters(photos, tmp_path):
     # Typed again it is the same run, which has nothing left to train.
     again = launch(*arguments)
     assert again.returncode == 0, again.stderr
-    assert "goes on from" in again.stderr
+    assert "resumes from" in again.stderr
     assert (tmp_path / "out/report.html").read_text() == report
 
 

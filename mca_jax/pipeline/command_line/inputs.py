@@ -173,7 +173,7 @@ def _open_folder(config: Config, images: str, labels: str | None) -> RunInput:
 
 
 def _settings(config: Config) -> dict[str, Any]:
-    # A run goes on in its workdir with other threads or checkpoints.
+    # A run is resumed in its workdir also with other threads or checkpoint intervals.
     return settings_of_result(config_to_dict(config))
 
 
@@ -184,9 +184,6 @@ def open_input(values: flags.FlagValues, config: Config) -> RunInput:
       values: Parsed flags.
       config: The settings.
 
-    Returns:
-      The images and the way to their labels.
-
     Raises:
       InputError: Nothing or both are named, flags don't fit each other, or the
         images can't be opened.
@@ -194,7 +191,7 @@ def open_input(values: flags.FlagValues, config: Config) -> RunInput:
     if values.images and values.dataset:
         raise InputError("Expected --images or --dataset, found both")
     if values.images:
-        # A folder that is named by hand stands above a config's data set.
+        # --images overrides a config's data set.
         config = replace(config, data=replace(config.data, dataset=""))
         return _open_folder(config, values.images, values.labels)
     if not config.data.dataset:
@@ -217,9 +214,6 @@ def reopen_input(settings: Mapping[str, Any], data_dir: str | None) -> RunInput:
     Args:
       settings: Those of its ``config.json``.
       data_dir: Folder that holds the data set, or None.
-
-    Returns:
-      The images and the way to their labels.
 
     Raises:
       InputError: The run isn't one of a named data set, or that can't be opened.

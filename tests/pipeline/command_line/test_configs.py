@@ -1,4 +1,4 @@
-"""Every config of a data set, at its smoke size, through the launcher itself."""
+"""Every config of a data set, at its smoke size, through the command itself."""
 
 from __future__ import annotations
 
@@ -21,9 +21,11 @@ from tiny_datasets import (
 import mca_jax
 from mca_jax.data.datasets import DATASETS
 from mca_jax.data.datasets.registry import IMAGENET10, IMAGENET_DOGS
+from mca_jax.pipeline.command_line.flags import define_flags, read_config
+from mca_jax.pipeline.config import Config
 
 CONFIGS = Path("experiments/configs")
-ROOT = Path(__file__).resolve().parent.parent.parent
+ROOT = Path(__file__).resolve().parents[3]
 NOUNS = ["dog", "cat", "tree", "boat", "house", "bird", "flower", "stone", "fruit"]
 SYNSETS = ["n01443537", "n02085936", "n07747607", "n04285008"]
 
@@ -44,20 +46,14 @@ WRITERS = {
 # Most of the time of a small run goes into starting and compiling: so all of them
 # in one process, on as many images each, which gives one program.
 RUNNER = """
-import contextlib, importlib, io, json, sys
-from absl.testing import flagsaver
-from experiments.flags import define_checkpoint_flags, define_run_flags
-from experiments.terminal import parse_flags
+import contextlib, io, json, sys
+from mca_jax.pipeline.command_line.main import main
 
-define_run_flags()
-define_checkpoint_flags()
 answers = []
-for stage, *arguments in json.load(sys.stdin):
-    launcher = importlib.import_module(f"experiments.{stage}")
+for command in json.load(sys.stdin):
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        with flagsaver.flagsaver():
-            status = launcher.main(parse_flags([stage, *arguments]))
+        status = main(command)
     answers.append([status, out.getvalue(), err.getvalue()])
 print(json.dumps(answers))
 """
@@ -119,8 +115,8 @@ def smoke(tmp_path_factory):
         commands.append(command("cluster", name, name))
     commands.append(command("train", "cifar10", "staged"))
     commands.append(command("embed", "cifar10", "staged"))
-    checkpoint = f"--checkpoint={root / 'out' / 'staged'}"
-    commands.append(["evaluate", checkpoint, f"--data_dir={root / 'cifar10'}"])
+    finished = f"--run={root / 'out' / 'staged'}"
+    commands.append(["evaluate", finished, f"--data_dir={root / 'cifar10'}"])
     answers = launch(root, commands)
     for command, (status, _, error) in zip(commands, answers, strict=True):
         assert status == 0, (command, error)
@@ -128,7 +124,7 @@ def smoke(tmp_path_factory):
     return root
 
 
-def read(path):
+def read_json(path):
     return json.loads(path.read_text())
 
 
@@ -137,8 +133,8 @@ def read(path):
 def test_smoke_runs_say_what_was_clustered_and_scored(smoke, name):
     folder, spec = smoke / "out" / name, DATASETS[name]
     metrics, settings = (
-        read(folder / "metrics.json"),
-        read(folder / "config.json")["settings"],
+        read_json(folder / "metrics.json"),
+        read_json(folder / "config.json")["settings"],
     )
     data = metrics["data"]
     assert data["dataset"] == name
@@ -184,13 +180,28 @@ def test_configs_name_their_data_set(name):
     assert (config.data.train, config.data.score) == (spec.train, spec.score)
     assert config.data.limit == 0
     assert not config.data.any_size
-    small = module["get_config"](smoke=True)
-    assert small.data.limit
-    assert small.encoder.name == "lite"
     for word in (f"configs/{name}.py", "Hardware:", "not measured yet", "quoted"):
         assert word in text
     for split in (spec.train, spec.score):
         assert f"{spec.splits[split]:,}" in text
+
+
+def read(*arguments):
+    values = define_flags("run")
+    values(["cluster", *arguments])
+    return read_config(values)
+
+
+def test_smoke_cuts_a_config_unless_it_has_a_short_run_of_its_own(tmp_path):
+    small = read(f"--config={ROOT / CONFIGS / 'imagenet.py'}:smoke")
+    assert (small.data.dataset, small.data.limit) == ("imagenet", 20)
+    assert small.encoder.name == "lite"
+    (tmp_path / "own.py").write_text(
+        "from mca_jax import Config\n"
+        "def get_config(smoke=False): return Config(num_clusters=3 if smoke else 9)\n"
+    )
+    assert read(f"--config={tmp_path / 'own.py'}:smoke") == Config(num_clusters=3)
+    assert read(f"--config={tmp_path / 'own.py'}") == Config(num_clusters=9)
 
 
 def test_there_is_a_config_for_each_data_set():
@@ -206,7 +217,6 @@ MISTAKES = [
     (["--dataset=imagenet"], ["https://image-net.org", "--data_dir"]),
     (["--dataset=cifar10", "--set=data.train=val"], ["split of cifar10 'val'"]),
     (["--num_clusters=3"], ["--images", "--dataset", "neither"]),
-    ([f"--config={CONFIGS / 'default.py'}:smoke"], ["smoke=True"]),
     (
         ["--dataset=cifar10"],
         [
@@ -248,7 +258,7 @@ def test_the_launcher_from_a_shell(tmp_path):
 
 
 def test_a_data_set_sets_the_number_of_clusters():
-    from experiments.inputs import with_dataset
+    from mca_jax.pipeline.command_line.inputs import with_dataset
 
     config = with_dataset(mca_jax.Config(), "cifar20")
     assert (config.num_clusters, config.data.dataset) == (20, "cifar20")

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 SETTINGS = (
     *("--num_clusters=2", "--set=train.epochs=150", "--set=train.loss_tolerance=0"),
     *("--set=train.changed_tolerance=0", "--set=checkpoint.every_steps=10"),

@@ -15,7 +15,7 @@ from mca_jax.core.errors import InputError
 from mca_jax.pipeline.cluster import cluster
 from mca_jax.pipeline.config import Config, apply_overrides
 
-GOLDENS = Path(__file__).resolve().parent.parent / "goldens" / "clip"
+GOLDENS = Path(__file__).resolve().parents[2] / "goldens" / "clip"
 NOUNS = "animal\ncat,animal\nsea lion,animal\nflower,plant\ntree,plant\nhouse\nboat\n"
 
 

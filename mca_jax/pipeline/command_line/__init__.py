@@ -1,0 +1,1 @@
+"""The command ``mca-jax``; the only part of the library that reads flags."""
