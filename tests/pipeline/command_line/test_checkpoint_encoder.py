@@ -1,14 +1,12 @@
 """The launcher with a checkpoint folder as encoder, from images to a report."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from command import run_command
 from PIL import Image
 
 from mca_jax.core.errors import InputError
@@ -20,14 +18,9 @@ NOUNS = "animal\ncat,animal\nsea lion,animal\nflower,plant\ntree,plant\nhouse\nb
 
 
 def launch(cache, *arguments):
-    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "MCA_JAX_CACHE": str(cache)}
-    return subprocess.run(
-        [sys.executable, "-m", "experiments.cluster", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        env=environment,
-        timeout=300,
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MCA_JAX_CACHE", str(cache))
+        return run_command("cluster", *arguments)
 
 
 @pytest.fixture(scope="module")

@@ -2,13 +2,11 @@
 
 import csv
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from command import run_command
 from PIL import Image
 
 import mca_jax
@@ -23,16 +21,8 @@ FILES = (
 )
 
 
-def launch(*arguments, cwd=None):
-    environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
-    return subprocess.run(
-        [sys.executable, "-m", "experiments.cluster", *arguments],
-        capture_output=True,
-        text=True,
-        env=environment,
-        timeout=300,
-        cwd=cwd,
-    )
+def launch(*arguments):
+    return run_command("cluster", *arguments)
 
 
 @pytest.fixture(scope="module")

@@ -4,11 +4,10 @@ import csv
 import json
 import os
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
+from command import run_command
 from PIL import Image
 from small_runs import small_run
 
@@ -21,18 +20,8 @@ FILES = (
 )
 
 
-def launch(stage, *arguments):
-    return subprocess.run(
-        [sys.executable, "-m", f"experiments.{stage}", *arguments],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "JAX_PLATFORMS": "cpu"},
-        timeout=300,
-    )
-
-
 def succeed(stage, *arguments):
-    done = launch(stage, *arguments)
+    done = run_command(stage, *arguments)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -104,7 +93,7 @@ def test_prediction_gives_the_answer_of_training(run, photos, tmp_path):
     assert skipped == (run / "skipped.csv").read_bytes()
     # Again the same, but not of other settings.
     before = (tmp_path / "assignments.csv").read_bytes()
-    refused = launch("predict", *arguments, "--outlier_quantile=0.1")
+    refused = run_command("predict", *arguments, "--outlier_quantile=0.1")
     assert refused.returncode == 2
     assert "outlier_quantile is 0.005 there and 0.1 now" in refused.stderr
     assert (tmp_path / "assignments.csv").read_bytes() == before
@@ -165,7 +154,7 @@ def test_export_from_the_command_line(tmp_path):
     ],
 )
 def test_mistakes_are_one_line(stage, arguments, message):
-    done = launch(stage, *arguments)
+    done = run_command(stage, *arguments)
     assert done.returncode == 2
     assert message in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
