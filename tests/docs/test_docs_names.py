@@ -15,7 +15,7 @@ from mca_jax.pipeline.config import Config
 FOREIGN = {
     *("all", "command", "find-links", "local-dir", "no-build-isolation", "no-index"),
     *("nodes", "ntasks-per-node", "gpus-per-node", "time", "signal", "requeue"),
-    *("worker", "zone"),
+    *("no-deps", "worker", "zone"),
 }
 TEXTS = {name_of(path): path.read_text(encoding="utf-8") for path in PAGES}
 
