@@ -46,14 +46,7 @@ _SAVE_EVERY, _EPOCHS = 8, 4
 
 
 class _Task(NamedTuple):
-    """A training that is ready to go.
-
-    Attributes:
-      data: Made-up set, placed on the devices.
-      centers: Its centres, ``[k, d]``.
-      config: Settings.
-      setup: Networks and steps.
-    """
+    """A training that is ready to go: a sharded made-up set, centres ``[k, d]``."""
 
     data: TrainingData
     centers: jax.Array
@@ -87,14 +80,14 @@ def _make_task(shares: int = 1) -> _Task:
 
 
 def _train(task: _Task, folder: Path) -> list[tuple[str, dict[str, Any]]]:
-    """Train with checkpoints, or resume; what the checkpoints told."""
-    told: list[tuple[str, dict[str, Any]]] = []
+    """Train with checkpoints, or resume; return the events of both."""
+    events: list[tuple[str, dict[str, Any]]] = []
     losses = task.config.losses
     checkpoints = TrainingCheckpoints(
         folder,
         identity={},
         every_steps=_SAVE_EVERY,
-        on_event=lambda event, values: told.append((event, values)),
+        on_event=lambda event, values: events.append((event, values)),
     )
     fit(
         jax.random.key(0),
@@ -110,12 +103,12 @@ def _train(task: _Task, folder: Path) -> list[tuple[str, dict[str, Any]]]:
         changed_tolerance=0.0,
         checkpointer=checkpoints,
     )
-    return told
+    return events
 
 
 def _save_job(folder: Path) -> dict[str, float]:
-    told = _train(_make_task(), folder)
-    blocked = [values["blocked"] for event, values in told if event == "checkpoint"]
+    events = _train(_make_task(), folder)
+    blocked = [values["blocked"] for event, values in events if event == "checkpoint"]
     last = max(path for path in folder.iterdir() if path.name.isdigit())
     files = [path.stat().st_size for path in last.rglob("*") if path.is_file()]
     # The first has to import Orbax.
@@ -128,8 +121,8 @@ def _save_job(folder: Path) -> dict[str, float]:
 
 
 def _resume_job(folder: Path) -> dict[str, float]:
-    told = _train(_make_task(), folder)
-    (values,) = [values for event, values in told if event == "resume"]
+    events = _train(_make_task(), folder)
+    (values,) = [values for event, values in events if event == "resume"]
     return {"resume": values["seconds"]}
 
 
@@ -212,11 +205,7 @@ def _measure() -> dict[str, float]:
 
 
 def main() -> int:
-    """Read the command line, run and print.
-
-    Returns:
-      Exit status 0.
-    """
+    """Read the command line, run and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     jobs = ("all", "save", "resume", "steps", "shares")
     parser.add_argument("job", nargs="?", default="all", choices=jobs)

@@ -30,13 +30,7 @@ _THINNED = 60
 
 
 class Labelled(NamedTuple):
-    """Embeddings with the class of each.
-
-    Attributes:
-      name: Name of the set.
-      embeddings: Float32 ``[n, d]``.
-      labels: Class of each row, from 0 without gaps.
-    """
+    """Embeddings ``[n, d]`` with the class of each, from 0 without gaps."""
 
     name: str
     embeddings: np.ndarray
@@ -51,17 +45,7 @@ class Labelled(NamedTuple):
 def draw_classes(
     given: Labelled, count: int, draw: int, *, most_of_class: int | None = None
 ) -> Labelled:
-    """Keep the images of some classes.
-
-    Args:
-      given: The set.
-      count: Classes to keep, at most as many as there are.
-      draw: Seed of the draw.
-      most_of_class: Images to keep of each class; None keeps all.
-
-    Returns:
-      The smaller set.
-    """
+    """Keep the images, or ``most_of_class`` of them, of ``count`` drawn classes."""
     random = np.random.default_rng([draw, count])
     rows, labels = [], []
     for label, source in enumerate(random.permutation(given.num_classes)[:count]):
@@ -76,14 +60,7 @@ def draw_classes(
 
 
 def join_sets(sets: Sequence[Labelled]) -> Labelled:
-    """Put sets together; classes of different sets are different classes.
-
-    Args:
-      sets: At least one.
-
-    Returns:
-      The union.
-    """
+    """Put sets together; classes of different sets are different classes."""
     starts = np.cumsum([0, *(each.num_classes for each in sets)])
     labels = [each.labels + at for each, at in zip(sets, starts, strict=False)]
     return Labelled(
@@ -96,17 +73,7 @@ def join_sets(sets: Sequence[Labelled]) -> Labelled:
 def table_row(
     name: str, classes: int, found: Sequence[ClusterCount], seconds: float
 ) -> str:
-    """Sum up the estimates of one number of classes.
-
-    Args:
-      name: Name of the set.
-      classes: Their true number.
-      found: One estimate a draw.
-      seconds: Mean time of one.
-
-    Returns:
-      A row of a Markdown table.
-    """
+    """Sum up the estimates of one number of classes, as a row of Markdown."""
     errors = [abs(each.num_clusters - classes) for each in found]
     inside = sum(each.low <= classes <= each.high for each in found)
     shown = ", ".join(

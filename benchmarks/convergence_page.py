@@ -8,146 +8,483 @@ and -risk.svg.
 
 from __future__ import annotations
 
+import math
 import sys
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
-from benchmarks.evidence import EXPECTED, gradient_curve, mean_curve
-from benchmarks.evidence_sections import convergence_lines, risk_lines
-from benchmarks.groups import Groups, group_runs, origin_lines
-from benchmarks.page_command import make_page
-from benchmarks.plots import COLORS, Panel, Series, draw_panels
+import numpy as np
+from matplotlib.figure import Figure
+
+from benchmarks.pages import (
+    Groups,
+    Relation,
+    Spread,
+    add_legend,
+    figure_svg,
+    group_runs,
+    make_page,
+    mean_spread,
+    number_cell,
+    origin_lines,
+    relate,
+    spread_cell,
+    table_lines,
+)
 from benchmarks.runs import Run
 from benchmarks.variants import ALL_LEVELS, LEVELS
 
-__all__ = ["draw_along", "draw_gradients", "draw_risk", "main", "render_page"]
+__all__ = [
+    "Decay",
+    "Movement",
+    "decay_of",
+    "draw_along",
+    "draw_gradients",
+    "draw_risk",
+    "gradient_curve",
+    "main",
+    "mean_curve",
+    "movement_of",
+    "render_page",
+    "verdict",
+]
 
-_GUIDE = "slope -1/2"
-_OTHERS = "other variants"
+_RATE = -0.5  # Exponent that the statement on convergence allows at most.
+_CLEAR = 0.3  # Size from which a rank correlation is called a relation here.
+# Sign that the correlation of each risk quantity with accuracy should have.
+_EXPECTED = {"consistency": 1, "confidence": 1, "imbalance": -1}
 _FOLLOWED = ("none", *LEVELS, ALL_LEVELS)
-_LINE_COLORS = {
-    **dict(zip(("none", *LEVELS), COLORS[1:], strict=False)),
-    ALL_LEVELS: COLORS[0],
+_OTHERS = "other variants"
+# Colours that differ for colour-blind eyes too (Okabe and Ito), and a grey.
+_COLORS = {
+    "none": "#d55e00",
+    **dict(zip(LEVELS, ("#009e73", "#cc79a7", "#e69f00"), strict=True)),
+    ALL_LEVELS: "#0072b2",
     _OTHERS: "#9a9a9a",
-    _GUIDE: "#000000",
 }
 
+_Curve = Sequence[tuple[float, float]]
 
-def _variants(by_variant: dict[str, list[Run]]) -> dict[str, list[Run]]:
-    return {
+_RATE_THEORY = """### What the theory says
+
+Training converges at a sublinear rate: with step sizes and smoothness that fit, the
+mean of the squared gradient norm over the first T steps is O(1/sqrt(T)). In a plot of
+that mean against T, both logarithmic, it falls with a slope of -1/2 or steeper.
+
+### How we read it
+
+The exponent is the slope of that mean by least squares over the last nine tenths of
+the steps. Three things make this a reading and no test of the theorem. The gradient
+is that of one batch, whose noise does not vanish, while the statement is on the
+gradient of the whole loss. Adam with a cosine decay takes the place of plain
+stochastic gradients. And a bound with a free constant is not refuted by a run of
+finite length: a slope above -1/2 may only mean that the run is still short, or that
+it starts so near to its end that there is little to fall."""
+
+_RISK_THEORY = """### What the theory says
+
+The bound on the expected clustering risk falls as neighbourhood consistency and
+prediction confidence rise, and rises with neighbourhood imbalance. So over runs on
+one set accuracy should go up with the first two and down with the third.
+
+### How we read it
+
+The three expressions are those of `mca_jax.evaluation.risk`, which are ours. Accuracy
+stands for one minus the risk, which is another loss than that of the theorem. A bound
+that moves does not oblige the risk to move: a correlation is what the theory
+suggests, not what it proves. Spearman's rho is given over all runs of the set, over
+the means of the variants, and over the seeds within a variant, averaged over
+variants; the last is what matters for the choice of a seed. Runs that share a seed
+share their start and are not independent, so there is no p-value. Imbalance
+depends on the space alone: it differs between runs only where a variant changes the
+space."""
+
+
+class Decay(NamedTuple):
+    """How gradients fell over the runs of one line.
+
+    Attributes:
+      exponents: Fitted exponents of the mean squared gradient norm.
+      fits: Runs whose exponent is at most ``_RATE``.
+      rises: Runs whose exponent is above 0.
+      kept: Squared gradient norm of the last epoch over that of the first, mean.
+    """
+
+    exponents: tuple[float, ...]
+    fits: int
+    rises: int
+    kept: float
+
+
+class Movement(NamedTuple):
+    """What training moved, from the clusters before the first step to the end.
+
+    Attributes:
+      change: Of the risk quantity.
+      accuracy: Of the accuracy.
+      together: Runs in which both moved the same way.
+      count: Runs.
+    """
+
+    change: Spread
+    accuracy: Spread
+    together: int
+    count: int
+
+
+def gradient_curve(run: Run) -> list[tuple[float, float]]:
+    """Steps so far, and the mean squared gradient over that of the first epoch."""
+    rows = [row for row in run["history"] if row.get("mean_squared_grad")]
+    if not rows:
+        return []
+    first, steps = rows[0]["mean_squared_grad"], run["steps_per_pass"]
+    return [(row["epoch"] * steps, row["mean_squared_grad"] / first) for row in rows]
+
+
+def mean_curve(curves: Sequence[_Curve]) -> list[tuple[float, float]]:
+    """Average curves of the same steps over runs, as far as all of them go."""
+    if not curves:
+        return []
+    length = min(map(len, curves))
+    array = np.asarray([curve[:length] for curve in curves], float)
+    return [(float(x), float(y)) for x, y in array.mean(axis=0)]
+
+
+def decay_of(runs: Sequence[Run]) -> Decay | None:
+    """Sum up how gradients fell over one line; None where no run has an exponent."""
+    found = [run["label_free"].get("rate_exponent") for run in runs]
+    values = [value for value in found if value is not None and not math.isnan(value)]
+    if not values:
+        return None
+    kept = []
+    for run in runs:
+        norms = [row["grad_norm"] for row in run["history"] if row.get("grad_norm")]
+        if norms:
+            kept.append((norms[-1] / norms[0]) ** 2)
+    return Decay(
+        exponents=tuple(values),
+        fits=sum(value <= _RATE for value in values),
+        rises=sum(value > 0 for value in values),
+        kept=float(np.mean(kept)) if kept else math.nan,
+    )
+
+
+def _pairs(runs: Sequence[Run], name: str) -> list[tuple[float, float]]:
+    return [
+        (run["label_free"][name], run["scores"]["acc"])
+        for run in runs
+        if run["label_free"].get(name) is not None
+    ]
+
+
+def movement_of(runs: Sequence[Run], name: str) -> Movement | None:
+    """Compare what training did to a risk quantity and to accuracy.
+
+    None where no run has both ends.
+    """
+    moves = [
+        (
+            run["risk"][-1][name] - run["risk"][0][name],
+            run["scores"]["acc"] - run["start_acc"],
+        )
+        for run in runs
+        if len(run["risk"]) > 1 and run["start_acc"] is not None
+    ]
+    if not moves:
+        return None
+    return Movement(
+        change=mean_spread(change for change, _ in moves),
+        accuracy=mean_spread(gain for _, gain in moves),
+        together=sum(change * gain > 0 for change, gain in moves),
+        count=len(moves),
+    )
+
+
+def verdict(rho: float, expected: int) -> str:
+    """Say what a correlation means, by a limit that was fixed beforehand."""
+    if math.isnan(rho):
+        return "not defined"
+    if abs(rho) < _CLEAR:
+        return "no clear relation"
+    return "as expected" if rho * expected > 0 else "**against expectation**"
+
+
+def _variants(by_variant: Mapping[str, Sequence[Run]]) -> dict[str, Sequence[Run]]:
+    """Runs of the variants, those that are not followed first: at the back."""
+    found = {
         name: runs for name, runs in by_variant.items() if runs[0]["kind"] == "variant"
     }
+    return dict(sorted(found.items(), key=lambda item: item[0] in _FOLLOWED))
 
 
-def _used(panels: Sequence[Panel], colors: dict[str, str]) -> dict[str, str]:
-    names = {series.name for panel in panels for series in panel.series}
-    return {name: color for name, color in colors.items() if name in names}
+def _style(variant: str) -> dict[str, Any]:
+    followed = variant in _FOLLOWED
+    name = variant if followed else _OTHERS
+    alpha = 1.0 if followed else 0.45
+    return {"color": _COLORS[name], "label": name, "alpha": alpha}
 
 
-def draw_gradients(groups: dict[str, dict[str, list[Run]]]) -> str:
-    """Draw the mean squared gradient norm against steps, both logarithmic.
+def _panels(names: Sequence[str], columns: int) -> tuple[Figure, list[Any]]:
+    rows = max(1, -(-len(names) // columns))
+    figure = Figure((3.4 * columns, 2.6 * rows + 0.5), layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False).ravel().tolist()
+    for panel in panels[len(names) :]:
+        panel.remove()
+    for panel, name in zip(panels, names, strict=False):
+        panel.set_title(name)
+        panel.grid(alpha=0.3)
+    return figure, panels[: len(names)]
 
-    Args:
-      groups: All runs.
 
-    Returns:
-      An SVG document, a panel for each set.
-    """
-    panels = []
-    for name, by_variant in groups.items():
-        faint, strong = [], []
+def draw_gradients(groups: Groups) -> Figure:
+    """Draw the mean squared gradient norm against steps, both logarithmic."""
+    figure, panels = _panels(list(groups), 2)
+    for panel, by_variant in zip(panels, groups.values(), strict=True):
+        ends: list[float] = []
         for variant, runs in _variants(by_variant).items():
             curve = mean_curve([c for c in map(gradient_curve, runs) if c])
-            if variant in _FOLLOWED:
-                strong.append(Series(variant, curve))
-            else:
-                faint.append(Series(_OTHERS, curve, faint=True))
-        ends = [x for series in (*faint, *strong) for x, _ in series.points]
-        guide = []
+            if curve:
+                panel.plot(*zip(*curve, strict=True), **_style(variant))
+                ends += [x for x, _ in curve]
         if ends:
             low, high = min(ends), max(ends)
-            guide = [(low, 1.0), (high, (high / low) ** -0.5)]
-        series = [*faint, *strong, Series(_GUIDE, guide, dashed=True)]
-        panels.append(Panel(name, "steps", "mean squared gradient", series, log=True))
-    about = "Mean squared gradient norm over the first T steps against T, log-log"
-    return draw_panels(panels, about=about, colors=_used(panels, _LINE_COLORS))
+            guide = [1.0, (high / low) ** _RATE]
+            panel.plot([low, high], guide, "k--", label="slope -1/2")
+        panel.set(
+            xscale="log", yscale="log", xlabel="steps", ylabel="mean squared gradient"
+        )
+    return add_legend(figure)
 
 
-def draw_along(groups: dict[str, dict[str, list[Run]]]) -> str:
-    """Draw consistency and confidence after each pass.
-
-    Args:
-      groups: All runs.
-
-    Returns:
-      An SVG document, two panels for each set.
-    """
-    panels = []
-    for name, by_variant in groups.items():
-        for quantity in ("consistency", "confidence"):
-            series = [
-                Series(
-                    variant,
-                    mean_curve(
-                        [
-                            [(row["epoch"], row[quantity]) for row in run["risk"]]
-                            for run in by_variant[variant]
-                            if run["risk"]
-                        ]
-                    ),
-                )
-                for variant in _FOLLOWED
-                if variant in by_variant
+def draw_along(groups: Groups) -> Figure:
+    """Draw consistency and confidence after each epoch."""
+    pairs = [(name, each) for name in groups for each in ("consistency", "confidence")]
+    figure, panels = _panels([f"{name}: {each}" for name, each in pairs], 2)
+    for panel, (name, quantity) in zip(panels, pairs, strict=True):
+        for variant in _FOLLOWED:
+            curves = [
+                [(row["epoch"], row[quantity]) for row in run["risk"]]
+                for run in groups[name].get(variant, ())
+                if run["risk"]
             ]
-            panels.append(Panel(f"{name}: {quantity}", "passes", quantity, series))
-    about = "Neighbourhood consistency and prediction confidence after each pass"
-    return draw_panels(panels, about=about, colors=_used(panels, _LINE_COLORS))
+            if curves:
+                curve = mean_curve(curves)
+                panel.plot(*zip(*curve, strict=True), **_style(variant))
+        panel.set(xlabel="epochs", ylabel=quantity)
+    return add_legend(figure)
 
 
-def draw_risk(groups: dict[str, dict[str, list[Run]]]) -> str:
-    """Draw accuracy against each risk quantity, a dot a run.
+def draw_risk(groups: Groups) -> Figure:
+    """Draw accuracy against each risk quantity, a dot a run."""
+    pairs = [(name, each) for name in groups for each in _EXPECTED]
+    figure, panels = _panels([name for name, _ in pairs], len(_EXPECTED))
+    for panel, (name, quantity) in zip(panels, pairs, strict=True):
+        for variant, runs in _variants(groups[name]).items():
+            points = _pairs(runs, quantity)
+            if points:
+                x, y = np.transpose(points)
+                panel.scatter(x, 100 * y, s=12, **_style(variant))
+        panel.set(xlabel=quantity, ylabel="ACC in %")
+    return add_legend(figure)
 
-    Args:
-      groups: All runs.
 
-    Returns:
-      An SVG document, a row of panels for each set.
-    """
-    panels = []
+def _decays(groups: Groups) -> list[tuple[str, str, Decay, Counter[str]]]:
+    found = []
     for name, by_variant in groups.items():
-        for quantity in EXPECTED:
-            series = [
-                Series(
-                    variant if variant in _FOLLOWED else _OTHERS,
-                    [
-                        (run["label_free"][quantity], 100 * run["scores"]["acc"])
-                        for run in runs
-                        if run["label_free"].get(quantity) is not None
-                    ],
-                    line=False,
-                    faint=variant not in _FOLLOWED,
-                )
-                # The many pale ones first, below the others.
-                for variant, runs in sorted(
-                    _variants(by_variant).items(), key=lambda item: item[0] in _FOLLOWED
-                )
-            ]
-            panels.append(Panel(name, quantity, "ACC in %", series))
-    about = "Accuracy against consistency, confidence and imbalance, a dot for each run"
-    colors = _used(panels, _LINE_COLORS)
-    return draw_panels(panels, about=about, colors=colors, columns=len(EXPECTED))
+        for variant, runs in by_variant.items():
+            decay = decay_of(runs)
+            if decay is not None:
+                ends = Counter(run["status"] for run in runs)
+                found.append((name, variant, decay, ends))
+    return found
+
+
+def _rate_misfits(decays: list[tuple[str, str, Decay, Counter[str]]]) -> list[str]:
+    """Say how many runs are outside of what was expected, and which."""
+    count = sum(len(decay.exponents) for *_, decay, _ in decays)
+    slow = sum(len(decay.exponents) - decay.fits for *_, decay, _ in decays)
+    rising = sum(decay.rises for *_, decay, _ in decays)
+    failed = sum(ends[s] for *_, ends in decays for s in ("diverged", "non_finite"))
+    limited = sum(ends["step_limit"] for *_, ends in decays)
+    if not slow:
+        lines = [f"- Nothing in the exponents: all {count} are at most {_RATE}."]
+    else:
+        lines = [
+            f"- {slow} of {count} runs have an exponent above {_RATE}: over their "
+            "length they do not show the rate."
+        ]
+    if rising:
+        lines.append(
+            f"- In {rising} of them the mean squared gradient rises over the fitted "
+            "steps. A bound that falls can't hold with the constant of their first "
+            "steps."
+        )
+    grown = [f"`{v}` on {n}" for n, v, decay, _ in decays if decay.kept > 1]
+    if grown:
+        lines.append(
+            "- The last epoch has a larger squared gradient than the first, on average "
+            f"over seeds, for {', '.join(grown)}."
+        )
+    if failed:
+        lines.append(f"- {failed} runs diverged or met a value that is not finite.")
+    lines.append(
+        f"- {limited} of {sum(sum(ends.values()) for *_, ends in decays)} runs ended "
+        "at the limit of epochs and had not converged; what more epochs would show is "
+        "not measured."
+    )
+    return lines
+
+
+def _convergence_lines(groups: Groups, picture: str) -> list[str]:
+    """Write the part on convergence."""
+    decays = _decays(groups)
+    lines = ["## Does the gradient fall as the theory says?", "", _RATE_THEORY, ""]
+    if not decays:
+        return [*lines, "No run has an exponent: ten steps are needed for one.", ""]
+    rows = [
+        [
+            name,
+            variant,
+            str(len(decay.exponents)),
+            spread_cell(mean_spread(decay.exponents), "+.2f"),
+            f"{min(decay.exponents):+.2f} to {max(decay.exponents):+.2f}",
+            f"{decay.fits} of {len(decay.exponents)}",
+            number_cell(decay.kept, ".2f"),
+            ", ".join(f"{count} {end}" for end, count in sorted(ends.items())),
+        ]
+        for name, variant, decay, ends in decays
+    ]
+    header = ["set", "line", "runs", "exponent", "range", f"at most {_RATE}"]
+    header += ["last / first epoch", "ended as"]
+    return [
+        *lines,
+        "### What was measured",
+        "",
+        f"![Mean squared gradient norm against steps, log-log]({picture})",
+        "",
+        "Mean over seeds, relative to the first epoch; the dashed line falls as "
+        "1/sqrt(T). The table has the fitted exponent, mean over seeds with the "
+        "standard deviation in brackets, and the squared gradient norm of the last "
+        "epoch over that of the first.",
+        "",
+        *table_lines(header, rows),
+        "### What does not fit",
+        "",
+        *_rate_misfits(decays),
+        "",
+    ]
+
+
+def _relation_row(name: str, quantity: str, found: Relation) -> list[str]:
+    sign = _EXPECTED[quantity]
+    return [
+        name,
+        quantity,
+        "+" if sign > 0 else "-",
+        number_cell(found.overall, "+.2f"),
+        number_cell(found.between, "+.2f"),
+        number_cell(found.within, "+.2f"),
+        f"{sum(rho * sign > 0 for rho in found.rhos)} of {len(found.rhos)}",
+        str(found.count),
+        verdict(found.overall, sign),
+        verdict(found.within, sign),
+    ]
+
+
+def _movement_rows(groups: Groups) -> list[list[str]]:
+    rows = []
+    for name, by_variant in groups.items():
+        for variant in ("none", ALL_LEVELS):
+            for quantity in ("consistency", "confidence"):
+                found = movement_of(by_variant.get(variant, ()), quantity)
+                if found is not None:
+                    change = spread_cell(found.change, "+.3f")
+                    gain = spread_cell(found.accuracy, "+.1f", scale=100)
+                    together = f"{found.together} of {found.count}"
+                    rows.append([name, variant, quantity, change, gain, together])
+    return rows
+
+
+def _risk_misfits(table: dict[tuple[str, str], Relation]) -> list[str]:
+    lines = []
+    for what, field in (
+        ("over all runs of the set", "overall"),
+        ("between the means of the variants", "between"),
+        ("within a variant, over seeds", "within"),
+    ):
+        said = {
+            key: verdict(getattr(found, field), _EXPECTED[key[1]])
+            for key, found in table.items()
+        }
+        known = {key: text for key, text in said.items() if text != "not defined"}
+        if not known:
+            lines.append(f"- {what.capitalize()}: no correlation is defined.")
+            continue
+        odd = [
+            f"{quantity} on {name} "
+            f"({number_cell(getattr(table[name, quantity], field), '+.2f')})"
+            for (name, quantity), text in known.items()
+            if text != "as expected"
+        ]
+        fit = len(known) - len(odd)
+        line = f"- {what.capitalize()}: {fit} of {len(known)} are as expected"
+        lines.append(f"{line}; not {'; '.join(odd)}." if odd else f"{line}.")
+    return lines
+
+
+def _risk_lines(groups: Groups, along: str, picture: str) -> list[str]:
+    """Write the part on the risk quantities."""
+    lines = ["## Do the risk quantities move with accuracy?", "", _RISK_THEORY, ""]
+    table = {
+        (name, quantity): found
+        for name, by_variant in groups.items()
+        for quantity in _EXPECTED
+        if (found := relate(by_variant, quantity)) is not None
+    }
+    if not table:
+        return [*lines, "No run has these quantities.", ""]
+    header = ["set", "quantity", "expected", "rho, all runs", "rho, variants"]
+    header += [
+        "mean rho, seeds",
+        "variants that agree",
+        "runs",
+        "so, all runs",
+        "so, seeds",
+    ]
+    rows = [_relation_row(*key, found) for key, found in table.items()]
+    lines += [
+        "### What was measured",
+        "",
+        f"![Accuracy against each risk quantity]({picture})",
+        "",
+        f"A rho below {_CLEAR} in size is called no clear relation; the limit is ours. "
+        "`variants that agree` counts those whose rho "
+        "over their own seeds has the expected sign.",
+        "",
+        *table_lines(header, rows),
+    ]
+    moved = _movement_rows(groups)
+    if moved:
+        names = " and ".join(name for name in _EXPECTED if name != "imbalance")
+        lines += [
+            f"Training itself moves {names}, and accuracy, from what the networks say "
+            "before the first step to the end:",
+            "",
+            f"![Consistency and confidence after each epoch]({along})",
+            "",
+            *table_lines(
+                ["set", "line", "quantity", "change in training", "change of ACC"]
+                + ["runs where both moved the same way"],
+                moved,
+            ),
+        ]
+    return [*lines, "### What does not fit", "", *_risk_misfits(table), ""]
 
 
 def render_page(groups: Groups, *, stem: str) -> str:
-    """Write the page.
-
-    Args:
-      groups: All runs.
-      stem: What the names of the pictures beside it begin with.
-
-    Returns:
-      Markdown.
-    """
+    """Write the page in Markdown; names of its pictures begin with ``stem``."""
     lines = [
         "# Convergence and risk in evidence",
         "",
@@ -162,16 +499,16 @@ def render_page(groups: Groups, *, stem: str) -> str:
         "The lines are those of [results.md](results.md), which has their scores, "
         "seeds, times and memory. Labels are read for accuracy alone.",
         "",
-        *convergence_lines(groups, f"{stem}-gradients.svg"),
-        *risk_lines(groups, f"{stem}-along.svg", f"{stem}-risk.svg"),
+        *_convergence_lines(groups, f"{stem}-gradients.svg"),
+        *_risk_lines(groups, f"{stem}-along.svg", f"{stem}-risk.svg"),
         "## How to disagree",
         "",
         "Each run file has the loss and its parts, the gradient norm and the share of "
-        "moved images of every pass under `history`, and the risk quantities after "
-        "every pass under `risk`; `benchmarks/evidence.py` is all that was computed "
-        "from them. Run the commands above with other `--seeds`, sets or `--set=` and "
-        "make the page again: its sentences on what fits and what doesn't follow the "
-        "numbers.",
+        "moved images of every epoch under `history`, and the risk quantities after "
+        "every epoch under `risk`; `benchmarks/convergence_page.py` is all that was "
+        "computed from them. Run the commands above with other `--seeds`, sets or "
+        "`--set=` and make the page again: its sentences on what fits and what doesn't "
+        "follow the numbers.",
     ]
     return "\n".join(lines).rstrip() + "\n"
 
@@ -179,23 +516,20 @@ def render_page(groups: Groups, *, stem: str) -> str:
 def _render(runs: Sequence[Run], out: Path) -> dict[Path, str]:
     groups = group_runs(runs)
     page = render_page(groups, stem=out.stem)
-    drawn = {"gradients": draw_gradients, "along": draw_along, "risk": draw_risk}
+    drawn = {
+        "gradients": (draw_gradients, "Mean squared gradient over T steps, log-log"),
+        "along": (draw_along, "Consistency and confidence after each epoch"),
+        "risk": (draw_risk, "Accuracy against the risk quantities, a dot a run"),
+    }
     pictures = {
-        out.with_name(f"{out.stem}-{name}.svg"): draw(groups)
-        for name, draw in drawn.items()
+        out.with_name(f"{out.stem}-{name}.svg"): figure_svg(draw(groups), about)
+        for name, (draw, about) in drawn.items()
     }
     return {**pictures, out: page}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Read the command line and write page and pictures.
-
-    Args:
-      argv: Arguments; None takes those of the command line.
-
-    Returns:
-      Exit status: 0, or 2 after bad input.
-    """
+    """Read the command line, write page and pictures; return the exit status."""
     return make_page(__doc__, argv, _render)
 
 

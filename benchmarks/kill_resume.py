@@ -27,7 +27,7 @@ _ROOT = Path(__file__).resolve().parent.parent
 _RESULT = "result.npz"
 
 
-class _Tell:
+class _Events:
     """Prints what a job is doing, a line an event, for the parent to read."""
 
     def start(self, stage: str, total: int | None) -> None:
@@ -68,7 +68,7 @@ def _run_job(folder: Path, *, checkpoints: bool) -> None:
         num_clusters=6,
         config=mca_jax.apply_overrides(mca_jax.Config(), settings),
         checkpoint_dir=folder / "checkpoints" if checkpoints else None,
-        callback=_Tell(),
+        callback=_Events(),
     )
     arrays = {
         jax.tree_util.keystr(path): np.asarray(leaf)
@@ -81,12 +81,7 @@ def _run_job(folder: Path, *, checkpoints: bool) -> None:
 
 
 class _Job(NamedTuple):
-    """What a job that ran told.
-
-    Attributes:
-      lines: What it printed.
-      seconds: From the start of training to its end, or to the kill.
-    """
+    """What a job printed, and how long it trained, to its end or to the kill."""
 
     lines: list[str]
     seconds: float
@@ -154,12 +149,7 @@ def _found(folder: Path) -> str:
 
 
 def run_kills(folder: Path, kills: int, seed: int) -> int:
-    """Kill and resume; print a line for each.
-
-    Args:
-      folder: Where the jobs work; empty.
-      kills: How many jobs are killed, at least 1.
-      seed: Seed of the moments.
+    """Kill and resume in an empty folder; print a line for each.
 
     Returns:
       How many jobs ended with another result than the one that was not killed.
@@ -191,11 +181,7 @@ def run_kills(folder: Path, kills: int, seed: int) -> int:
 
 
 def main() -> int:
-    """Read the command line and run.
-
-    Returns:
-      Exit status: 0 if all results are equal, else 1.
-    """
+    """Read the command line and run; exit status 1 if results differ."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)

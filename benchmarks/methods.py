@@ -50,16 +50,16 @@ _measure = jax.jit(measure_risk)
 
 
 class Outcome(NamedTuple):
-    """What a run gave, before anyone has looked at a label.
+    """What a run returned, before anyone has looked at a label.
 
     Attributes:
       assignments: Cluster of each image, int32 ``[n]``.
       started: The same before any step; None without training.
       label_free: Quantities that need no labels.
-      history: One row a pass, as of ``fit``; none without training.
-      risk: Risk quantities after so many passes, from 0 on; none for baselines.
-      steps_per_pass: Steps of each pass; 0 without training.
-      epochs: Passes over the set; 0 without training.
+      history: One row an epoch, as of ``fit``; none without training.
+      risk: Risk quantities after so many epochs, from 0 on; none for baselines.
+      steps_per_pass: Steps of each epoch; 0 without training.
+      epochs: Epochs of training; 0 without.
       status: How training ended, or ``"no training"``.
       seconds: Wall time by stage, of shared ones what they took when first done.
     """
@@ -80,19 +80,10 @@ def _key(seed: int, *parts: Any) -> str:
 
 
 class Shared:
-    """Stages of one set and seed, each done once for all who ask for the same.
-
-    Attributes:
-      given: The set.
-      seconds: Time that each shared stage took, by its key.
-    """
+    """Stages of one set and seed, each done once for all runs of the same settings."""
 
     def __init__(self, given: SweepSet) -> None:
-        """Start with nothing done.
-
-        Args:
-          given: The set.
-        """
+        """Begin with nothing done."""
         self.given = given
         self.seconds: dict[str, float] = {}
         self._made: dict[str, Any] = {}
@@ -121,14 +112,7 @@ class Shared:
         return _key(config.seed, "start", self._prepare_key(config), *settings)
 
     def project(self, config: Config) -> Projected:
-        """Project the images and the nouns.
-
-        Args:
-          config: All settings; of them those of the projection count.
-
-        Returns:
-          Both in the space that is clustered.
-        """
+        """Project images and nouns into the space that is clustered."""
 
         def make() -> Projected:
             images = shard_embeddings(self.given.embeddings, config)
@@ -141,11 +125,7 @@ class Shared:
     def prepare(self, config: Config) -> Prepared:
         """Run all stages between the projection and training.
 
-        Args:
-          config: All settings; those of losses, heads and training don't count.
-
-        Returns:
-          What training reads.
+        Settings of losses, heads and training don't count.
         """
         projected, keys = self.project(config), make_keys(config.seed)
 
@@ -172,14 +152,7 @@ class Shared:
         return prepared._replace(initialization=start)
 
     def setup(self, config: Config) -> TrainingSetup:
-        """Build networks and compiled steps.
-
-        Args:
-          config: All settings; the levels' weights don't count.
-
-        Returns:
-          What runs that differ in those weights alone share.
-        """
+        """Build networks and compiled steps, which the levels' weights don't change."""
         settings = config_to_dict(config)
         weights = ("instance", "prototype", "semantic", "balance", "prior")
         losses = {k: v for k, v in settings["losses"].items() if k not in weights}
@@ -191,14 +164,7 @@ class Shared:
         return self._made[key]
 
     def shared_seconds(self, config: Config) -> dict[str, float]:
-        """Tell how long the shared stages of some settings took.
-
-        Args:
-          config: Settings that were run.
-
-        Returns:
-          Seconds by stage.
-        """
+        """Seconds of the shared stages of settings that were run."""
         return {
             "projection": self.seconds[self._project_key(config)],
             "neighbours": self.seconds[self._group_key(config)]
@@ -224,10 +190,10 @@ def _rounded(row: Mapping[str, float]) -> dict[str, float]:
 
 
 class _RiskWatch:
-    """Measures the risk quantities after each pass, and what that takes.
+    """Measures the risk quantities after each epoch, and what that takes.
 
     Attributes:
-      rows: One a pass, with the number of passes made as ``epoch``.
+      rows: One an epoch, with the number of epochs made as ``epoch``.
       started: Cluster of each image before any step.
       seconds: Time spent here, which is none of the method's.
     """
@@ -270,15 +236,7 @@ def _history(fit: FitResult | None) -> list[dict[str, float]]:
 
 
 def run_variant(shared: Shared, config: Config) -> Outcome:
-    """Train and read out under some settings.
-
-    Args:
-      shared: The set and what is done already.
-      config: All settings.
-
-    Returns:
-      Clusters and what can be said of them without labels.
-    """
+    """Train and predict under some settings."""
     prepared, setup = shared.prepare(config), shared.setup(config)
     seconds = shared.shared_seconds(config)
     watch = _RiskWatch(setup, prepared)
@@ -319,16 +277,7 @@ BASELINES = {
 
 
 def run_baseline(shared: Shared, name: str, config: Config) -> Outcome:
-    """Run a simpler method on the same embeddings.
-
-    Args:
-      shared: The set and what is done already.
-      name: One of ``BASELINES``.
-      config: All settings.
-
-    Returns:
-      Clusters; it takes no labels either.
-    """
+    """Run one of ``BASELINES`` on the same embeddings; it takes no labels either."""
     prepared = shared.prepare(config)
     # Raw embeddings are clustered as they are.
     seconds = {} if name == "kmeans-raw" else shared.shared_seconds(config)

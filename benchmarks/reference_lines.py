@@ -38,14 +38,9 @@ def _listed_synsets(class_names: Sequence[str]) -> dict[str, list[str]]:
 def class_rows(
     table: NounTable, class_names: Sequence[str]
 ) -> list[tuple[int, ...]] | None:
-    """Find the nouns of each class: by WordNet id where listed, else by name.
+    """Find rows of the nouns of each class: by WordNet id where listed, else by name.
 
-    Args:
-      table: The vocabulary.
-      class_names: Names of the classes.
-
-    Returns:
-      Rows of the table for each class; None if a class has no noun.
+    None if a class has no noun.
     """
     listed = _listed_synsets(class_names)
     row_of = {synset: row for row, synset in enumerate(table.synsets) if synset}
@@ -58,15 +53,7 @@ def class_rows(
 
 
 def zero_shot(given: SweepSet, rows: Sequence[tuple[int, ...]]) -> np.ndarray:
-    """Give each image the class whose name is nearest, in the encoder's space.
-
-    Args:
-      given: The set.
-      rows: Nouns of each class, from :func:`class_rows`.
-
-    Returns:
-      Class of each image, int ``[n]``.
-    """
+    """Give each image the class whose name is nearest, by :func:`class_rows`."""
     names = np.stack([given.nouns[list(each)].mean(axis=0) for each in rows])
     names /= np.linalg.norm(names, axis=1, keepdims=True)
     return np.argmax(given.embeddings @ names.T, axis=1)
@@ -75,12 +62,9 @@ def zero_shot(given: SweepSet, rows: Sequence[tuple[int, ...]]) -> np.ndarray:
 def linear_probe(
     embeddings: np.ndarray, answers: Answers, *, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Fit a logistic regression on one half of the labels, read it on the other.
+    """Fit a logistic regression on one half of the labels, apply it to the other.
 
-    Args:
-      embeddings: Of the images, ``[n, d]``.
-      answers: The labels.
-      seed: Seed of the split, which keeps the shares of the classes.
+    The split, which ``seed`` draws, keeps the shares of the classes.
 
     Returns:
       Rows of the half that was not fitted, and the class predicted for each.
@@ -105,15 +89,7 @@ def linear_probe(
 
 
 def score_classes(labels: np.ndarray, predicted: np.ndarray) -> Scores:
-    """Score predicted classes: the plain share that is right, without matching.
-
-    Args:
-      labels: True class of each image.
-      predicted: Predicted class of each.
-
-    Returns:
-      Accuracy, NMI and ARI.
-    """
+    """Score predicted classes: the share that is right, without matching."""
     return Scores(
         float(np.mean(labels == predicted)),
         normalized_mutual_information(labels, predicted),

@@ -7,31 +7,464 @@ A picture of the same name that ends in .svg is written beside the page.
 
 from __future__ import annotations
 
+import json
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
-from benchmarks.bars import Bar, draw_bars
-from benchmarks.groups import ORDER, group_runs, origin_lines
+import numpy as np
+from matplotlib.figure import Figure
+
 from benchmarks.methods import BASELINES
-from benchmarks.page_command import make_page
-from benchmarks.page_sections import (
-    choice_section,
-    correlation_section,
-    published_section,
-    table_of_set,
+from benchmarks.pages import (
+    NONE,
+    ORDER,
+    Difference,
+    Groups,
+    Relation,
+    Spread,
+    add_legend,
+    figure_svg,
+    group_runs,
+    make_page,
+    mean_spread,
+    number_cell,
+    origin_lines,
+    paired_difference,
+    relate,
+    spread_cell,
+    table_lines,
 )
 from benchmarks.runs import Run
-from benchmarks.summaries import mean_spread
-from benchmarks.variants import VARIANTS
-from benchmarks.verdicts import (
-    goals_section,
-    long_tail_section,
-    negative_section,
-    rivals_section,
-)
+from benchmarks.variants import ALL_LEVELS, VARIANTS
 
-__all__ = ["main", "render_page", "render_picture"]
+__all__ = [
+    "Choice",
+    "choose_run",
+    "correlate",
+    "draw_accuracy",
+    "main",
+    "render_page",
+]
+
+_PUBLISHED = Path(__file__).with_name("published.json")
+_SCORES = ("acc", "nmi", "ari")
+_RIVALS = ("kmeans-raw", "kmeans", "none")
+_LEVEL = 0.05
+# What was aimed at with the embedded encoder, before the sweep.
+_AIMS = {"cifar10": 53.0, "caltech40": 90.5}
+_TAIL_RATIO, _TAIL_SHARE = 10, 0.5
+_RULES: Mapping[str, int] = {
+    "loss": -1,
+    "consistency": 1,
+    "confidence": 1,
+    "kmeans_objective": 1,
+    "neighbor_agreement": 1,
+    "compactness": 1,
+    "imbalance": -1,
+}
+"""Scores by which a run may be chosen: 1 takes the largest, -1 the smallest. Fixed
+beforehand from what the theory says, not from how they turned out."""
+_COLORS = {
+    "variant": ("#3b6ea8", "the method"),
+    "baseline": ("#8a8f98", "a baseline"),
+    "reference": ("#d9c38f", "uses names or labels"),
+}
+
+
+class Choice(NamedTuple):
+    """What a label-free score chooses, and what labels would have chosen.
+
+    Attributes:
+      chosen: The run that the score takes.
+      oracle: The run of the largest accuracy, known by labels alone.
+      mean: Mean accuracy of all, what choosing blindly gives.
+    """
+
+    chosen: Run
+    oracle: Run
+    mean: float
+
+
+def correlate(by_variant: Mapping[str, Sequence[Run]]) -> dict[str, Relation]:
+    """Relate each label-free score to accuracy, the strongest over all runs first."""
+    runs = [run for each in by_variant.values() for run in each]
+    names = dict.fromkeys(name for run in runs for name in run["label_free"])
+    found = {name: relate(by_variant, name) for name in names}
+    # A score that never changes says nothing and comes last.
+    strength = {
+        name: -1.0 if math.isnan(each.overall) else abs(each.overall)
+        for name, each in found.items()
+        if each is not None
+    }
+    order = sorted(strength, key=lambda name: -strength[name])
+    return {name: each for name in order if (each := found[name]) is not None}
+
+
+def choose_run(runs: Sequence[Run], rule: str) -> Choice | None:
+    """Choose a run by a label-free score, and say what labels would have chosen.
+
+    The first of equals is chosen; None where no two candidates differ in the score.
+    """
+    known = [run for run in runs if run["label_free"].get(rule) is not None]
+    if len({run["label_free"][rule] for run in known}) < 2:
+        return None
+    sign = _RULES[rule]
+    return Choice(
+        chosen=max(known, key=lambda run: sign * run["label_free"][rule]),
+        oracle=max(known, key=lambda run: run["scores"]["acc"]),
+        mean=float(np.mean([run["scores"]["acc"] for run in known])),
+    )
+
+
+def _percent(runs: Sequence[Run], score: str = "acc") -> Spread:
+    return mean_spread(100 * run["scores"][score] for run in runs)
+
+
+def _difference_cells(runs: Sequence[Run], others: Sequence[Run]) -> tuple[str, str]:
+    """Cells of the paired difference of two lines in points of ACC, and of its p."""
+    found = paired_difference(runs, others)
+    if found is None:
+        return NONE, NONE
+    return spread_cell(found.spread, "+.1f", scale=100), number_cell(
+        found.p_value, ".3f"
+    )
+
+
+def _is_shown(found: Difference) -> bool:
+    """Whether the paired test tells two lines apart."""
+    return not math.isnan(found.p_value) and found.p_value < _LEVEL
+
+
+def _judge(found: Difference) -> str:
+    side = "above" if found.spread.mean > 0 else "below"
+    if found.spread.mean == 0:
+        return "equal"
+    if not _is_shown(found):
+        return f"{side}, not told apart"
+    return side if side == "above" else f"**{side}**"
+
+
+def _best_rival(by_variant: Mapping[str, Sequence[Run]]) -> str | None:
+    """The rival that leaves the method least, over the seeds that both have."""
+    whole = by_variant.get(ALL_LEVELS, ())
+    gains = {
+        name: found.spread.mean
+        for name in _RIVALS
+        if (found := paired_difference(whole, by_variant.get(name, ()))) is not None
+    }
+    return min(gains, key=lambda name: gains[name], default=None)
+
+
+def _rivals_section(groups: Groups) -> list[str]:
+    """Test the whole method against the best simpler one of each set, if any."""
+    rows = []
+    for name, by_variant in groups.items():
+        whole, rival = by_variant.get(ALL_LEVELS, ()), _best_rival(by_variant)
+        found = paired_difference(whole, by_variant[rival]) if rival else None
+        if rival is None or found is None:
+            continue
+        other = {run["seed"]: run["scores"]["acc"] for run in by_variant[rival]}
+        pairs = [
+            (r["scores"]["acc"], other[r["seed"]]) for r in whole if r["seed"] in other
+        ]
+        won = sum(own >= others for own, others in pairs)
+        rows.append(
+            [
+                name,
+                rival,
+                spread_cell(_percent(by_variant[rival])),
+                spread_cell(_percent(whole)),
+                *_difference_cells(whole, by_variant[rival]),
+                f"{won} of {len(pairs)}",
+                _judge(found),
+            ]
+        )
+    if not rows:
+        return []
+    named = ", ".join(f"`{name}`" for name in _RIVALS)
+    header = ["set", "best rival", "its ACC", f"ACC of `{ALL_LEVELS}`"]
+    header += ["difference, paired", "p", "seeds not below", f"`{ALL_LEVELS}` is"]
+    return [
+        f"## `{ALL_LEVELS}` against the best of k-means and consistency only",
+        "",
+        f"The rival of a set is the best of {named} by its ACC, so it is chosen "
+        "with the labels at hand and the method is not. Both have the same seeds; the "
+        f"t-test is paired and two-sided, and tells apart at p < {_LEVEL}.",
+        "",
+        *table_lines(header, rows),
+    ]
+
+
+def _negative_section(groups: Groups) -> list[str]:
+    """List each part whose absence is not shown to cost anything."""
+    rows, compared = [], 0
+    for name, by_variant in groups.items():
+        whole = by_variant.get(ALL_LEVELS, ())
+        for variant, runs in by_variant.items():
+            if variant == ALL_LEVELS or runs[0]["kind"] == "reference":
+                continue
+            found = paired_difference(runs, whole)
+            if found is None:
+                continue
+            compared += 1
+            if found.spread.mean < 0 and _is_shown(found):
+                continue
+            cells = _difference_cells(runs, whole)
+            rows.append([name, variant, *cells, _judge(found)])
+    lines = [
+        "## Negative results",
+        "",
+        f"Lines that the paired test does not show to be below `{ALL_LEVELS}`: what "
+        "they leave out or do otherwise is not shown to matter there, or hurts where "
+        f"they are above. Of {compared} comparisons about "
+        f"{number_cell(_LEVEL * compared)} would have p < {_LEVEL} even if nothing "
+        "mattered, and few seeds can't show small differences.",
+        "",
+    ]
+    if not rows:
+        told = "None: every variant and baseline is shown to be below."
+        return [*lines, told if compared else "Nothing to compare.", ""]
+    header = ["set", "line", f"ACC less `{ALL_LEVELS}`, paired", "p", "the line is"]
+    return [*lines, *table_lines(header, rows)]
+
+
+def _loss(groups: Groups, name: str, variant: str) -> float:
+    """Points of ACC that a long tail costs a line; NaN where it is not known."""
+    by_variant = groups[name]
+    base = groups.get(next(iter(by_variant.values()))[0]["base"], {})
+    if variant not in by_variant or variant not in base:
+        return math.nan
+    return _percent(base[variant]).mean - _percent(by_variant[variant]).mean
+
+
+def _tails(groups: Groups) -> list[str]:
+    return [
+        name
+        for name, by_variant in groups.items()
+        if (first := next(iter(by_variant.values()))[0])["ratio"] > 1
+        and first["base"] in groups
+    ]
+
+
+def _long_tail_section(groups: Groups) -> list[str]:
+    """Show what a long tail costs each line."""
+    rows = []
+    for name in _tails(groups):
+        usual = _loss(groups, name, "kmeans")
+        for variant, runs in groups[name].items():
+            lost = _loss(groups, name, variant)
+            if math.isnan(lost) or runs[0]["kind"] == "reference":
+                continue
+            empty = [run["label_free"].get("empty_clusters") for run in runs]
+            known = [value for value in empty if value is not None]
+            share = lost / usual if usual > 0 else math.nan
+            rows.append(
+                [
+                    name,
+                    variant,
+                    spread_cell(_percent(groups[runs[0]["base"]][variant])),
+                    spread_cell(_percent(runs)),
+                    f"{lost:+.1f}",
+                    number_cell(share, ".2f"),
+                    number_cell(mean_spread(known).mean) if known else NONE,
+                ]
+            )
+    if not rows:
+        return []
+    header = ["set", "line", "ACC, whole set", "ACC, long tail", "points lost"]
+    header += ["lost, over k-means' loss", "empty clusters"]
+    return [
+        "## What a long tail costs",
+        "",
+        "The classes of a long-tailed set fall geometrically in size, the largest over "
+        "the smallest being the ratio; which class is large and which images stay is "
+        "drawn once. So it is another and smaller set, and a loss can also come from "
+        "there. k-means is that in the space of the method, `kmeans`.",
+        "",
+        *table_lines(header, rows),
+    ]
+
+
+def _goal_rows(groups: Groups) -> list[tuple[str, str, bool]]:
+    rows = []
+    for name, by_variant in groups.items():
+        whole = by_variant.get(ALL_LEVELS, ())
+        if not whole or whole[0]["encoder"] != "lite":
+            continue
+        own = _percent(whole)
+        if whole[0]["ratio"] == 1:
+            for key, aim in _AIMS.items():
+                if name.startswith(key):
+                    what = f"{name}: ACC of `{ALL_LEVELS}` at least {aim}"
+                    rows.append((what, spread_cell(own), own.mean >= aim))
+            rival = _best_rival(by_variant)
+            found = paired_difference(whole, by_variant[rival]) if rival else None
+            if found is not None:
+                what = f"{name}: `{ALL_LEVELS}` not below `{rival}`, or within noise"
+                points, p_value = _difference_cells(whole, by_variant[rival or ""])
+                fine = found.spread.mean >= 0 or not _is_shown(found)
+                rows.append((what, f"{points}, p = {p_value}", fine))
+        elif whole[0]["ratio"] == _TAIL_RATIO:
+            lost, usual = (_loss(groups, name, v) for v in (ALL_LEVELS, "kmeans"))
+            if not math.isnan(lost + usual):
+                what = f"{name}: the tail costs at most half of what it costs k-means"
+                told = f"{lost:+.1f} points against {usual:+.1f}"
+                rows.append((what, told, lost <= max(_TAIL_SHARE * usual, 0.0)))
+    return rows
+
+
+def _goals_section(groups: Groups) -> list[str]:
+    """Hold the runs against what was aimed at."""
+    rows = [
+        [what, told, "reached" if fine else "**not reached**"]
+        for what, told, fine in _goal_rows(groups)
+    ]
+    if not rows:
+        return []
+    return [
+        "## Goals",
+        "",
+        "Set before the sweep, for the embedded encoder.",
+        "",
+        *table_lines(["goal", "measured", ""], rows),
+    ]
+
+
+def _table_of_set(name: str, by_variant: Mapping[str, Sequence[Run]]) -> list[str]:
+    """Write the scores of one set."""
+    first = next(iter(by_variant.values()))[0]
+    rows = []
+    for variant, runs in by_variant.items():
+        kind = runs[0]["kind"]
+        against = (NONE, NONE)
+        # A line that uses labels is no rival: it is where a rival could end.
+        if variant != ALL_LEVELS and kind != "reference":
+            against = _difference_cells(runs, by_variant.get(ALL_LEVELS, ()))
+        epochs = mean_spread(run["epochs"] for run in runs).mean
+        seconds = mean_spread(sum(run["seconds"].values()) for run in runs).mean
+        rows.append(
+            [
+                f"*{variant}*" if kind == "reference" else variant,
+                ", ".join(str(run["seed"]) for run in runs),
+                *(spread_cell(_percent(runs, score)) for score in _SCORES),
+                *against,
+                number_cell(epochs) if epochs else NONE,
+                number_cell(seconds),
+                number_cell(max(run["peak_gib"] for run in runs), ".2f"),
+            ]
+        )
+    header = ["line", "seeds", "ACC", "NMI", "ARI", f"ACC less `{ALL_LEVELS}`, paired"]
+    header += ["p", "epochs", "seconds", "peak GiB"]
+    tail = f", long tail of ratio {first['ratio']}" if first["ratio"] > 1 else ""
+    return [
+        f"## {name}: {first['num_images']:,} images, k = {first['num_clusters']}{tail}",
+        "",
+        *table_lines(header, rows),
+    ]
+
+
+def _correlation_section(groups: Groups) -> list[str]:
+    """Show which label-free score orders runs as accuracy does."""
+    rows = []
+    for name, by_variant in groups.items():
+        for score, found in correlate(by_variant).items():
+            # What never changes over these runs orders nothing.
+            if math.isnan(found.overall):
+                continue
+            overall = number_cell(found.overall, "+.2f")
+            within = number_cell(found.within, "+.2f")
+            rows.append([name, score, overall, within, str(found.count)])
+    if not rows:
+        return []
+    header = ["set", "score", "rho over all runs", "mean rho over seeds", "runs"]
+    return [
+        "## Which label-free score to believe",
+        "",
+        "Spearman's rank correlation with ACC: over all runs of the method's variants, "
+        "and over the seeds of one variant, averaged over variants. The loss of "
+        "variants with other weights is another quantity, so of it the second column "
+        "says more.",
+        "",
+        *table_lines(header, rows),
+    ]
+
+
+def _choices(name: str, what: str, runs: Sequence[Run]) -> list[list[str]]:
+    rows = []
+    for rule, sign in _RULES.items():
+        # Losses of other weights can't be compared.
+        if what != ALL_LEVELS and rule == "loss":
+            continue
+        choice = choose_run(runs, rule)
+        if choice is None:
+            continue
+        told = []
+        for run in (choice.chosen, choice.oracle):
+            who = "" if what == ALL_LEVELS else f"`{run['variant']}` "
+            accuracy = 100 * run["scores"]["acc"]
+            told.append(f"{who}seed {run['seed']}: {accuracy:.1f}")
+        cost = choice.oracle["scores"]["acc"] - choice.chosen["scores"]["acc"]
+        sense = "largest" if sign > 0 else "smallest"
+        shown = [
+            f"{sense} {rule}",
+            *told,
+            f"{100 * cost:.1f}",
+            f"{100 * choice.mean:.1f}",
+        ]
+        rows.append([name, what, *shown])
+    return rows
+
+
+def _choice_section(groups: Groups) -> list[str]:
+    """Show the label-free choice beside that of labels."""
+    rows = []
+    for name, by_variant in groups.items():
+        rows += _choices(name, ALL_LEVELS, by_variant.get(ALL_LEVELS, ()))
+        every = [run for each in by_variant.values() for run in each]
+        variants = [run for run in every if run["kind"] == "variant"]
+        if len({run["variant"] for run in variants}) > 1:
+            rows += _choices(name, "every variant", variants)
+    if not rows:
+        return []
+    header = ["set", "among seeds of", "rule", "chosen", "the oracle's", "cost"]
+    return [
+        "## What choosing without labels costs",
+        "",
+        "The rules were fixed beforehand. The oracle looks at the labels; its number "
+        "can't be had on unlabelled images. `mean` is what a blind choice gives.",
+        "",
+        *table_lines([*header, "mean"], rows),
+    ]
+
+
+def _quoted_row(row: Mapping[str, Any]) -> list[str]:
+    scores = (number_cell(row[score]) for score in _SCORES)
+    return [row["set"], row["method"], row["backbone"], *scores, row["source"]]
+
+
+def _published_section(groups: Groups) -> list[str]:
+    """Put published numbers of others beside ours."""
+    published = json.loads(_PUBLISHED.read_text(encoding="utf-8"))
+    rows = []
+    for name, by_variant in groups.items():
+        runs = by_variant.get(ALL_LEVELS, ())
+        titles = [t for key, t in published["sets"].items() if name.startswith(key)]
+        if titles and runs and runs[0]["ratio"] == 1:
+            scores = (spread_cell(_percent(runs, score)) for score in _SCORES)
+            ours = [titles[0], f"**this project, `{ALL_LEVELS}`**", runs[0]["encoder"]]
+            rows.append([*ours, *scores, f"measured, {name}"])
+    rows += [_quoted_row(row) for row in published["rows"]]
+    header = ["set", "method", "backbone", "ACC", "NMI", "ARI", "source"]
+    return [
+        "## Published numbers of others",
+        "",
+        published["about"],
+        "",
+        *table_lines(header, sorted(rows, key=lambda row: row[0])),
+    ]
 
 
 def _read_so() -> list[str]:
@@ -52,14 +485,7 @@ def _read_so() -> list[str]:
 
 
 def render_page(runs: Sequence[Run], *, picture: str) -> str:
-    """Write the page.
-
-    Args:
-      runs: From ``load_runs``.
-      picture: Name of the picture beside the page.
-
-    Returns:
-      Markdown.
+    """Write the page in Markdown; ``picture`` is the one beside it.
 
     Raises:
       InputError: There is no run to show, or runs of one line were made with
@@ -73,56 +499,44 @@ def render_page(runs: Sequence[Run], *, picture: str) -> str:
     lines = ["# Results", "", *origin_lines(groups, "benchmarks.results_page")]
     lines += [*_read_so(), f"![Accuracy by variant and set]({picture})", ""]
     for name, by_variant in groups.items():
-        lines += table_of_set(name, by_variant)
+        lines += _table_of_set(name, by_variant)
     lines += ["## What the lines are", ""]
     lines += [f"- `{name}`: {about[name]}." for name in ORDER if name in used]
-    lines += ["", *goals_section(groups), *rivals_section(groups)]
-    lines += [*negative_section(groups), *long_tail_section(groups)]
-    lines += [*correlation_section(groups), *choice_section(groups)]
-    lines += published_section(groups)
+    lines += ["", *_goals_section(groups), *_rivals_section(groups)]
+    lines += [*_negative_section(groups), *_long_tail_section(groups)]
+    lines += [*_correlation_section(groups), *_choice_section(groups)]
+    lines += _published_section(groups)
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _bars(by_variant: Mapping[str, Sequence[Run]]) -> list[Bar]:
-    bars = []
-    for name, runs in by_variant.items():
-        spread = mean_spread(100 * run["scores"]["acc"] for run in runs)
-        bars.append(Bar(name, runs[0]["kind"], spread.mean, spread.deviation))
-    return bars
-
-
-def render_picture(runs: Sequence[Run]) -> str:
-    """Draw accuracy by variant, a panel for each set.
-
-    Args:
-      runs: From ``load_runs``.
-
-    Returns:
-      An SVG document.
-
-    Raises:
-      InputError: Runs of one line were made with different settings.
-    """
-    panels = {name: _bars(by_variant) for name, by_variant in group_runs(runs).items()}
-    about = "Mean accuracy in percent by variant and set, with the standard deviation"
-    return draw_bars(panels, about=about)
+def draw_accuracy(groups: Groups) -> Figure:
+    """Draw accuracy by variant as bars, a panel for each set."""
+    heights = [len(by_variant) for by_variant in groups.values()]
+    figure = Figure((7, 0.25 * sum(heights) + 0.9 * len(heights)), layout="constrained")
+    panels = figure.subplots(len(groups), squeeze=False, height_ratios=heights)[:, 0]
+    for panel, (name, by_variant) in zip(panels, groups.items(), strict=True):
+        for row, runs in enumerate(by_variant.values()):
+            color, meaning = _COLORS[runs[0]["kind"]]
+            found = _percent(runs)
+            spread = 0.0 if math.isnan(found.deviation) else found.deviation
+            error = spread or None
+            panel.barh(row, found.mean, xerr=error, color=color, label=meaning)
+            panel.text(found.mean + spread + 1, row, spread_cell(found), va="center")
+        panel.set(title=name, xlim=(0, 115), xticks=range(0, 101, 20))
+        panel.set_yticks(range(len(by_variant)), list(by_variant))
+        panel.invert_yaxis()
+    return add_legend(figure)
 
 
 def _render(runs: Sequence[Run], out: Path) -> dict[Path, str]:
     picture = out.with_suffix(".svg")
+    about = "Mean accuracy in percent by variant and set, with the standard deviation"
     page = render_page(runs, picture=picture.name)
-    return {picture: render_picture(runs), out: page}
+    return {picture: figure_svg(draw_accuracy(group_runs(runs)), about), out: page}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Read the command line and write page and picture.
-
-    Args:
-      argv: Arguments; None takes those of the command line.
-
-    Returns:
-      Exit status: 0, or 2 after bad input.
-    """
+    """Read the command line, write page and picture; return the exit status."""
     return make_page(__doc__, argv, _render)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import resource
 from collections.abc import Iterable, Mapping
 from importlib.metadata import version
@@ -19,6 +20,7 @@ from mca_jax.core.text import dump_json
 __all__ = [
     "Run",
     "describe_machine",
+    "held_gib",
     "load_runs",
     "peak_gib",
     "read_run",
@@ -43,29 +45,12 @@ _KIB_PER_GIB = 2**20
 
 
 def run_path(folder: Path, name: str, variant: str, seed: int) -> Path:
-    """Say where a run is kept.
-
-    Args:
-      folder: Folder of all runs.
-      name: Name of the set.
-      variant: Name of the variant or baseline.
-      seed: Seed of the run.
-
-    Returns:
-      The path of its file.
-    """
+    """Path of the file of a run, below the folder of all runs."""
     return folder / name / f"{variant}-seed{seed}.json"
 
 
 def read_run(path: Path) -> Run | None:
-    """Read one run.
-
-    Args:
-      path: Its file.
-
-    Returns:
-      The run, or None where there is none or only part of one.
-    """
+    """Read one run; None where there is none or only part of one."""
     try:
         found = json.loads(path.read_bytes())
     except (OSError, ValueError):
@@ -75,25 +60,13 @@ def read_run(path: Path) -> Run | None:
 
 
 def write_run(path: Path, run: Mapping[str, Any]) -> None:
-    """Write one run, whole or not at all.
-
-    Args:
-      path: Its file; the folder is made.
-      run: What ``read_run`` gives back.
-    """
+    """Write one run, whole or not at all; the folder is made."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_file(path, dump_json(run) + "\n")
 
 
 def load_runs(folder: Path) -> list[Run]:
-    """Read all runs below a folder.
-
-    Args:
-      folder: As given to the sweep.
-
-    Returns:
-      The whole ones, ordered by set, variant and seed.
-    """
+    """Read all whole runs below a folder, ordered by set, variant and seed."""
     found: Iterable[Run | None] = map(read_run, folder.glob("*/*.json"))
     runs = [run for run in found if run is not None]
     return sorted(runs, key=lambda run: (run["set"], run["variant"], run["seed"]))
@@ -110,11 +83,7 @@ def _cpu_model() -> str:
 
 
 def describe_machine() -> tuple[dict[str, Any], dict[str, str]]:
-    """Tell what a run was made on, and with which versions.
-
-    Returns:
-      Processor, cores and devices; and versions of Python and of packages.
-    """
+    """Processor, cores and devices; and versions of Python and of packages."""
     affinity = getattr(os, "sched_getaffinity", None)
     cores = len(affinity(0)) if affinity else os.cpu_count()
     device = jax.devices()[0]
@@ -138,17 +107,26 @@ def reset_peak() -> None:
 
 
 def peak_gib() -> float:
-    """Measure the largest resident memory since ``reset_peak``.
+    """Largest resident memory of this process since ``reset_peak``, in GiB.
 
-    Returns:
-      GiB of this process, with all that other runs left in it; since the start of
-      the process where the system can't forget.
+    What other runs left in the process counts, as do all before where the system
+    can't forget.
     """
+    kib = _status("VmHWM") or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return kib / _KIB_PER_GIB
+
+
+def held_gib() -> float:
+    """Memory that this process holds apart from mapped files, in GiB."""
+    kib = _status("RssAnon")
+    return peak_gib() if kib is None else kib / _KIB_PER_GIB
+
+
+def _status(name: str) -> int | None:
+    """A line of what Linux says of this process, in KiB."""
     try:
         status = Path("/proc/self/status").read_text(encoding="utf-8")
     except OSError:
-        status = ""
-    for line in status.splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) / _KIB_PER_GIB
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / _KIB_PER_GIB
+        return None
+    found = re.search(rf"^{name}:\s*(\d+)", status, re.MULTILINE)
+    return int(found[1]) if found else None

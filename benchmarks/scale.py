@@ -11,7 +11,7 @@ are unit vectors again. Before, images and nouns move to the `--width` axes that
 most of the real images, the first right singular vectors of their table: real
 embeddings are another width. So copies of one image are neighbours, not equals, and
 the set has the spread and the axes of the real one; it has no more than its kinds of
-images. The vocabulary is the real one, as the same encoder places it. Without
+images. The vocabulary is the real one, as the same encoder embeds it. Without
 `--cache` all is made up: unit vectors around as many centres as clusters are asked
 for, with nouns around the same centres and others around none.
 
@@ -25,18 +25,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import resource
 import sys
 import tempfile
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 import mca_jax
+from benchmarks.runs import held_gib, peak_gib, reset_peak
 from mca_jax.encoders import build_encoder
 from mca_jax.encoders.cache.embedding_cache import EmbeddingCache
 from mca_jax.encoders.embed_nouns import embed_nouns
@@ -49,7 +47,6 @@ __all__ = ["main"]
 
 _BLOCK = 65_536
 _NOISE = 1.0
-_GIB = 2**30
 
 
 class _Seeds(NamedTuple):
@@ -70,16 +67,8 @@ class _Seeds(NamedTuple):
     about: str
 
 
-def _status(name: str) -> float:
-    """A line of what the system says of this process, in GiB."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(f"{name}:"):
-            return int(line.split()[1]) * 1024 / _GIB
-    raise LookupError(name)
-
-
 class _Stages:
-    """A callback that notes seconds and peak memory of each stage."""
+    """A callback that records seconds and peak memory of each stage."""
 
     def __init__(self) -> None:
         self.rows: list[dict[str, Any]] = []
@@ -88,7 +77,7 @@ class _Stages:
 
     def start(self, stage: str, total: int | None) -> None:
         self.stop()
-        self._reset()
+        reset_peak()
         self._stage, self._since = stage, time.perf_counter()
         self._worked = time.process_time()
 
@@ -103,10 +92,10 @@ class _Stages:
         """End the stage, if one is running."""
         if not self._stage:
             return
-        seconds, peak = time.perf_counter() - self._since, self._peak()
+        seconds, peak = time.perf_counter() - self._since, peak_gib()
         worked = time.process_time() - self._worked
         self.peak = max(self.peak, peak)
-        held = _status("RssAnon") if os.path.exists("/proc/self/status") else peak
+        held = held_gib()
         row = {
             "stage": self._stage,
             "seconds": round(seconds, 1),
@@ -121,17 +110,6 @@ class _Stages:
             flush=True,
         )
         self._stage = ""
-
-    def _reset(self) -> None:
-        """Begin a new peak, where the system can."""
-        with suppress(OSError):
-            Path("/proc/self/clear_refs").write_text("5")
-
-    def _peak(self) -> float:
-        try:
-            return _status("VmHWM")
-        except OSError:
-            return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / _GIB
 
 
 def _unit(rows: np.ndarray) -> np.ndarray:
@@ -214,19 +192,12 @@ def _run(
     return (
         f"neighbours {found}; {result.audit['kept']} nouns kept of "
         f"{len(seeds.table.names)}; {used} clusters used; training {result.status} "
-        f"after {len(result.history)} passes; {size:.2f} GB written"
+        f"after {len(result.history)} epochs; {size:.2f} GB written"
     )
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the benchmark and print a line for each stage.
-
-    Args:
-      argv: Arguments; None takes those of the command line.
-
-    Returns:
-      Exit status 0.
-    """
+    """Run the benchmark and print a line for each stage."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, default=1_000_000)
     parser.add_argument("--width", type=int, default=512)

@@ -71,13 +71,7 @@ def load_sets(
 ) -> list[tuple[SweepSet, Answers]]:
     """Embed folders whose sub-folders are classes, or read what is embedded.
 
-    Args:
-      folders: One a set.
-      caches: Folder of the cache of each, or one for all.
-      config: Settings of encoder and vocabulary.
-
-    Returns:
-      Each set and its answers.
+    ``caches`` has the folder of the cache of each, or one for all.
 
     Raises:
       InputError: A folder can't be used, two have one name, or the numbers of
@@ -105,7 +99,7 @@ def load_sets(
     for name, found in zip(names, embedded, strict=True):
         answers = Answers(*folder_labels(found.paths))
         rows = np.asarray(found.embeddings, np.float32)
-        plain = SweepSet(
+        whole = SweepSet(
             name=name,
             base=name,
             ratio=1,
@@ -116,7 +110,7 @@ def load_sets(
             encoder=encoder.fingerprint,
             digest=_digest(rows),
         )
-        sets.append((plain, answers))
+        sets.append((whole, answers))
     return sets
 
 
@@ -127,13 +121,6 @@ def long_tail_sizes(counts: Sequence[int], ratio: int) -> list[int]:
 
     for the ``j``-th largest class, with the largest :math:`n_0` that every class
     can serve; no class gets less than one image.
-
-    Args:
-      counts: Images of each class, the largest first; at least two classes.
-      ratio: ``rho``, at least 1: first class over last.
-
-    Returns:
-      Images to keep, in the same order.
 
     Raises:
       InputError: Fewer than two classes, or a ratio below 1.
@@ -159,14 +146,8 @@ def draw_long_tail(
     Larger classes come first, so that few images are lost; classes of one size
     and the images of a class are drawn.
 
-    Args:
-      whole: The set.
-      answers: Its labels: the draw can't be made without them.
-      ratio: Largest class over smallest, at least 1.
-      seed: Seed of the draw; not that of a run.
-
-    Returns:
-      The smaller set and its answers.
+    ``ratio`` is that of the largest class over the smallest; ``seed`` is that of the
+    draw, not of a run.
 
     Raises:
       InputError: Fewer than two classes, or a ratio below 1.

@@ -2,12 +2,12 @@ r"""What a training step sends between devices and holds on each, as it is compi
 
 python -m benchmarks.step_traffic --devices=256 --images=100000000 --batch=65536
 
-The steps of a pass are compiled for so many virtual devices, at true sizes; nothing is
-run and no set is made, so that any number of images fits. Printed are the collectives
-of the compiled program, those of a step apart from those of a call of up to 128 steps,
-with what each leaves on a device and what a device sends for it around a ring; and
-what the compiler says of memory. It is XLA for the CPU that compiles: on other devices
-it may fuse collectives otherwise, but what has to travel is the same.
+The steps of an epoch are compiled for so many virtual devices, at true sizes; nothing
+is run and no set is made, so that any number of images fits. Printed are the
+collectives of the compiled program, those of a step apart from those of a call of up to
+128 steps, with what each leaves on a device and what a device sends for it around a
+ring; and what the compiler says of memory. It is XLA for the CPU that compiles: on
+other devices it may fuse collectives otherwise, but what has to travel is the same.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Collective(NamedTuple):
     Attributes:
       kind: Such as ``"all-reduce"``.
       shapes: What it leaves on a device, such as ``"f32[8,4]"``.
-      num_bytes: Its size.
+      num_bytes: Size of that.
       each_step: Whether it is in the loop over steps.
     """
 
@@ -56,14 +56,10 @@ class Collective(NamedTuple):
     each_step: bool
 
     def sent(self, devices: int) -> float:
-        """Count the bytes that a device sends, as collectives go around a ring.
+        """Bytes that a device sends, as collectives go around a ring.
 
-        Args:
-          devices: Number of devices.
-
-        Returns:
-          Bytes: an all-reduce scatters and gathers, and what is reduced and scattered
-          is as many times larger than what it leaves as there are devices.
+        An all-reduce scatters and gathers, and what is reduced and scattered is as
+        many times larger than what it leaves as there are devices.
         """
         passed = {"all-reduce": 2.0, "reduce-scatter": float(devices)}
         share = 1.0 if self.kind == "collective-permute" else 1 - 1 / devices
@@ -71,14 +67,7 @@ class Collective(NamedTuple):
 
 
 def list_collectives(text: str) -> list[Collective]:
-    """Find the collectives of a compiled program.
-
-    Args:
-      text: The program, as ``compiled.as_text()`` gives it.
-
-    Returns:
-      One entry each, in the order of the program.
-    """
+    """Find the collectives in ``compiled.as_text()``, in order."""
     found = []
     for line in text.splitlines():
         call = _CALL.match(line)
@@ -98,18 +87,10 @@ def list_collectives(text: str) -> list[Collective]:
 def compile_steps(
     mesh: Mesh, *, images: int, batch: int, clusters: int, width: int, nouns: int
 ) -> Any:
-    """Compile the steps of a pass for a set that is described but not there.
+    """Compile the steps of an epoch for a set that is described but not there.
 
-    Args:
-      mesh: The devices.
-      images: Images of the set.
-      batch: Images of a step over all devices.
-      clusters: ``k``.
-      width: ``d``.
-      nouns: Nouns of the semantic space that are some image's neighbour.
-
-    Returns:
-      The compiled program.
+    ``batch`` are the images of a step over all devices, ``nouns`` those of the
+    semantic space that are some image's neighbour.
     """
     settings = Config(num_clusters=clusters)
     heads = build_heads(num_clusters=clusters)
@@ -151,14 +132,7 @@ def compile_steps(
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Compile and print.
-
-    Args:
-      argv: Arguments; None takes those of the command line.
-
-    Returns:
-      Exit status 0.
-    """
+    """Compile and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--devices", type=int, default=256)
     parser.add_argument("--images", type=int, default=100_000_000)

@@ -16,7 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -49,17 +49,10 @@ REFERENCES = ("zero-shot", "linear-probe")
 
 
 class Plan(NamedTuple):
-    """One run that is wanted.
-
-    Attributes:
-      variant: Name of the variant, baseline or reference line.
-      kind: ``"variant"``, ``"baseline"`` or ``"reference"``.
-      seed: Seed of the run.
-      overrides: Settings that differ from the defaults.
-    """
+    """One run that is wanted, with the settings that differ from the defaults."""
 
     variant: str
-    kind: str
+    kind: Literal["variant", "baseline", "reference"]
     seed: int
     overrides: tuple[str, ...]
 
@@ -67,15 +60,12 @@ class Plan(NamedTuple):
 def plan_runs(
     *, names: Sequence[str], num_seeds: int, overrides: Sequence[str]
 ) -> list[Plan]:
-    """List the runs of one set, seed by seed.
+    """List the runs of one set seed by seed, those that share most together.
 
     Args:
       names: Variants, baselines and reference lines; empty takes all.
       num_seeds: Seeds 0 to this, at least 1.
       overrides: Settings of every run.
-
-    Returns:
-      The runs, those that share most next to each other.
 
     Raises:
       InputError: A name is unknown or there is no seed.
@@ -91,8 +81,8 @@ def plan_runs(
             if name == "zero-shot" and seed:
                 continue
             own = VARIANTS[name].overrides if name in VARIANTS else ()
-            kind = "variant" if name in VARIANTS else "baseline"
-            kind = "reference" if name in REFERENCES else kind
+            kind = "reference" if name in REFERENCES else "baseline"
+            kind = "variant" if name in VARIANTS else kind
             plans.append(Plan(name, kind, seed, (*overrides, *own)))
     return plans
 
@@ -148,19 +138,11 @@ def run_sweep(
     folder: Path,
     *,
     command: str,
-    tell: Callable[[str], None] = print,
+    log: Callable[[str], None] = print,
 ) -> int:
-    """Do all runs that are not there yet.
+    """Do all runs whose files are not there yet; return how many were done.
 
-    Args:
-      sets: Each set and its answers.
-      plans: From :func:`plan_runs`.
-      folder: Folder of the run files.
-      command: What to type to have them again.
-      tell: Given a line for each run.
-
-    Returns:
-      How many runs were done; the others were there.
+    Files hold ``command``, which makes them again; ``log`` gets a line for each run.
 
     Raises:
       InputError: A setting is bad or a file can't be written.
@@ -176,7 +158,7 @@ def run_sweep(
             made = _make_run(shared, answers, plan, config)
             where = f"{given.name} {plan.variant} seed {plan.seed}"
             if made is None:
-                tell(f"{where}: can't be had for this set")
+                log(f"{where}: can't be had for this set")
                 continue
             write_run(
                 path,
@@ -200,7 +182,7 @@ def run_sweep(
             )
             done += 1
             shown = " / ".join(f"{100 * x:.1f}" for x in made["scores"].values())
-            tell(f"{where}: {shown}")
+            log(f"{where}: {shown}")
     return done
 
 
@@ -238,35 +220,22 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
 
-    def paths(text: str) -> list[Path]:
-        return [Path(part) for part in text.split(",") if part]
+    def some(kind: Callable[[str], Any]) -> Callable[[str], list[Any]]:
+        return lambda text: [kind(part) for part in text.split(",") if part]
 
-    def numbers(text: str) -> list[int]:
-        return [int(part) for part in text.split(",") if part]
-
-    def words(text: str) -> list[str]:
-        return [part for part in text.split(",") if part]
-
-    parser.add_argument("--images", type=paths, required=True)
-    parser.add_argument("--cache", type=paths, required=True, help="one, or one a set")
+    parser.add_argument("--images", type=some(Path), required=True)
+    parser.add_argument("--cache", type=some(Path), required=True, help="or one a set")
     parser.add_argument("--out", type=Path, required=True, help="folder of run files")
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--only", type=words, default=[], help="variants, by name")
-    parser.add_argument("--long-tail", type=numbers, default=[], help="such as 10,50")
+    parser.add_argument("--only", type=some(str), default=[], help="variants")
+    parser.add_argument("--long-tail", type=some(int), default=[], help="ratios")
     parser.add_argument("--long-tail-seed", type=int, default=0)
     parser.add_argument("--set", action="append", default=[], help="train.epochs=3")
     return parser.parse_args(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Read the command line and run.
-
-    Args:
-      argv: Arguments; None takes those of the command line.
-
-    Returns:
-      Exit status: 0, 2 after bad input, 130 after Ctrl-C.
-    """
+    """Read the command line and run; exit status 2 after bad input."""
     options = _parse(argv)
     try:
         plans = plan_runs(
@@ -285,14 +254,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             plans,
             options.out,
             command=_command(options),
-            tell=lambda line: print(line, flush=True),
+            log=lambda line: print(line, flush=True),
         )
         print(f"{done} runs in {time.monotonic() - started:.0f} s")
     except InputError as error:
         print(f"Error: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        return 130
     return 0
 
 

@@ -39,7 +39,7 @@ def small_set() -> tuple[SweepSet, Answers]:
 def do(sets, folder, names, num_seeds=1):
     told = []
     plans = plan_runs(names=names, num_seeds=num_seeds, overrides=QUICK)
-    done = run_sweep(sets, plans, folder, command="none", tell=told.append)
+    done = run_sweep(sets, plans, folder, command="none", log=told.append)
     return done, told
 
 
