@@ -33,7 +33,7 @@ from mca_jax.core.parallel import DATA_AXIS, data_mesh, default_mesh, over_devic
 from mca_jax.pipeline.config import Config, apply_overrides
 from mca_jax.pipeline.stages import TrainingSetup, build_setup
 from mca_jax.training import TrainingData, fit
-from mca_jax.training.checkpoints import TrainingCheckpoints
+from mca_jax.training.checkpoints import Checkpointer
 from mca_jax.training.epochs import shard_data
 
 __all__ = ["main"]
@@ -83,7 +83,7 @@ def _train(task: _Task, folder: Path) -> list[tuple[str, dict[str, Any]]]:
     """Train with checkpoints, or resume; return the events of both."""
     events: list[tuple[str, dict[str, Any]]] = []
     losses = task.config.losses
-    checkpoints = TrainingCheckpoints(
+    checkpoints = Checkpointer(
         folder,
         identity={},
         every_steps=_SAVE_EVERY,

@@ -32,10 +32,7 @@ _REINSTALL = "; reinstall mca-jax"
 
 
 def read_manifest(folder: Path = ASSET_FOLDER) -> dict[str, dict[str, Any]]:
-    """Read the list of assets.
-
-    Args:
-      folder: Folder that holds the assets and their manifest.
+    """Read the list of assets in their folder.
 
     Returns:
       For each file name a dict of ``sha256`` (hex), ``bytes``, ``licence``
@@ -72,13 +69,6 @@ def load_asset(name: str, folder: Path = ASSET_FOLDER) -> dict[str, np.ndarray]:
     refused, so that an altered file is never interpreted. Hashing costs some
     milliseconds for ten megabytes.
 
-    Args:
-      name: File name, such as ``"nouns.npz"``.
-      folder: Folder that holds the assets and their manifest.
-
-    Returns:
-      The arrays by name.
-
     Raises:
       InputError: The file is missing, is not in the manifest, or its SHA-256
         is another than the manifest's.
@@ -104,13 +94,8 @@ def asset_fingerprint(
 ) -> str:
     """Return one SHA-256 over the checksums of assets and a version string.
 
-    Args:
-      names: File names; their order counts.
-      version: Names what else the result depends on, such as preprocessing.
-      folder: Folder that holds the assets and their manifest.
-
-    Returns:
-      64 hexadecimal digits.
+    The order of the names counts; the version names what else the result depends
+    on, such as preprocessing.
 
     Raises:
       InputError: A file is not in the manifest.
@@ -132,7 +117,7 @@ def record_asset(
       name: File name inside ``folder``.
       licence: SPDX name of the licence of the file.
       sources: For each origin its ``package``, ``version`` and ``licence``.
-      folder: Folder that holds the assets and their manifest.
+      folder: Where the assets and their manifest are.
 
     Raises:
       InputError: An existing manifest is damaged.

@@ -1,4 +1,4 @@
-"""Checks at the outer ring: every message says what was expected and found."""
+"""Bad input from outside: every message says what was expected and found."""
 
 from __future__ import annotations
 
@@ -22,15 +22,7 @@ class InputError(ValueError):
 
 
 def nearest_option(name: str, options: Iterable[str]) -> str:
-    """Return a hint such as ``"; did you mean 'lite'?"``, or the whole list.
-
-    Args:
-      name: What was given.
-      options: What would have been valid.
-
-    Returns:
-      The end of an error message, starting with ``"; "``.
-    """
+    """Return the end of a message: ``"; did you mean 'lite'?"``, or all options."""
     known = sorted(options)
     close = get_close_matches(name, known, n=1, cutoff=0.6)
     if close:
@@ -39,15 +31,7 @@ def nearest_option(name: str, options: Iterable[str]) -> str:
 
 
 def check_one_of(name: str, value: str, options: Iterable[str]) -> str:
-    """Return ``value`` if it is one of ``options``.
-
-    Args:
-      name: Name of the setting, for the message.
-      value: What was given.
-      options: The valid values.
-
-    Returns:
-      ``value``, unchanged.
+    """Return ``value`` if it is one of ``options``; ``name`` is for the message.
 
     Raises:
       InputError: ``value`` is none of the options; the nearest is named.
@@ -61,13 +45,7 @@ def check_one_of(name: str, value: str, options: Iterable[str]) -> str:
 def check_in_range(
     name: str, value: float, low: float | None = None, high: float | None = None
 ) -> None:
-    """Check ``low <= value <= high``; a bound of None is open.
-
-    Args:
-      name: Name of the value, for the message.
-      value: What was given.
-      low: Smallest valid value.
-      high: Largest valid value.
+    """Check ``low <= value <= high``; a bound of None is open, ``name`` is shown.
 
     Raises:
       InputError: ``value`` is outside the range, or not a number.

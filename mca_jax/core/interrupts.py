@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: put off until a safe moment, told apart by their number."""
+"""Ctrl-C and SIGTERM: held back until a safe moment, told apart by their number."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 class Interrupted(KeyboardInterrupt):
     """A run was asked to stop, by Ctrl-C or by whoever lends the machine.
 
-    What it takes down on its way is what Ctrl-C takes down. Notes on it say
-    what is kept.
+    Notes on it say what is kept.
 
     Attributes:
       signum: The signal; a launcher exits with 128 more.
@@ -27,12 +26,7 @@ class Interrupted(KeyboardInterrupt):
     def __init__(
         self, signum: int = signal.SIGINT, *, everywhere: bool = False
     ) -> None:
-        """Remember the signal.
-
-        Args:
-          signum: Number of the signal.
-          everywhere: Whether all processes of the run stop here.
-        """
+        """Keep the number of the signal."""
         super().__init__(signal.Signals(signum).name)
         self.signum = int(signum)
         self.everywhere = everywhere
@@ -56,11 +50,8 @@ def hold_interrupts(active: bool = True) -> Iterator[Pending]:
 
     Outside the main thread, where Python delivers no signals, nothing is held.
 
-    Args:
-      active: Whether to hold anything.
-
     Yields:
-      Where the signal is noted, for the body to act on.
+      Has the number of the signal, for the body to act on.
 
     Raises:
       Interrupted: At the end of the body, of a signal that it did not act on;
@@ -71,14 +62,14 @@ def hold_interrupts(active: bool = True) -> Iterator[Pending]:
         yield pending
         return
 
-    def note(signum: int, frame: FrameType | None) -> None:
+    def hold(signum: int, frame: FrameType | None) -> None:
         if pending.signum is not None:
             raise Interrupted(signum)
         pending.signum = signum
 
     before = {each: signal.getsignal(each) for each in _SIGNALS}
     for each in _SIGNALS:
-        signal.signal(each, note)
+        signal.signal(each, hold)
     try:
         yield pending
     finally:

@@ -19,11 +19,6 @@ def safe_log(x: Float[Array, "..."]) -> Float[Array, "..."]:
     gradient a NaN that spreads to all weights. Below the floor the value is
     constant and the gradient zero.
 
-    Args:
-      x: Values at least 0.
-
-    Returns:
-      Logarithms, same shape, at least ``log(1e-8)``.
     """
     return jnp.log(jnp.maximum(x, EPSILON))
 
@@ -33,38 +28,16 @@ def l2_normalize(x: Float[Array, "..."], axis: int = -1) -> Float[Array, "..."]:
 
     ``x / norm(x)`` has a NaN gradient at zero, which is where an empty
     cluster's prototype lies. The norm's square is bounded before the root.
-
-    Args:
-      x: Vectors along ``axis``.
-      axis: The axis of the norm.
-
-    Returns:
-      Unit vectors, same shape.
     """
     square = jnp.sum(x * x, axis=axis, keepdims=True)
     return x * jax.lax.rsqrt(jnp.maximum(square, EPSILON**2))
 
 
 def entropy(p: Float[Array, "... k"]) -> Float[Array, "..."]:
-    """Shannon entropy in nats along the last axis.
-
-    Args:
-      p: Distributions.
-
-    Returns:
-      Entropies in ``[0, log k]``.
-    """
+    """Shannon entropy in nats along the last axis, in ``[0, log k]``."""
     return -jnp.sum(p * safe_log(p), axis=-1)
 
 
 def masked_mean(x: Float[Array, " n"], weight: Float[Array, " n"]) -> Float[Array, ""]:
-    """Weighted mean that is 0, not NaN, when all weights are 0.
-
-    Args:
-      x: Values.
-      weight: Weights at least 0, such as a mask of 0 and 1.
-
-    Returns:
-      ``sum(weight * x) / sum(weight)``.
-    """
+    """Mean by weights at least 0, such as a mask; 0, not NaN, when all are 0."""
     return jnp.sum(weight * x) / jnp.maximum(jnp.sum(weight), EPSILON)

@@ -1,4 +1,4 @@
-"""Values as plain text and plain JSON, the same in every run and every reader."""
+"""Values as text, JSON and CSV, the same in every run and for every reader."""
 
 from __future__ import annotations
 
@@ -52,13 +52,7 @@ def printable(text: str) -> str:
     r"""Return ``text`` on one line, encodable as UTF-8 and safe to print.
 
     Control characters, direction overrides and bytes of a file name that are
-    not UTF-8 become backslash escapes; everything else stays.
-
-    Args:
-      text: Any text, such as a path from ``os.fsdecode``.
-
-    Returns:
-      The text with escapes.
+    not UTF-8, as ``os.fsdecode`` gives them, become backslash escapes.
 
     Example:
       >>> printable("caf\udce9.jpg")
@@ -125,14 +119,7 @@ def dump_json(value: Any, *, digits: int | None = None, indent: int | None = 2) 
 
 
 def fingerprint(values: Any) -> str:
-    """Hash plain JSON values; equal settings have equal fingerprints.
-
-    Args:
-      values: Anything that :func:`json.dumps` takes.
-
-    Returns:
-      16 hex digits.
-    """
+    """Hash what :func:`json.dumps` takes to 16 hex digits; equal if equal."""
     text = json.dumps(values, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -147,11 +134,7 @@ def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
 
 
 def list_differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """Say of each setting that differs what it is there and what it is here.
-
-    Args:
-      before: Settings of an earlier run, as plain JSON.
-      now: Those of this run.
+    """Say of each setting that differs what it was before and is now.
 
     Returns:
       The first few, such as ``"seed is 3 there and 4 now"``; empty if all agree.
@@ -181,12 +164,6 @@ _FORMULA_START = ("=", "+", "-", "@", "\t", "\r")
 def csv_lines(rows: Iterable[Iterable[Any]]) -> str:
     r"""Write rows as CSV with a newline after each.
 
-    Args:
-      rows: Cells of each line.
-
-    Returns:
-      Text.
-
     Example:
       >>> csv_lines([("path", "cluster"), ("a, b.jpg", 3)])
       'path,cluster\n"a, b.jpg",3\n'
@@ -197,26 +174,12 @@ def csv_lines(rows: Iterable[Iterable[Any]]) -> str:
 
 
 def path_cell(path: str) -> str:
-    """Return a path that names the same file and is no formula.
-
-    Args:
-      path: Path relative to the folder of images.
-
-    Returns:
-      The printable path, behind ``./`` where it would be a formula.
-    """
+    """Return a relative path, printable and behind ``./`` where it'd be a formula."""
     shown = printable(path)
     return f"./{shown}" if shown.startswith(_FORMULA_START) else shown
 
 
 def text_cell(text: str) -> str:
-    """Return text that is no formula, by the customary apostrophe.
-
-    Args:
-      text: Any text.
-
-    Returns:
-      The printable text.
-    """
+    """Return printable text, behind the customary apostrophe if it'd be a formula."""
     shown = printable(text)
     return f"'{shown}" if shown.startswith(_FORMULA_START) else shown

@@ -17,7 +17,7 @@ from mca_jax.core.progress import Callback, NoCallback
 from mca_jax.encoders import Encoder
 from mca_jax.pipeline.config import Config, config_to_dict, settings_of_result
 from mca_jax.pipeline.inputs import Nouns
-from mca_jax.training.checkpoints import TrainingCheckpoints
+from mca_jax.training.checkpoints import Checkpointer
 
 __all__ = ["checkpoint_opener", "training_identity"]
 
@@ -81,7 +81,7 @@ def checkpoint_opener(
     provenance: dict[str, Any],
     space: Nouns,
     callback: Callback,
-) -> Callable[[str], TrainingCheckpoints] | None:
+) -> Callable[[str], Checkpointer] | None:
     """Say where the trainings of a run keep their checkpoints.
 
     Args:
@@ -102,7 +102,7 @@ def checkpoint_opener(
     steps_per_epoch = num_images // min(train.batch_size, num_images)
     rows = {"count": len(space.rows), "fingerprint": _hash_rows(space.rows)}
 
-    def open_run(name: str) -> TrainingCheckpoints:
+    def open_run(name: str) -> Checkpointer:
         def on_event(event: str, values: dict[str, Any]) -> None:
             if event == "resume":
                 values = {**values, "epoch": values["step"] // steps_per_epoch}
@@ -111,7 +111,7 @@ def checkpoint_opener(
                 warnings.warn(values["text"], stacklevel=2)
             callback.log(event, {"run": name, **values})
 
-        return TrainingCheckpoints(
+        return Checkpointer(
             Path(directory) / name.replace(" ", "_"),
             identity={**identity, "run": name},
             provenance={**provenance, "semantic_space": rows},

@@ -1,5 +1,6 @@
 """Training of the three networks: pure steps, epochs on device, a status."""
 
+from mca_jax.training.checkpoints import Checkpointer, Snapshot
 from mca_jax.training.convergence import (
     Failure,
     Monitor,
@@ -10,7 +11,6 @@ from mca_jax.training.convergence import (
 from mca_jax.training.data import TrainingData, epoch_order, gather_batch
 from mca_jax.training.loop import FitResult, Trainer, build_trainer, fit
 from mca_jax.training.optimizer import build_optimizer
-from mca_jax.training.snapshot import Checkpointer, Snapshot
 from mca_jax.training.state import TrainState, init_state
 from mca_jax.training.step import StepInfo, build_epoch, build_step
 

@@ -2,11 +2,14 @@
 
 A checkpoint is a folder named by its step. Orbax writes the arrays into ``state``;
 a manifest, written last, says what they belong to and holds a checksum of every
-file.
+file. Orbax's ``CheckpointManager`` would choose what to keep as well, but takes a
+half-written folder for the newest checkpoint and reads a flipped bit, and one damaged
+file of metrics keeps it from opening the others.
 """
 
 from __future__ import annotations
 
+import errno
 import itertools
 import logging
 import os
@@ -17,7 +20,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -25,16 +28,17 @@ from jax.experimental import multihost_utils
 
 from mca_jax.core.errors import InputError, check_in_range
 from mca_jax.core.text import list_differences, plain_json, printable
+from mca_jax.core.types import Params
+from mca_jax.training.convergence import Monitor
 from mca_jax.training.manifest import (
     numbered_folders,
     read_manifest,
     remove_folder,
     seal,
 )
-from mca_jax.training.snapshot import Snapshot
-from mca_jax.training.snapshot_arrays import claim_room, list_arrays, to_template
+from mca_jax.training.state import TrainState
 
-__all__ = ["EventHook", "TrainingCheckpoints"]
+__all__ = ["Checkpointer", "EventHook", "Snapshot"]
 
 EventHook = Callable[[str, dict[str, Any]], None]
 
@@ -49,11 +53,33 @@ _CALLS = itertools.count(1)
 _REFUSED = (OSError, ValueError, RuntimeError)
 
 
-class TrainingCheckpoints:
+class Snapshot(NamedTuple):
+    """Training between two steps; from it a run resumes as if never stopped.
+
+    Where in the data it stands follows from the step, since an epoch draws its
+    order from the key and its first step. The assignments before the epoch follow
+    from ``pass_params``. The names are those in checkpoints on disk.
+
+    Attributes:
+      state: What a step carries to the next.
+      pass_params: Weights at the start of the running epoch, what a run that
+        fails falls back to.
+      monitor: What every step so far showed.
+    """
+
+    state: TrainState
+    pass_params: Params
+    monitor: Monitor
+
+
+class Checkpointer:
     """Keeps snapshots of one training run in a folder.
 
-    Saving goes on beside training; what fails is told as an event and costs the
+    Saving runs beside training; what fails is reported as an event and costs the
     run nothing but that checkpoint.
+
+    Attributes:
+      ends_training: Whether training ends with what is restored, the best.
     """
 
     def __init__(
@@ -75,14 +101,14 @@ class TrainingCheckpoints:
           identity: What the run depends on, as plain JSON: settings, and
             fingerprints of data, encoder and semantic space. A checkpoint with
             another identity is refused.
-          provenance: What else to note in each checkpoint, as plain JSON.
+          provenance: What else to store with each checkpoint, as plain JSON.
           every_steps: Steps from one checkpoint to the next; 0 for none.
-          every_epochs: Passes from one to the next; 0 for none.
+          every_epochs: Epochs from one to the next; 0 for none.
           keep: Newest checkpoints that are kept, at least 1, and the best.
           use_best: Whether the best is read in place of the newest, and training
             ends with it.
-          on_event: Told ``"checkpoint"``, ``"resume"`` and ``"warning"`` with
-            their values; without it warnings are issued as Python's.
+          on_event: Called with ``"checkpoint"``, ``"resume"`` or ``"warning"`` and
+            its values; without it warnings are issued as Python's.
 
         Raises:
           InputError: A number is out of range.
@@ -94,7 +120,8 @@ class TrainingCheckpoints:
         self._identity = plain_json(identity)
         self._provenance = plain_json(provenance or {})
         self._every_steps, self._every_epochs = every_steps, every_epochs
-        self._keep, self._use_best, self._on_event = keep, use_best, on_event
+        self._keep, self._on_event = keep, on_event
+        self.ends_training = use_best
         self._kept: dict[int, float] = {}
         self._writer: Any = None
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
@@ -105,49 +132,22 @@ class TrainingCheckpoints:
         """Score of each checkpoint that is known to be whole, by its step."""
         return dict(self._kept)
 
-    @property
-    def ends_training(self) -> bool:
-        """Whether what is restored is to be read out, not trained any further."""
-        return self._use_best
-
-    def due(self, step: int, steps_per_pass: int) -> bool:
-        """Tell whether a snapshot is wanted after a step.
-
-        Args:
-          step: Steps taken.
-          steps_per_pass: Steps of a pass.
-
-        Returns:
-          True where one is.
-        """
-        periods = (self._every_steps, self._every_epochs * steps_per_pass)
+    def due(self, step: int, steps_per_epoch: int) -> bool:
+        """Tell whether a snapshot is wanted after so many steps."""
+        periods = (self._every_steps, self._every_epochs * steps_per_epoch)
         return any(period and step % period == 0 for period in periods)
 
-    def steps_until_due(self, step: int, steps_per_pass: int) -> int:
-        """Count the steps to the next snapshot that is wanted.
-
-        Args:
-          step: Steps taken.
-          steps_per_pass: Steps of a pass.
-
-        Returns:
-          At least 1.
-        """
-        periods = (self._every_steps, self._every_epochs * steps_per_pass)
+    def steps_until_due(self, step: int, steps_per_epoch: int) -> int:
+        """Count the steps to the next snapshot that is wanted, at least 1."""
+        periods = (self._every_steps, self._every_epochs * steps_per_epoch)
         return min((p - step % p for p in periods if p), default=sys.maxsize)
 
-    def preempted(self, step: int) -> bool:
-        """Tell whether all hosts agree to stop after this step.
+    def preempted(self) -> bool:
+        """Tell whether all hosts agree to stop, the machines being taken away.
 
-        With one host a signal says so, and no agreement is needed.
-
-        Args:
-          step: Steps taken, the same on all hosts.
-
-        Returns:
-          True where the machines are about to be taken away.
+        All hosts call it after the same steps. With one host a signal says so, and
+        no agreement is needed.
         """
-        del step
         if jax.process_count() == 1:
             return False
         return multihost_utils.reached_preemption_sync_point(next(_CALLS))
@@ -158,8 +158,8 @@ class TrainingCheckpoints:
         Half-written and damaged ones are named in a warning and removed.
 
         Args:
-          template: A snapshot of the same shapes; the arrays come back placed on
-            the devices as its are, however many there were when they were saved.
+          template: A snapshot of the same shapes; the arrays come back with its
+            shardings, on however many devices they were when they were saved.
 
         Returns:
           The snapshot, or None if there is none.
@@ -169,22 +169,25 @@ class TrainingCheckpoints:
             is named. Or the best is wanted and there is none.
         """
         start = time.monotonic()
-        step = self._choose_step(list_arrays(template))
+        step = self._choose_step(_list_arrays(template))
         if step is None:
-            if self._use_best:
+            if self.ends_training:
                 raise InputError(
                     f"No checkpoint in {_shown(self._root)} for checkpoint.use=best; "
                     "train first, without it"
                 )
             return None
         folder = self._folder(step)
-        found = self._orbax().restore(folder / _STATE, to_template(template))
+        wanted = jax.tree.map(_abstract, template)
+        found = self._orbax().restore(folder / _STATE, wanted)
         seconds = time.monotonic() - start
-        self._tell("resume", {"step": step, "folder": str(folder), "seconds": seconds})
+        self._report(
+            "resume", {"step": step, "folder": str(folder), "seconds": seconds}
+        )
         return found
 
     def save(self, snapshot: Snapshot, score: float) -> None:
-        """Begin to write a snapshot; its arrays may be reused on return.
+        """Start to write a snapshot; its arrays may be reused on return.
 
         Args:
           snapshot: What to keep.
@@ -199,7 +202,7 @@ class TrainingCheckpoints:
                 return
             self._orbax().save(folder / _STATE, snapshot)
         except _REFUSED as error:
-            self._note_failure(step, error)
+            self._report_failure(step, error)
             return
         blocked = time.monotonic() - start
         body = {
@@ -207,15 +210,14 @@ class TrainingCheckpoints:
             "step": step,
             "score": score,
             "identity": self._identity,
-            "arrays": list_arrays(snapshot),
+            "arrays": _list_arrays(snapshot),
             "provenance": self._provenance,
         }
-        future = self._worker.submit(self._complete, body)
-        self._unfinished = (step, future)
-        self._tell("checkpoint", {"step": step, "score": score, "blocked": blocked})
+        self._unfinished = (step, self._worker.submit(self._complete, body))
+        self._report("checkpoint", {"step": step, "score": score, "blocked": blocked})
 
     def wait(self) -> int | None:
-        """Wait until what was begun is written, or is known to have failed.
+        """Wait until what was started is written, or is known to have failed.
 
         Returns:
           Step of the newest checkpoint that is kept, or None.
@@ -240,7 +242,7 @@ class TrainingCheckpoints:
             try:
                 remove_folder(folder)
                 folder.mkdir(parents=True)
-                claim_room(folder, snapshot)
+                _claim_room(folder, snapshot)
             except OSError as error:
                 failure = error
         failed = failure is not None
@@ -256,7 +258,7 @@ class TrainingCheckpoints:
             # Half a second to import, and no use without checkpoints.
             import orbax.checkpoint as ocp
 
-            # Tracebacks of what is told here in one line.
+            # Tracebacks of what is reported here in one line.
             for name in ("absl", "asyncio"):
                 logging.getLogger(name).addFilter(_not_of_orbax)
             # Where one host's disk refuses, the others wait for it so long.
@@ -264,7 +266,7 @@ class TrainingCheckpoints:
             self._writer = ocp.StandardCheckpointer(async_options=options)
         return self._writer
 
-    def _tell(self, event: str, values: dict[str, Any]) -> None:
+    def _report(self, event: str, values: dict[str, Any]) -> None:
         if self._on_event is not None:
             self._on_event(event, values)
         elif event == "warning":
@@ -294,11 +296,11 @@ class TrainingCheckpoints:
         try:
             self._kept[step] = future.result()
         except _REFUSED as error:
-            self._note_failure(step, error)
+            self._report_failure(step, error)
             return
         self._kept = {s: x for s, x in self._kept.items() if self._folder(s).exists()}
 
-    def _note_failure(self, step: int, error: Exception) -> None:
+    def _report_failure(self, step: int, error: Exception) -> None:
         folder = self._folder(step)
         # It may hold on to the error and raise it once more.
         self._writer = None
@@ -308,7 +310,7 @@ class TrainingCheckpoints:
         last = max(self._kept, default=None)
         earlier = "there is none before it" if last is None else f"step {last} is kept"
         text = f"Can't write checkpoint {_shown(folder)}: {_reason(error)}; {earlier}"
-        self._tell("warning", {"text": f"{text}, and training goes on"})
+        self._report("warning", {"text": f"{text}, and training goes on"})
 
     def _choose_step(self, arrays: dict[str, str]) -> int | None:
         """Find the checkpoint to read; the first host decides for all.
@@ -325,9 +327,9 @@ class TrainingCheckpoints:
         if jax.process_count() > 1:
             code = -1 if step is None else step
             code = -2 if refusal is not None else code
-            told = int(multihost_utils.broadcast_one_to_all(np.int32(code)))
-            step = told if told >= 0 else None
-            if told == -2 and refusal is None:
+            code = int(multihost_utils.broadcast_one_to_all(np.int32(code)))
+            step = code if code >= 0 else None
+            if code == -2 and refusal is None:
                 raise InputError("Checkpoints were refused, see the first host")
         if refusal is not None:
             raise refusal
@@ -348,14 +350,14 @@ class TrainingCheckpoints:
             else:
                 whole[int(folder.name)] = manifest
         scores = {step: manifest["score"] for step, manifest in whole.items()}
-        pick = _best_step if self._use_best else max
+        pick = _best_step if self.ends_training else max
         chosen = pick(scores) if scores else None
         if chosen is not None:
             self._check_identity(chosen, whole[chosen], arrays)
         use = "training starts anew" if chosen is None else f"step {chosen} is used"
         for folder, problem in broken:
             text = f"Checkpoint {_shown(folder)} {problem}; {use}"
-            self._tell("warning", {"text": text})
+            self._report("warning", {"text": text})
             remove_folder(folder)
         self._kept = scores
         return chosen
@@ -402,3 +404,42 @@ def _shown(folder: Path) -> str:
 
 def _not_of_orbax(record: logging.LogRecord) -> bool:
     return "orbax" not in record.pathname + record.getMessage()
+
+
+def _abstract(leaf: Any) -> Any:
+    """What Orbax fills: shape, type and sharding, an empty array on the host."""
+    if isinstance(leaf, jax.Array):
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
+    return np.empty_like(leaf)
+
+
+def _list_arrays(snapshot: Snapshot) -> dict[str, str]:
+    """Type and shape of each array, such as ``"float32[8, 4]"``, by its name."""
+    leaves, _ = jax.tree.flatten_with_path(snapshot)
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="."): (
+            f"{leaf.dtype}{list(leaf.shape)}"
+        )
+        for path, leaf in leaves
+    }
+
+
+def _claim_room(folder: Path, snapshot: Snapshot) -> None:
+    """Fail before Orbax starts where there is no room for its files.
+
+    Its threads each report a write that fails half-way, in many lines.
+
+    Raises:
+      OSError: There is no room.
+    """
+    num_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(tuple(snapshot)))
+    claim = folder / "room"
+    with claim.open("wb") as file:
+        try:
+            # Not all arrays compress, and there are some small files beside them.
+            if claim_range := getattr(os, "posix_fallocate", None):  # not on macOS
+                claim_range(file.fileno(), 0, num_bytes + num_bytes // 4 + 2**18)
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
+                raise
+    claim.unlink()

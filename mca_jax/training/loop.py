@@ -22,6 +22,7 @@ from mca_jax.core.errors import check_in_range
 from mca_jax.core.interrupts import Interrupted, Pending, hold_interrupts
 from mca_jax.core.parallel import DATA_AXIS, replicate
 from mca_jax.core.types import Params, PRNGKey
+from mca_jax.training.checkpoints import Checkpointer, Snapshot
 from mca_jax.training.convergence import (
     Failure,
     Monitor,
@@ -37,7 +38,6 @@ from mca_jax.training.convergence import (
 from mca_jax.training.data import TrainingData
 from mca_jax.training.epochs import build_any_epoch, shard_data
 from mca_jax.training.revival import empty_clusters, revive_clusters
-from mca_jax.training.snapshot import Checkpointer, Snapshot
 from mca_jax.training.state import TrainState, init_state
 from mca_jax.training.step import Epoch, build_step
 
@@ -201,7 +201,7 @@ class _Keeper:
         if self._checkpointer.due(step, steps_per_pass):
             self._save(snapshot, step)
         signum, everywhere = self._pending.signum, False
-        if signum is None and self._checkpointer.preempted(step):
+        if signum is None and self._checkpointer.preempted():
             signum, everywhere = signal.SIGTERM, True
         if signum is not None:
             self.finish(snapshot, step)

@@ -27,9 +27,7 @@ MANIFEST_FILE = "manifest.json"
 def seal(folder: Path, body: Mapping[str, Any]) -> None:
     """Write the manifest of a folder whose other files are complete.
 
-    Args:
-      folder: The folder.
-      body: What to say of it; anything that ``plain_json`` takes.
+    ``body`` says what the folder is, in anything that ``plain_json`` takes.
 
     Raises:
       InputError: The system refused; the folder stays unsealed.
@@ -41,9 +39,6 @@ def seal(folder: Path, body: Mapping[str, Any]) -> None:
 
 def read_manifest(folder: Path) -> dict[str, Any] | str:
     """Check a folder against its manifest.
-
-    Args:
-      folder: A folder that :func:`seal` was or wasn't called for.
 
     Returns:
       What was sealed with it, or in a few words what is wrong with it.
@@ -70,13 +65,9 @@ def read_manifest(folder: Path) -> dict[str, Any] | str:
 
 
 def numbered_folders(root: Path) -> list[Path]:
-    """List the folders that are named by a number; clear what a removal left.
+    """List the folders that are named by a number, by rising number.
 
-    Args:
-      root: Their parent; it need not exist.
-
-    Returns:
-      The folders by rising number.
+    What a removal left is cleared. The root need not exist.
     """
     try:
         found = list(root.iterdir())
@@ -85,18 +76,12 @@ def numbered_folders(root: Path) -> list[Path]:
     for path in found:
         if path.name.startswith("."):
             shutil.rmtree(path, ignore_errors=True)
-    return sorted(
-        (path for path in found if path.name.isdigit()),
-        key=lambda path: int(path.name),
-    )
+    numbered = (path for path in found if path.name.isdigit())
+    return sorted(numbered, key=lambda path: int(path.name))
 
 
 def remove_folder(folder: Path) -> None:
-    """Remove a folder; a break half-way leaves none that looks whole.
-
-    Args:
-      folder: It need not exist.
-    """
+    """Remove a folder, if it exists; a break half-way leaves none that looks whole."""
     if folder.exists():
         aside = folder.with_name(f".{folder.name}.removed")
         shutil.rmtree(aside, ignore_errors=True)

@@ -21,7 +21,7 @@ from small_training import (
 from mca_jax import training
 from mca_jax.core.errors import InputError
 from mca_jax.core.interrupts import Interrupted
-from mca_jax.training.checkpoints import TrainingCheckpoints
+from mca_jax.training.checkpoints import Checkpointer
 from mca_jax.training.manifest import MANIFEST_FILE
 
 IDENTITY = {"settings": {"seed": 0, "losses": {"instance": 1.0}}, "data": "abc"}
@@ -35,7 +35,7 @@ def job():
     return key, trainer, data, run(key, trainer, data)
 
 
-class Told(list):
+class Events(list):
     """Events in their order; may send a signal at one of them."""
 
     def __init__(self, signum=None, at_step=None):
@@ -54,15 +54,15 @@ class Told(list):
         return [values["step"] for event, values in self if event == "resume"]
 
 
-def checkpoints(folder, told, **options):
+def checkpoints(folder, events, **options):
     options = {"identity": IDENTITY, "every_steps": 2, **options}
-    return TrainingCheckpoints(folder, on_event=told, **options)
+    return Checkpointer(folder, on_event=events, **options)
 
 
 def stopped(job, folder, at_step=8, signum=signal.SIGTERM, **options):
     """Run until a signal comes with the checkpoint of a step."""
     key, trainer, data, *_ = job
-    kept = checkpoints(folder, Told(signum, at_step), **options)
+    kept = checkpoints(folder, Events(signum, at_step), **options)
     with pytest.raises(Interrupted) as caught:
         run(key, trainer, data, checkpointer=kept)
     return caught.value
@@ -75,36 +75,36 @@ def steps(folder):
 @pytest.mark.parametrize(
     ("signum", "at_step"),
     [(signal.SIGTERM, 4), (signal.SIGINT, 6)],
-    ids=["in a pass", "after a pass"],
+    ids=["in an epoch", "after an epoch"],
 )
-def test_a_run_goes_on_bit_for_bit(job, tmp_path, signum, at_step):
+def test_a_run_resumes_bit_for_bit(job, tmp_path, signum, at_step):
     key, trainer, data, whole = job
     error = stopped(job, tmp_path / "kept", at_step, signum)
     assert error.signum == signum
     assert error.__notes__ == [f"training up to step {at_step} is kept"]
-    told, rows = Told(), []
+    events, rows = Events(), []
     again = run(
         key,
         trainer,
         data,
-        checkpointer=checkpoints(tmp_path / "kept", told),
+        checkpointer=checkpoints(tmp_path / "kept", events),
         on_epoch=rows.append,
     )
-    assert told.resumed() == [at_step]
-    assert told.texts() == []
+    assert events.resumed() == [at_step]
+    assert events.texts() == []
     assert_same_run(again, whole)
-    # Only passes that this process finished are told.
+    # Only epochs of this process are reported.
     assert rows == list(whole.history[at_step // 3 :])
 
 
 def test_a_finished_run_is_not_run_again(job, tmp_path):
     key, trainer, data, whole = job
-    first = run(key, trainer, data, checkpointer=checkpoints(tmp_path, Told()))
+    first = run(key, trainer, data, checkpointer=checkpoints(tmp_path, Events()))
     assert_same_run(first, whole)
-    told = Told()
-    second = run(key, trainer, data, checkpointer=checkpoints(tmp_path, told))
-    assert told.resumed() == [NUM_STEPS]
-    assert [event for event, _ in told] == ["resume"]
+    events = Events()
+    second = run(key, trainer, data, checkpointer=checkpoints(tmp_path, events))
+    assert events.resumed() == [NUM_STEPS]
+    assert [event for event, _ in events] == ["resume"]
     assert_same_run(second, whole)
 
 
@@ -142,13 +142,13 @@ def test_damage_is_named_and_the_one_before_is_used(job, tmp_path, damage, words
     stopped(job, tmp_path)
     assert steps(tmp_path)[-2:] == [6, 8]
     damage(tmp_path / "00000008")
-    told = Told()
-    again = run(key, trainer, data, checkpointer=checkpoints(tmp_path, told))
-    (text,) = told.texts()
+    events = Events()
+    again = run(key, trainer, data, checkpointer=checkpoints(tmp_path, events))
+    (text,) = events.texts()
     assert "00000008" in text
     assert words in text
     assert text.endswith("; step 6 is used")
-    assert told.resumed() == [6]
+    assert events.resumed() == [6]
     assert_same_run(again, whole)
 
 
@@ -157,11 +157,11 @@ def test_when_all_are_damaged_training_starts_anew(job, tmp_path):
     stopped(job, tmp_path)
     for folder in list(tmp_path.iterdir()):
         shutil.rmtree(folder / "state")
-    told = Told()
-    again = run(key, trainer, data, checkpointer=checkpoints(tmp_path, told))
-    assert len(told.texts()) == 2 + (0 not in (6, 8))
-    assert all(text.endswith("; training starts anew") for text in told.texts())
-    assert told.resumed() == []
+    events = Events()
+    again = run(key, trainer, data, checkpointer=checkpoints(tmp_path, events))
+    assert len(events.texts()) == 2 + (0 not in (6, 8))
+    assert all(text.endswith("; training starts anew") for text in events.texts())
+    assert events.resumed() == []
     assert_same_run(again, whole)
 
 
@@ -169,7 +169,7 @@ def test_another_configuration_is_refused_with_what_differs(job, tmp_path):
     key, trainer, data, _ = job
     stopped(job, tmp_path)
     other = {**IDENTITY, "settings": {"seed": 1, "losses": {"instance": 1.0}}}
-    kept = checkpoints(tmp_path, Told(), identity=other)
+    kept = checkpoints(tmp_path, Events(), identity=other)
     with pytest.raises(InputError, match=r"settings\.seed is 0 there and 1 now"):
         run(key, trainer, data, checkpointer=kept)
     assert 8 in steps(tmp_path)
@@ -178,14 +178,14 @@ def test_another_configuration_is_refused_with_what_differs(job, tmp_path):
 def test_how_often_and_how_many_may_change(job, tmp_path):
     key, trainer, data, whole = job
     stopped(job, tmp_path)
-    told = Told()
-    kept = checkpoints(tmp_path, told, every_steps=0, every_epochs=1, keep=5)
+    events = Events()
+    kept = checkpoints(tmp_path, events, every_steps=0, every_epochs=1, keep=5)
     assert_same_run(run(key, trainer, data, checkpointer=kept), whole)
-    assert told.resumed() == [8]
-    assert [v["step"] for event, v in told if event == "checkpoint"] == [9, 12]
+    assert events.resumed() == [8]
+    assert [v["step"] for event, v in events if event == "checkpoint"] == [9, 12]
 
 
-def snapshot(step, place=lambda tree: tree):
+def snapshot(step, shard=lambda tree: tree):
     """A small snapshot whose numbers follow from its step."""
     params = {"w": jnp.full((4, 3), 0.1 * step), "b": jnp.arange(8.0)}
     state = training.TrainState(
@@ -204,7 +204,7 @@ def snapshot(step, place=lambda tree: tree):
         np.ones(2),
         np.zeros(2),
     )
-    state, params = place((state, jax.tree.map(jnp.copy, params)))
+    state, params = shard((state, jax.tree.map(jnp.copy, params)))
     return training.Snapshot(state, params, monitor)
 
 
@@ -224,13 +224,13 @@ def assert_same_values(one, other):
 
 
 def test_the_last_few_and_the_best_are_kept(tmp_path):
-    kept = checkpoints(tmp_path, Told(), keep=2)
+    kept = checkpoints(tmp_path, Events(), keep=2)
     for step, score in [(1, 3.0), (2, 0.5), (3, 1.0), (4, 2.0), (5, 0.7)]:
         kept.save(snapshot(step), score)
     assert kept.wait() == 5
     assert steps(tmp_path) == [2, 4, 5]
     assert kept.kept == {2: 0.5, 4: 2.0, 5: 0.7}
-    reopened = checkpoints(tmp_path, Told(), keep=2)
+    reopened = checkpoints(tmp_path, Events(), keep=2)
     assert_same_values(reopened.restore(snapshot(0)), snapshot(5))
     assert reopened.kept == kept.kept
 
@@ -249,7 +249,7 @@ def test_from_four_devices_to_one_to_eight(tmp_path):
     places = [replicated(count) for count in (4, 1, 8)]
     found = snapshot(3, lambda tree: jax.device_put(tree, places[0]))
     for number, place in enumerate(places):
-        kept = checkpoints(tmp_path / str(number), Told())
+        kept = checkpoints(tmp_path / str(number), Events())
         kept.save(found, 1.0)
         kept.wait()
         follow = places[(number + 1) % 3]
@@ -266,11 +266,11 @@ def test_a_run_moves_from_four_devices_to_one_to_eight(job, tmp_path):
     key, _, data, whole = job
     stopped((key, make_trainer(num_devices=4), data), tmp_path, 4)
     stopped(job, tmp_path, 8)
-    told = Told()
+    events = Events()
     eight = make_trainer(num_devices=8)
-    moved = run(key, eight, data, checkpointer=checkpoints(tmp_path, told))
-    assert told.resumed() == [8]
-    assert told.texts() == []
+    moved = run(key, eight, data, checkpointer=checkpoints(tmp_path, events))
+    assert events.resumed() == [8]
+    assert events.texts() == []
     # Sums over devices are added in another order. Where a gradient is next to
     # nothing Adam makes a step of the last bits: allowed is a tenth of one step,
     # while a moment that got lost would cost several.
@@ -283,9 +283,9 @@ def test_a_run_moves_from_four_devices_to_one_to_eight(job, tmp_path):
     np.testing.assert_allclose(*losses, rtol=1e-4)
 
 
-def test_a_full_disk_loses_nothing_earlier_and_is_told(tmp_path):
-    told = Told()
-    kept = checkpoints(tmp_path, told)
+def test_a_full_disk_loses_nothing_earlier_and_is_reported(tmp_path):
+    events = Events()
+    kept = checkpoints(tmp_path, events)
     kept.save(snapshot(2), 1.0)
     kept.wait()
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -296,7 +296,7 @@ def test_a_full_disk_loses_nothing_earlier_and_is_told(tmp_path):
         assert kept.wait() == 2
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    (text,) = told.texts()
+    (text,) = events.texts()
     assert "00000004" in text
     assert "File too large" in text
     assert text.endswith("; step 2 is kept, and training goes on")
@@ -305,11 +305,11 @@ def test_a_full_disk_loses_nothing_earlier_and_is_told(tmp_path):
     # And with room again it works again.
     kept.save(snapshot(6), 0.5)
     assert kept.wait() == 6
-    assert_same_values(checkpoints(tmp_path, told).restore(snapshot(0)), snapshot(6))
+    assert_same_values(checkpoints(tmp_path, events).restore(snapshot(0)), snapshot(6))
 
 
 def test_a_checkpoint_of_other_shapes_is_refused(tmp_path):
-    kept = checkpoints(tmp_path, Told())
+    kept = checkpoints(tmp_path, Events())
     kept.save(snapshot(2), 1.0)
     kept.wait()
     other = snapshot(0)
@@ -322,14 +322,14 @@ def test_a_checkpoint_of_other_shapes_is_refused(tmp_path):
 @pytest.mark.parametrize("setting", ["every_steps", "every_epochs", "keep"])
 def test_numbers_out_of_range(tmp_path, setting):
     with pytest.raises(InputError, match=rf"checkpoint\.{setting}"):
-        TrainingCheckpoints(tmp_path, identity={}, **{setting: -1})
+        Checkpointer(tmp_path, identity={}, **{setting: -1})
 
 
 def test_when_a_checkpoint_is_due(tmp_path):
-    kept = TrainingCheckpoints(tmp_path, identity={}, every_steps=4, every_epochs=2)
+    kept = Checkpointer(tmp_path, identity={}, every_steps=4, every_epochs=2)
     due = [step for step in range(1, 13) if kept.due(step, 3)]
     assert due == [4, 6, 8, 12]
     assert [kept.steps_until_due(step, 3) for step in range(7)] == [4, 3, 2, 1, 2, 1, 2]
-    never = TrainingCheckpoints(tmp_path, identity={}, every_steps=0)
+    never = Checkpointer(tmp_path, identity={}, every_steps=0)
     assert not never.due(4, 3)
     assert never.steps_until_due(4, 3) > 10**9

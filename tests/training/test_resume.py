@@ -17,7 +17,7 @@ from mca_jax.pipeline.config import config_to_dict, settings_of_result
 from mca_jax.training.manifest import seal
 
 
-class Told:
+class Events:
     def __init__(self):
         self.events = []
 
@@ -31,7 +31,7 @@ class Told:
         self.events.append((event, values))
 
 
-def cluster(folder, *settings, told=None):
+def cluster(folder, *settings, callback=None):
     axes = np.eye(4, dtype=np.float32)
     return mca_jax.cluster(
         image_embeddings=np.repeat(axes[:2], 20, axis=0),
@@ -40,7 +40,7 @@ def cluster(folder, *settings, told=None):
         num_clusters=2,
         config=mca_jax.apply_overrides(mca_jax.Config(), ["train.epochs=3", *settings]),
         checkpoint_dir=folder,
-        callback=told,
+        callback=callback,
     )
 
 
@@ -55,13 +55,15 @@ def test_settings_without_effect_are_left_out():
 
 def test_a_second_call_takes_the_first_one_s_training(tmp_path):
     first = cluster(tmp_path)
-    told = Told()
-    second = cluster(tmp_path, "checkpoint.keep=5", "retrieval.block_size=7", told=told)
-    (resumed,) = [values for event, values in told.events if event == "resume"]
+    events = Events()
+    second = cluster(
+        tmp_path, "checkpoint.keep=5", "retrieval.block_size=7", callback=events
+    )
+    (resumed,) = [values for event, values in events.events if event == "resume"]
     assert (resumed["run"], resumed["step"], resumed["epoch"]) == ("train", 3, 3)
-    # Progress shows the passes that need not be made again.
-    assert ("advance", 3) in told.events
-    assert "epoch" not in [event for event, _ in told.events]
+    # progress shows the epochs that need not be made again.
+    assert ("advance", 3) in events.events
+    assert "epoch" not in [event for event, _ in events.events]
     assert first.history == second.history
     np.testing.assert_array_equal(first.probabilities, second.probabilities)
     with pytest.raises(
@@ -74,7 +76,7 @@ def test_a_second_call_takes_the_first_one_s_training(tmp_path):
     assert len(manifest["provenance"]["semantic_space"]["fingerprint"]) == 16
 
 
-def test_damage_is_told_where_nobody_listens(tmp_path):
+def test_damage_is_a_warning_without_a_callback(tmp_path):
     first = cluster(tmp_path)
     (tmp_path / "train/00000003/manifest.json").unlink()
     with pytest.warns(UserWarning, match="00000003' is half-written; training starts"):
@@ -138,7 +140,7 @@ def test_the_launcher_goes_on_after_sigterm(tmp_path):
             assert path.read_bytes() == (broken / path.name).read_bytes(), path.name
 
 
-def test_the_best_checkpoint_is_read_out_without_training(tmp_path):
+def test_the_best_checkpoint_is_used_without_training(tmp_path):
     cluster(tmp_path, "checkpoint.every_steps=1", "checkpoint.keep=5")
     manifests = {
         int(path.parent.name): json.loads(path.read_text())
@@ -149,14 +151,14 @@ def test_the_best_checkpoint_is_read_out_without_training(tmp_path):
     for step, manifest in manifests.items():
         body = {k: v for k, v in manifest.items() if k not in ("files", "checksum")}
         seal(tmp_path / f"train/{step:08d}", {**body, "score": float(step)})
-    told = Told()
-    best = cluster(tmp_path, "checkpoint.use=best", told=told)
-    (resumed,) = [values for event, values in told.events if event == "resume"]
+    events = Events()
+    best = cluster(tmp_path, "checkpoint.use=best", callback=events)
+    (resumed,) = [values for event, values in events.events if event == "resume"]
     assert resumed["step"] == 1
-    assert not [event for event, _ in told.events if event in ("epoch", "checkpoint")]
+    assert not [event for event, _ in events.events if event in ("epoch", "checkpoint")]
     assert best.status == "best_checkpoint"
     assert [row["epoch"] for row in best.history] == [1.0]
-    # One pass from the start gives the same weights.
+    # One epoch from the start gives the same weights.
     one = cluster(tmp_path / "one", "train.epochs=1")
     np.testing.assert_array_equal(best.probabilities, one.probabilities)
     # It stays as it was, to go on from.
