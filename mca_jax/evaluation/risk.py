@@ -240,8 +240,8 @@ def _measure_blocks(
 ) -> tuple[Array, Array, Int[np.ndarray, " k"]]:
     """Consistency, confidence and cluster sizes from a table read block by block.
 
-    The images are visited cluster by cluster: their neighbours are mostly of the
-    same one, and so are near at hand, in the processor's cache or in the system's.
+    The images are read cluster by cluster: their neighbours are mostly of the same
+    one, and so are near at hand, in the processor's cache or in the system's.
     """
     _check_neighbors(neighbors, len(probabilities))
     count, clusters = probabilities.shape

@@ -310,7 +310,7 @@ class Checkpointer:
         last = max(self._kept, default=None)
         earlier = "there is none before it" if last is None else f"step {last} is kept"
         text = f"Can't write checkpoint {_shown(folder)}: {_reason(error)}; {earlier}"
-        self._report("warning", {"text": f"{text}, and training goes on"})
+        self._report("warning", {"text": f"{text}, and training continues"})
 
     def _choose_step(self, arrays: dict[str, str]) -> int | None:
         """Find the checkpoint to read; the first host decides for all.

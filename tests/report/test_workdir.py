@@ -1,11 +1,9 @@
 import errno
 import json
 import os
-import stat
 
 import pytest
 
-from mca_jax.core.atomic_files import write_file
 from mca_jax.core.errors import InputError
 from mca_jax.report.workdir import RunLog, prepare_workdir
 
@@ -114,40 +112,6 @@ def test_a_folder_without_permission(tmp_path):
             prepare_workdir(tmp_path, SETTINGS)
     finally:
         tmp_path.chmod(0o700)
-
-
-def test_write_file_replaces_whole_files(tmp_path):
-    path = tmp_path / "a.txt"
-    write_file(path, "one\r\ntwo ü\n")
-    assert path.read_bytes() == "one\r\ntwo ü\n".encode()
-    write_file(path, b"\0")
-    assert path.read_bytes() == b"\0"
-    assert [each.name for each in tmp_path.iterdir()] == ["a.txt"]
-    # As any program would make it, so that others may read what they may.
-    other = tmp_path / "b.txt"
-    other.write_text("")
-    assert stat.S_IMODE(path.stat().st_mode) == stat.S_IMODE(other.stat().st_mode)
-
-
-@pytest.mark.parametrize("call", ["fsync", "replace"])
-def test_without_room_the_old_file_stays(tmp_path, monkeypatch, call):
-    path = tmp_path / "a.txt"
-    write_file(path, "old")
-    monkeypatch.setattr(f"mca_jax.report.workdir.os.{call}", refuse(errno.ENOSPC))
-    with pytest.raises(InputError, match=r"a\.txt': No space left .* make room and"):
-        write_file(path, "new")
-    assert path.read_text() == "old"
-    assert [each.name for each in tmp_path.iterdir()] == ["a.txt"]
-
-
-def test_an_interrupt_leaves_no_half_file(tmp_path, monkeypatch):
-    def interrupt(_):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("mca_jax.report.workdir.os.fsync", interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        write_file(tmp_path / "a.txt", "new")
-    assert list(tmp_path.iterdir()) == []
 
 
 def read_log(folder):

@@ -299,7 +299,7 @@ def test_a_full_disk_loses_nothing_earlier_and_is_reported(tmp_path):
     (text,) = events.texts()
     assert "00000004" in text
     assert "File too large" in text
-    assert text.endswith("; step 2 is kept, and training goes on")
+    assert text.endswith("; step 2 is kept, and training continues")
     assert "\n" not in text
     assert steps(tmp_path) == [2]
     # And with room again it works again.

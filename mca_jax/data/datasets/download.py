@@ -172,7 +172,7 @@ def fetch(remote: Remote, folder: Path) -> Path:
     try:
         check_file(partial, remote)
     except InputError:
-        # Going on from it could never give the right file.
+        # Resuming from it could never give the right file.
         partial.unlink(missing_ok=True)
         raise
     os.replace(partial, target)
