@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-__all__ = ["EPSILON", "entropy", "l2_normalize", "masked_mean", "safe_log"]
+__all__ = ["EPSILON", "entropy", "l2_normalize", "safe_log"]
 
 EPSILON = 1e-8
 """Floor for probabilities and norms in float32."""
@@ -36,8 +36,3 @@ def l2_normalize(x: Float[Array, "..."], axis: int = -1) -> Float[Array, "..."]:
 def entropy(p: Float[Array, "... k"]) -> Float[Array, "..."]:
     """Shannon entropy in nats along the last axis, in ``[0, log k]``."""
     return -jnp.sum(p * safe_log(p), axis=-1)
-
-
-def masked_mean(x: Float[Array, " n"], weight: Float[Array, " n"]) -> Float[Array, ""]:
-    """Mean by weights at least 0, such as a mask; 0, not NaN, when all are 0."""
-    return jnp.sum(weight * x) / jnp.maximum(jnp.sum(weight), EPSILON)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -33,7 +34,12 @@ class Callback(Protocol):
 
 
 class NoCallback(Callback):
-    """A callback that does nothing."""
+    """A callback that only issues warnings, as Python's."""
+
+    def log(self, event: str, values: dict[str, Any]) -> None:
+        """Issue a warning if it is one."""
+        if event == "warning":
+            warnings.warn(values["text"], stacklevel=2)
 
 
 class Clock:

@@ -21,13 +21,10 @@ from typing import Any, TypeAlias
 from jax import Array
 from jaxtyping import Key
 
-__all__ = ["Array", "Params", "PRNGKey", "PyTree"]
+__all__ = ["Params", "PRNGKey"]
 
 PRNGKey: TypeAlias = Key[Array, ""]
 """A typed key such as ``jax.random.key(0)``."""
-
-PyTree: TypeAlias = Any
-"""Any nesting of containers with arrays at the leaves."""
 
 Params: TypeAlias = Any
 """A pytree of weights."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import numpy as np
 
 from mca_jax.core.host_tables import release
 from mca_jax.core.parallel.shares import fill_shares, host_shares, pick_own
-from mca_jax.core.progress import Callback, NoCallback
+from mca_jax.core.progress import Callback
 from mca_jax.encoders import Encoder
 from mca_jax.pipeline.config import Config, config_to_dict, settings_of_result
 from mca_jax.pipeline.inputs import Nouns
@@ -107,8 +106,6 @@ def checkpoint_opener(
             if event == "resume":
                 values = {**values, "epoch": values["step"] // steps_per_epoch}
                 callback.advance(values["epoch"])
-            if event == "warning" and isinstance(callback, NoCallback):
-                warnings.warn(values["text"], stacklevel=2)
             callback.log(event, {"run": name, **values})
 
         return Checkpointer(

@@ -9,16 +9,15 @@ file of metrics keeps it from opening the others.
 
 from __future__ import annotations
 
-import errno
 import itertools
 import logging
 import os
 import sys
 import time
-import warnings
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,6 +26,9 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from mca_jax.core.errors import InputError, check_in_range
+from mca_jax.core.host_tables import reserve
+from mca_jax.core.parallel.hosts import on_first_host, same_on_all_hosts
+from mca_jax.core.progress import NoCallback
 from mca_jax.core.text import list_differences, plain_json, printable
 from mca_jax.core.types import Params
 from mca_jax.training.convergence import Monitor
@@ -108,7 +110,7 @@ class Checkpointer:
           use_best: Whether the best is read in place of the newest, and training
             ends with it.
           on_event: Called with ``"checkpoint"``, ``"resume"`` or ``"warning"`` and
-            its values; without it warnings are issued as Python's.
+            its values; None issues warnings as Python's.
 
         Raises:
           InputError: A number is out of range.
@@ -120,7 +122,8 @@ class Checkpointer:
         self._identity = plain_json(identity)
         self._provenance = plain_json(provenance or {})
         self._every_steps, self._every_epochs = every_steps, every_epochs
-        self._keep, self._on_event = keep, on_event
+        self._keep = keep
+        self._report = NoCallback().log if on_event is None else on_event
         self.ends_training = use_best
         self._kept: dict[int, float] = {}
         self._writer: Any = None
@@ -169,8 +172,10 @@ class Checkpointer:
             is named. Or the best is wanted and there is none.
         """
         start = time.monotonic()
-        step = self._choose_step(_list_arrays(template))
-        if step is None:
+        # The first host decides for all, and its refusal is everyone's.
+        found = on_first_host(lambda: self._find_whole(_list_arrays(template)))
+        step = int(same_on_all_hosts(np.array(-1 if found is None else found)))
+        if step < 0:
             if self.ends_training:
                 raise InputError(
                     f"No checkpoint in {_shown(self._root)} for checkpoint.use=best; "
@@ -179,12 +184,12 @@ class Checkpointer:
             return None
         folder = self._folder(step)
         wanted = jax.tree.map(_abstract, template)
-        found = self._orbax().restore(folder / _STATE, wanted)
+        snapshot = self._orbax().restore(folder / _STATE, wanted)
         seconds = time.monotonic() - start
         self._report(
             "resume", {"step": step, "folder": str(folder), "seconds": seconds}
         )
-        return found
+        return snapshot
 
     def save(self, snapshot: Snapshot, score: float) -> None:
         """Start to write a snapshot; its arrays may be reused on return.
@@ -198,9 +203,12 @@ class Checkpointer:
         step = int(snapshot.state.step)
         folder = self._folder(step)
         try:
-            if not self._make_folder(folder, snapshot):
-                return
+            # Orbax waits for all hosts: none may start where there is no room.
+            on_first_host(partial(_make_folder, folder, snapshot))
             self._orbax().save(folder / _STATE, snapshot)
+        except InputError:
+            # The first host reports it.
+            return
         except _REFUSED as error:
             self._report_failure(step, error)
             return
@@ -228,31 +236,6 @@ class Checkpointer:
     def _folder(self, step: int) -> Path:
         return self._root / f"{step:08d}"
 
-    def _make_folder(self, folder: Path, snapshot: Snapshot) -> bool:
-        """Make room on the first host; the others learn whether there is some.
-
-        Returns:
-          False on the others where there is none, and nothing is to be written.
-
-        Raises:
-          OSError: On the first host, why there is none.
-        """
-        failure = None
-        if jax.process_index() == 0:
-            try:
-                remove_folder(folder)
-                folder.mkdir(parents=True)
-                _claim_room(folder, snapshot)
-            except OSError as error:
-                failure = error
-        failed = failure is not None
-        if jax.process_count() > 1:
-            # Orbax waits for all of them.
-            failed = bool(multihost_utils.broadcast_one_to_all(np.int32(failed)))
-        if failure is not None:
-            raise failure
-        return not failed
-
     def _orbax(self) -> Any:
         if self._writer is None:
             # Half a second to import, and no use without checkpoints.
@@ -265,12 +248,6 @@ class Checkpointer:
             options = ocp.AsyncOptions(timeout_secs=120)
             self._writer = ocp.StandardCheckpointer(async_options=options)
         return self._writer
-
-    def _report(self, event: str, values: dict[str, Any]) -> None:
-        if self._on_event is not None:
-            self._on_event(event, values)
-        elif event == "warning":
-            warnings.warn(values["text"], stacklevel=2)
 
     def _complete(self, body: dict[str, Any]) -> float:
         """Seal a checkpoint once its arrays are written, then drop old ones."""
@@ -311,29 +288,6 @@ class Checkpointer:
         earlier = "there is none before it" if last is None else f"step {last} is kept"
         text = f"Can't write checkpoint {_shown(folder)}: {_reason(error)}; {earlier}"
         self._report("warning", {"text": f"{text}, and training continues"})
-
-    def _choose_step(self, arrays: dict[str, str]) -> int | None:
-        """Find the checkpoint to read; the first host decides for all.
-
-        Raises:
-          InputError: It belongs to another configuration.
-        """
-        step, refusal = None, None
-        if jax.process_index() == 0:
-            try:
-                step = self._find_whole(arrays)
-            except InputError as error:
-                refusal = error
-        if jax.process_count() > 1:
-            code = -1 if step is None else step
-            code = -2 if refusal is not None else code
-            code = int(multihost_utils.broadcast_one_to_all(np.int32(code)))
-            step = code if code >= 0 else None
-            if code == -2 and refusal is None:
-                raise InputError("Checkpoints were refused, see the first host")
-        if refusal is not None:
-            raise refusal
-        return step
 
     def _find_whole(self, arrays: dict[str, str]) -> int | None:
         """Name and remove what is broken; check that the rest is of this run.
@@ -424,7 +378,7 @@ def _list_arrays(snapshot: Snapshot) -> dict[str, str]:
     }
 
 
-def _claim_room(folder: Path, snapshot: Snapshot) -> None:
+def _make_folder(folder: Path, snapshot: Snapshot) -> None:
     """Fail before Orbax starts where there is no room for its files.
 
     Its threads each report a write that fails half-way, in many lines.
@@ -432,14 +386,11 @@ def _claim_room(folder: Path, snapshot: Snapshot) -> None:
     Raises:
       OSError: There is no room.
     """
-    num_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(tuple(snapshot)))
+    remove_folder(folder)
+    folder.mkdir(parents=True)
+    num_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(snapshot))
     claim = folder / "room"
     with claim.open("wb") as file:
-        try:
-            # Not all arrays compress, and there are some small files beside them.
-            if claim_range := getattr(os, "posix_fallocate", None):  # not on macOS
-                claim_range(file.fileno(), 0, num_bytes + num_bytes // 4 + 2**18)
-        except OSError as error:
-            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
-                raise
+        # Not all arrays compress, and there are some small files beside them.
+        reserve(file.fileno(), num_bytes + num_bytes // 4 + 2**18)
     claim.unlink()
