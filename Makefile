@@ -74,7 +74,7 @@ lint: $(VENV)/.installed-lint
 	"$(BIN)/ruff" format --check .
 	"$(BIN)/pyright" --pythonpath "$(BIN)/python"
 
-results: $(VENV)/.installed-core
+results: $(VENV)/.installed-benchmarks
 	@if [ -z "$$IMAGES" ]; then \
 		echo "Name the folders: make results IMAGES=/path/to/photos" >&2; exit 1; \
 	fi
