@@ -24,10 +24,16 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from mca_jax.alignment import build_heads
 from mca_jax.alignment.losses import LossWeights, build_objective
-from mca_jax.core.parallel import DATA_AXIS, data_mesh, over_devices
+from mca_jax.core.parallel import DATA_AXIS, ShardedRows, data_mesh
 from mca_jax.pipeline.config import Config
-from mca_jax.training import TrainingData, build_optimizer, build_step, init_state
-from mca_jax.training.step import build_epoch
+from mca_jax.training import (
+    TrainingData,
+    build_epoch,
+    build_optimizer,
+    build_step,
+    init_state,
+)
+from mca_jax.training.step import shard_forward
 
 __all__ = ["Collective", "compile_steps", "list_collectives", "main"]
 
@@ -94,14 +100,9 @@ def compile_steps(
     """
     settings = Config(num_clusters=clusters)
     heads = build_heads(num_clusters=clusters)
-    objective = build_objective(heads, axis_name=DATA_AXIS, batch_size=batch)
     optimizer = build_optimizer(learning_rate=1e-3, total_steps=1000)
-    step = build_step(objective, optimizer, axis_name=DATA_AXIS)
-    epoch = build_epoch(step, batch_size=batch, axis_name=DATA_AXIS, num_images=images)
-    split = TrainingData(*(name != "nouns" for name in TrainingData._fields))  # pyright: ignore[reportArgumentType]
-    run = over_devices(
-        epoch, mesh, split=(False, split, False, False, False), donate=(0,)
-    )
+    objective = shard_forward(build_objective(heads), mesh, batch_size=batch)
+    epoch = build_epoch(build_step(objective, optimizer), batch_size=batch)
     rows = -(-images // mesh.size) * mesh.size
     spread = NamedSharding(mesh, PartitionSpec(DATA_AXIS))
     whole = NamedSharding(mesh, PartitionSpec())
@@ -109,13 +110,16 @@ def compile_steps(
     def describe(shape: tuple[int, ...], kind: Any, sharding: Any) -> Any:
         return jax.ShapeDtypeStruct(shape, kind, sharding=sharding)
 
+    def table(columns: int, kind: Any) -> ShardedRows:
+        return ShardedRows(describe((rows, columns), kind, spread), images, mesh)
+
     retrieval = settings.retrieval
     data = TrainingData(
-        describe((rows, width), jnp.float32, spread),
+        table(width, jnp.float32),
         describe((nouns, width), jnp.float32, whole),
-        describe((rows, retrieval.image_neighbors), jnp.int32, spread),
-        describe((rows, retrieval.noun_neighbors), jnp.int32, spread),
-        describe((rows, retrieval.noun_neighbors), jnp.float32, spread),
+        table(retrieval.image_neighbors, jnp.int32),
+        table(retrieval.noun_neighbors, jnp.int32),
+        table(retrieval.noun_neighbors, jnp.float32),
     )
     centers = jax.ShapeDtypeStruct((clusters, width), jnp.float32)
     state = jax.eval_shape(
@@ -128,7 +132,8 @@ def compile_steps(
     prior = describe((clusters,), jnp.float32, whole)
     weights = LossWeights(number, number, number, number)  # pyright: ignore[reportArgumentType]
     count = describe((), jnp.int32, whole)
-    return run.lower(state, data, weights, prior, count).compile()  # pyright: ignore[reportFunctionMemberAccess]
+    run = jax.jit(epoch, donate_argnums=0, out_shardings=whole)
+    return run.lower(state, data, weights, prior, count).compile()
 
 
 def main(argv: list[str] | None = None) -> int:

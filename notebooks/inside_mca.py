@@ -216,9 +216,9 @@ plt.show()
 from mca_jax.alignment.losses import (
     LossWeights,
     assignment_prototype_loss,
-    balance_loss,
     build_objective,
     consistency_loss,
+    entropy_balance_loss,
     init_prototypes,
     instance_loss,
     pseudo_labels,
@@ -318,12 +318,12 @@ np.testing.assert_allclose(semantic, by_hand, rtol=1e-3, atol=1e-6)
 print("share of images with a used pseudo-label:", float(used.mean()))
 
 # %% [markdown]
-# **Balance** $L_{ent} = \mathrm{KL}(\bar p\,\Vert\,\pi)$ for images and for texts,
-# and the sum of all parts, as a step computes it.
+# **Entropy balance** $L_{ent} = \mathrm{KL}(\bar p\,\Vert\,\pi)$ for images and for
+# texts, and the sum of all parts, as a step computes it.
 
 # %%
 prior = uniform_prior(KINDS)
-balance = balance_loss(p.mean(axis=0), prior) + balance_loss(q_own.mean(axis=0), prior)
+balance = entropy_balance_loss(p, prior) + entropy_balance_loss(q_own, prior)
 by_hand = sum(
     (share * (np.log(share) - np.log(1 / KINDS))).sum()
     for share in (np.asarray(p).mean(axis=0), np.asarray(q_own).mean(axis=0))

@@ -8,7 +8,7 @@ from mca_jax import training
 from mca_jax.alignment import build_heads
 from mca_jax.alignment.losses import LossWeights, build_objective, uniform_prior
 from mca_jax.core.numerics import l2_normalize
-from mca_jax.core.parallel import DATA_AXIS, data_mesh
+from mca_jax.core.parallel import data_mesh
 from mca_jax.neighbors import image_neighbors, noun_neighbors
 
 NUM_EPOCHS = 4
@@ -36,6 +36,16 @@ def make_data(key):
     )
 
 
+def count_traces(objective, traces):
+    """The objective; an entry is added whenever it is traced."""
+
+    def loss(*arguments):
+        traces.append(None)
+        return objective.loss(*arguments)
+
+    return objective._replace(loss=loss)
+
+
 def make_trainer(traces=None, num_devices=1):
     """Heads for four clusters, three steps a pass over 120 images.
 
@@ -43,17 +53,9 @@ def make_trainer(traces=None, num_devices=1):
     """
     mesh = None if num_devices == 1 else data_mesh(num_devices)
     heads = build_heads(num_clusters=4)
-    objective = build_objective(heads)
-    if mesh is not None:
-        objective = build_objective(heads, axis_name=DATA_AXIS, batch_size=40)
-
-    def traced(*arguments):
-        if traces is not None:
-            traces.append(None)
-        return objective(*arguments)
-
+    objective = count_traces(build_objective(heads), [] if traces is None else traces)
     optimizer = training.build_optimizer(learning_rate=1e-2, total_steps=NUM_STEPS)
-    return training.build_trainer(heads, traced, optimizer, batch_size=40, mesh=mesh)
+    return training.build_trainer(heads, objective, optimizer, batch_size=40, mesh=mesh)
 
 
 def run(key, trainer, data, **options):

@@ -1,4 +1,4 @@
-"""Reads the trained networks out over a whole set, in bounded memory."""
+"""Forward pass of the networks: over a batch, and over a whole set block by block."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from mca_jax.alignment import Heads
+from mca_jax.alignment.heads import Heads
 from mca_jax.core.host_tables import allocate_rows, release, row_blocks
+from mca_jax.core.numerics import l2_normalize
 from mca_jax.core.parallel import (
     HostRows,
     Rows,
@@ -22,11 +24,90 @@ from mca_jax.core.parallel import (
 )
 from mca_jax.core.types import Params
 
-__all__ = ["Predictions", "assign_clusters", "noun_evidence", "forward_pass"]
+__all__ = [
+    "Batch",
+    "BatchOutputs",
+    "Predictions",
+    "assign_clusters",
+    "forward_batch",
+    "forward_pass",
+    "noun_evidence",
+]
 
 # Probabilities that are there at once, 256 MiB of them; a million images with a
 # thousand clusters have 4 GiB.
 _MOST_PROBABILITIES = 2**26
+
+
+class Batch(NamedTuple):
+    """Anchors, one neighbour of each, and the nouns of both.
+
+    Attributes:
+      images: Embeddings of the anchors, unit vectors ``[b, d]``.
+      neighbors: Embeddings of their neighbours, ``[b, d]``.
+      nouns: Embeddings of all nouns that any image has, ``[m, d]``.
+      rows: Rows of the anchors' nouns, ``[b, r]``.
+      similarities: Cosines of anchors and nouns, ``[b, r]``.
+      neighbor_rows: Rows of the neighbours' nouns, ``[b, r]``.
+      neighbor_similarities: Their cosines, ``[b, r]``.
+    """
+
+    images: Float[Array, "b d"]
+    neighbors: Float[Array, "b d"]
+    nouns: Float[Array, "m d"]
+    rows: Int[Array, "b r"]
+    similarities: Float[Array, "b r"]
+    neighbor_rows: Int[Array, "b r"]
+    neighbor_similarities: Float[Array, "b r"]
+
+
+class BatchOutputs(NamedTuple):
+    """What the networks say of a batch; a row depends on its image alone.
+
+    Attributes:
+      logits: Of the image network for the anchors, ``[b, k]``.
+      neighbor_logits: The same for their neighbours.
+      text_assignments: ``q_hat`` of the anchors: attention-weighted mean of their
+        nouns' assignments, ``[b, k]``.
+      neighbor_text_assignments: The same for their neighbours.
+      text_features: ``s_hat``, the retrieved text of the anchors: attention-weighted
+        mean of their nouns, unit vectors ``[b, d]``.
+      trust: ``1 - a_null`` of the anchors, ``[b]``.
+    """
+
+    logits: Float[Array, "b k"]
+    neighbor_logits: Float[Array, "b k"]
+    text_assignments: Float[Array, "b k"]
+    neighbor_text_assignments: Float[Array, "b k"]
+    text_features: Float[Array, "b d"]
+    trust: Float[Array, " b"]
+
+
+def forward_batch(heads: Heads, params: Params, batch: Batch) -> BatchOutputs:
+    """Compute assignments of a batch's images and of the nouns around them."""
+    own, near = batch.nouns[batch.rows], batch.nouns[batch.neighbor_rows]
+    if batch.nouns.shape[0] <= 2 * batch.rows.size:
+        # Fewer nouns than places in the batch: assign each noun once.
+        table = jax.nn.softmax(heads.text_logits(params, batch.nouns), axis=-1)
+        own_q, near_q = table[batch.rows], table[batch.neighbor_rows]
+    else:
+        own_q, near_q = (
+            jax.nn.softmax(heads.text_logits(params, x), axis=-1) for x in (own, near)
+        )
+    attended = heads.attend(params, batch.images, own, batch.similarities)
+    near_attended = heads.attend(
+        params, batch.neighbors, near, batch.neighbor_similarities
+    )
+    return BatchOutputs(
+        logits=heads.image_logits(params, batch.images),
+        neighbor_logits=heads.image_logits(params, batch.neighbors),
+        text_assignments=jnp.einsum("br,brk->bk", attended.weights, own_q),
+        neighbor_text_assignments=jnp.einsum(
+            "br,brk->bk", near_attended.weights, near_q
+        ),
+        text_features=l2_normalize(jnp.einsum("br,brd->bd", attended.weights, own)),
+        trust=attended.trust,
+    )
 
 
 class Predictions(NamedTuple):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -13,19 +11,17 @@ from mca_jax.alignment.losses import (
     Batch,
     LossParts,
     LossWeights,
+    Objective,
     Prototypes,
+    consistency_loss,
+    entropy_balance_loss,
+    semantic_loss,
+    semantic_prototypes,
     uniform_prior,
 )
-from mca_jax.alignment.losses.consistency import consistency_loss
-from mca_jax.alignment.losses.entropy_balance import balance_loss
-from mca_jax.alignment.losses.objective import Objective
-from mca_jax.alignment.losses.semantic import semantic_loss, semantic_prototypes
+from mca_jax.alignment.losses.objective import running_prototypes
 from mca_jax.core.numerics import l2_normalize
-from mca_jax.core.parallel import (
-    DATA_AXIS,
-    mesh_of,
-)
-from mca_jax.core.parallel.collectives import mean_rows
+from mca_jax.core.parallel import mesh_of
 from mca_jax.core.types import Params, PRNGKey
 from mca_jax.training import (
     Checkpointer,
@@ -41,38 +37,35 @@ __all__ = ["sic_labels"]
 
 
 def _sic_objective(
-    heads: Heads,
-    *,
-    nouns_per_cluster: int,
-    confident_share: float,
-    momentum: float,
-    **whole: Any,
+    heads: Heads, *, nouns_per_cluster: int, confident_share: float, momentum: float
 ) -> Objective:
     """The loss of SIC: consistency, balance and labels from semantic centres."""
 
-    def objective(
-        params: Params,
-        prototypes: Prototypes,
+    def forward(params: Params, batch: Batch) -> tuple[Array, Array]:
+        return (
+            heads.image_logits(params, batch.images),
+            heads.image_logits(params, batch.neighbors),
+        )
+
+    def loss(
+        outputs: tuple[Array, Array],
         batch: Batch,
+        prototypes: Prototypes,
         weights: LossWeights,
         prior: Float[Array, " k"],
     ) -> tuple[Float[Array, ""], tuple[LossParts, Prototypes]]:
-        logits = heads.image_logits(params, batch.images)
-        p = jax.nn.softmax(logits, axis=-1)
-        p_near = jax.nn.softmax(heads.image_logits(params, batch.neighbors), axis=-1)
+        p, p_near = (jax.nn.softmax(logits, axis=-1) for logits in outputs)
         confident = semantic_prototypes(
-            p, batch.images, confident_share=confident_share, **whole
+            p, batch.images, confident_share=confident_share
         )
-        image = l2_normalize(
-            momentum * prototypes.image + (1 - momentum) * l2_normalize(confident)
-        )
+        image = running_prototypes(prototypes.image, confident, momentum)
         wanted = min(nouns_per_cluster, batch.nouns.shape[0])
         _, nearest = jax.lax.top_k(image @ batch.nouns.T, wanted)
         semantic = l2_normalize(jnp.mean(batch.nouns[nearest], axis=1))
         labels = jnp.argmax(batch.images @ semantic.T, axis=-1).astype(jnp.int32)
-        consistency = consistency_loss(p, p_near, **whole)
-        balance = balance_loss(mean_rows(p, **whole), prior)
-        labelled = semantic_loss(logits, labels, jnp.ones_like(p[:, 0]), **whole)
+        consistency = consistency_loss(p, p_near)
+        balance = entropy_balance_loss(p, prior)
+        labelled = semantic_loss(outputs[0], labels, jnp.ones_like(p[:, 0]))
         total = consistency + weights.balance * balance + weights.semantic * labelled
         none, one = jnp.zeros(()), jnp.ones(())
         parts = LossParts(
@@ -88,7 +81,7 @@ def _sic_objective(
         carried = Prototypes(image=image, text=semantic, semantic=semantic)
         return total, (parts, jax.lax.stop_gradient(carried))
 
-    return objective
+    return Objective(forward, loss)
 
 
 def sic_labels(
@@ -141,15 +134,12 @@ def sic_labels(
     """
     num_images, num_clusters = data.images.shape[0], centers.shape[0]
     batch_size = min(batch_size, num_images)
-    mesh = mesh_of(data.images)
     heads = build_heads(num_clusters=num_clusters, initial_scale=initial_scale)
     objective = _sic_objective(
         heads,
         nouns_per_cluster=nouns_per_cluster,
         confident_share=confident_share,
         momentum=0.9,
-        axis_name=None if mesh is None else DATA_AXIS,
-        batch_size=None if mesh is None else batch_size,
     )
     optimizer = build_optimizer(
         learning_rate=learning_rate,
@@ -157,7 +147,13 @@ def sic_labels(
     )
     return fit(
         key,
-        build_trainer(heads, objective, optimizer, batch_size=batch_size, mesh=mesh),
+        build_trainer(
+            heads,
+            objective,
+            optimizer,
+            batch_size=batch_size,
+            mesh=mesh_of(data.images),
+        ),
         data,
         centers,
         weights=LossWeights(0.0, 0.0, label_weight, balance_weight),

@@ -15,7 +15,6 @@ from mca_jax.alignment import Heads, build_heads
 from mca_jax.alignment.forward import Predictions, forward_pass
 from mca_jax.alignment.losses import LossWeights, build_objective
 from mca_jax.core.parallel import (
-    DATA_AXIS,
     Rows,
     default_mesh,
     mesh_of,
@@ -43,10 +42,17 @@ from mca_jax.pipeline.config import Config
 from mca_jax.pipeline.inputs import Nouns
 from mca_jax.semantics import build_semantic_space
 from mca_jax.semantics.audit import SpaceAudit
-from mca_jax.training import Checkpointer, FitResult, TrainingData, fit
+from mca_jax.training import (
+    Checkpointer,
+    FitResult,
+    Trainer,
+    TrainingData,
+    build_optimizer,
+    build_trainer,
+    fit,
+)
 from mca_jax.training.initialization import Initialization, choose_initialization
-from mca_jax.training.loop import Trainer, WeightsHook, build_trainer
-from mca_jax.training.optimizer import build_optimizer
+from mca_jax.training.loop import WeightsHook
 
 __all__ = [
     "Prepared",
@@ -353,7 +359,6 @@ def build_setup(data: TrainingData, config: Config) -> TrainingSetup:
     losses, train = config.losses, config.train
     num_images = data.images.shape[0]
     batch_size = min(train.batch_size, num_images)
-    mesh = mesh_of(data.images)
     cosines = np.asarray(data.noun_similarities, np.float64)
     mean, deviation = float(cosines.mean()), max(float(cosines.std()), 1e-6)
     constants = {
@@ -373,15 +378,18 @@ def build_setup(data: TrainingData, config: Config) -> TrainingSetup:
         confident_share=losses.confident_share,
         label_temperature=losses.label_temperature,
         min_confidence=losses.min_confidence,
-        axis_name=None if mesh is None else DATA_AXIS,
-        batch_size=None if mesh is None else batch_size,
     )
     optimizer = build_optimizer(
         learning_rate=train.learning_rate,
         total_steps=train.epochs * (num_images // batch_size),
     )
     trainer = build_trainer(
-        heads, objective, optimizer, batch_size=batch_size, mesh=mesh
+        heads,
+        objective,
+        optimizer,
+        batch_size=batch_size,
+        mesh=mesh_of(data.images),
+        driver=train.driver,
     )
     return TrainingSetup(heads, constants, trainer)
 

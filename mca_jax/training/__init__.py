@@ -8,11 +8,20 @@ from mca_jax.training.convergence import (
     fit_rate_exponent,
     has_converged,
 )
-from mca_jax.training.data import TrainingData, epoch_order, gather_batch
+from mca_jax.training.epochs import (
+    TrainingData,
+    build_epoch,
+    epoch_order,
+    gather_batch,
+)
 from mca_jax.training.loop import FitResult, Trainer, build_trainer, fit
-from mca_jax.training.optimizer import build_optimizer
-from mca_jax.training.state import TrainState, init_state
-from mca_jax.training.step import StepInfo, build_epoch, build_step
+from mca_jax.training.step import (
+    StepInfo,
+    TrainState,
+    build_optimizer,
+    build_step,
+    init_state,
+)
 
 __all__ = [
     "Checkpointer",

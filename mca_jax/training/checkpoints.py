@@ -38,7 +38,7 @@ from mca_jax.training.manifest import (
     remove_folder,
     seal,
 )
-from mca_jax.training.state import TrainState
+from mca_jax.training.step import TrainState
 
 __all__ = ["Checkpointer", "EventHook", "Snapshot"]
 

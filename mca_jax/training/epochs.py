@@ -1,22 +1,24 @@
-"""Passes over a set that many devices share, or that only the host can hold."""
+"""Epochs over a set on one device, sharded over several, or held by the host."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from functools import partial
-from typing import Any
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
-from jaxtyping import Array, Int
+import optax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, Float, Int
 
-from mca_jax.alignment.losses import Batch
+from mca_jax.alignment.losses import Batch, LossWeights, Objective
 from mca_jax.core.parallel import (
     DATA_AXIS,
     HostRows,
+    Rows,
     ShardedRows,
     Table,
     fetch,
@@ -25,90 +27,203 @@ from mca_jax.core.parallel import (
     shard_picked,
     shard_rows,
 )
+from mca_jax.core.parallel.collectives import scatter_rows
 from mca_jax.core.types import PRNGKey
 from mca_jax.data.prefetch import map_ahead
-from mca_jax.training.data import TrainingData, epoch_order
-from mca_jax.training.state import TrainState
-from mca_jax.training.step import Epoch, Step, StepInfo, build_epoch
+from mca_jax.neighbors import sample_neighbors
+from mca_jax.training.step import (
+    BATCH_SPLIT,
+    Step,
+    StepInfo,
+    TrainState,
+    build_step,
+    gather_outputs,
+    shard_forward,
+)
 
 __all__ = [
-    "BATCH_SPLIT",
-    "build_any_epoch",
-    "build_host_epoch",
-    "build_mesh_epoch",
+    "Epoch",
+    "TrainDriver",
+    "TrainingData",
+    "build_epoch",
+    "compile_epoch",
+    "epoch_order",
+    "gather_batch",
     "shard_data",
 ]
 
-BATCH_SPLIT = Batch(*(name != "nouns" for name in Batch._fields))  # pyright: ignore[reportArgumentType]
-"""Which parts of a batch devices share; all of them have all nouns."""
+TrainDriver: TypeAlias = Literal["jit", "pmap"]
+"""How several devices share a step: ``"jit"`` of sharded arrays, or the older
+``"pmap"``, which takes its batches from the host; within one process only."""
 
-_DATA_SPLIT = TrainingData(*(name != "nouns" for name in TrainingData._fields))  # pyright: ignore[reportArgumentType]
 # Batches that wait for the device: one is copied while another is gathered.
 _AHEAD = 3
+# Rows of a set that pmap is given from the host at once, between two steps.
+_BLOCK = 65_536
 
 
-def _near(data: TrainingData) -> tuple[Table, Table, Table]:
-    return data.image_neighbors, data.noun_neighbors, data.noun_similarities
+class TrainingData(NamedTuple):
+    """Embeddings of images and nouns with their neighbour tables. No labels.
+
+    Attributes:
+      images: Unit vectors ``[n, d]``.
+      nouns: Unit vectors of the semantic space, ``[m, d]``.
+      image_neighbors: Rows of each image's nearest images, int32 ``[n, r_i]``.
+      noun_neighbors: Rows of each image's nearest nouns, int32 ``[n, r_t]``.
+      noun_similarities: Cosines to those nouns, ``[n, r_t]``.
+    """
+
+    images: Float[Array, "n d"] | Rows
+    nouns: Float[Array, "m d"]
+    image_neighbors: Int[Array, "n ri"] | Table
+    noun_neighbors: Int[Array, "n rt"] | Table
+    noun_similarities: Float[Array, "n rt"] | Table
 
 
-def shard_data(data: TrainingData, mesh: Mesh | None) -> TrainingData:
-    """Spread the set over devices, if there are several.
+Epoch: TypeAlias = Callable[
+    [TrainState, TrainingData, LossWeights, Float[Array, " k"], Int[Array, ""] | int],
+    tuple[TrainState, StepInfo],
+]
+"""``(state, data, weights, prior, count)`` to the state ``count`` steps later."""
+
+
+def shard_data(
+    data: TrainingData, mesh: Mesh | None, *, driver: TrainDriver = "jit"
+) -> TrainingData:
+    """Bring the set to where its training reads it.
 
     Args:
-      data: The set, in any place.
-      mesh: The devices, or None for one.
+      data: The set, wherever it is.
+      mesh: The devices that it is sharded over, or None for one.
+      driver: ``"pmap"`` keeps the set on the host.
 
     Returns:
-      The set where its training reads it; images on the host stay there.
+      The set; images that are on the host stay there.
     """
-    if isinstance(data.images, HostRows):
-        near = (np.asarray(x) for x in _near(data))
-        nouns = data.nouns if mesh is None else replicate(data.nouns, mesh)
-        return TrainingData(data.images, nouns, *near)
+    images, nouns, *near = data
+    nouns = nouns if mesh is None else replicate(nouns, mesh)
+    if mesh is not None and driver == "pmap" and not isinstance(images, HostRows):
+        images = HostRows(np.asarray(images), _BLOCK, mesh)
+    if isinstance(images, HostRows):
+        return TrainingData(images, nouns, *(np.asarray(x) for x in near))
     if mesh is None:
         return data
-    return TrainingData(
-        shard_rows(data.images, mesh),
-        replicate(data.nouns, mesh),
-        *(shard_rows(x, mesh) for x in _near(data)),
-    )
+    images, *near = (shard_rows(x, mesh) for x in (images, *near))
+    return TrainingData(images, nouns, *near)
 
 
-def build_mesh_epoch(step: Step, mesh: Mesh, *, batch_size: int) -> Epoch:
-    """Build a run of steps over devices that share the set.
+def epoch_order(key: PRNGKey, *, num_images: int, batch_size: int) -> Int[Array, "s b"]:
+    """Permute the images and cut them into batches of one size.
 
-    Args:
-      step: From ``build_step`` with ``DATA_AXIS``.
-      mesh: The devices.
-      batch_size: Images a step over all devices, at most ``n``.
+    The ``n mod b`` images that are left over sit out this epoch; another permutation
+    leaves out others.
 
     Returns:
-      A compiled function like that of ``build_epoch``, for data of
-      :func:`shard_data`. Order, neighbours and batches are those of one device.
+      Rows of the images, one line a step.
     """
-    compiled: dict[int, Callable[..., Any]] = {}
+    steps = num_images // batch_size
+    order = jax.random.permutation(key, num_images)[: steps * batch_size]
+    return order.reshape(steps, batch_size).astype(jnp.int32)
+
+
+def _take(table: Any, rows: Int[Array, " b"]) -> Array:
+    """Look rows up; of a sharded table each device gets its share, padded."""
+    if not isinstance(table, ShardedRows):
+        return table[rows]
+    take = over_devices(
+        partial(scatter_rows, axis_name=DATA_AXIS),
+        table.mesh,
+        split=(True, False),
+        split_out=True,
+    )
+    return take(table.array, jnp.pad(rows, (0, -rows.shape[0] % table.mesh.size)))
+
+
+def gather_batch(key: PRNGKey, data: Any, rows: Int[Array, " b"]) -> Batch:
+    """Collect anchors, a drawn neighbour of each, and the nouns of both.
+
+    Args:
+      key: Key of the neighbours' draw.
+      data: ``TrainingData`` on one device or, within a compiled function, sharded.
+      rows: Anchors.
+
+    Returns:
+      Everything that a step reads, sharded as the set is and padded then.
+    """
+    # Any device may need any row: the compiler looks it up where it is.
+    near_images: Any = getattr(data.image_neighbors, "array", data.image_neighbors)
+    near = sample_neighbors(key, near_images, rows)
+    tables = data.images, data.noun_neighbors, data.noun_similarities
+    own, other = (
+        tuple(_take(table, which) for table in tables) for which in (rows, near)
+    )
+    return Batch(own[0], other[0], data.nouns, *own[1:], *other[1:])
+
+
+def build_epoch(step: Step, *, batch_size: int) -> Epoch:
+    """Build a run of steps within one epoch, without a return to the host.
+
+    Order and neighbours are drawn from the state's key and step alone, so that
+    an epoch after a resume is the epoch that would have been. How an epoch is cut
+    into runs changes nothing: the count of steps is a traced argument of one
+    compiled function.
+
+    Args:
+      step: From :func:`build_step`.
+      batch_size: Images a step, at most ``n``.
+
+    Returns:
+      A pure, un-jitted function. It takes ``count`` steps from where the state
+      stands, at most up to the end of its epoch, and stops at the first that is
+      not valid. The info has a leading axis of ``n // batch_size``; its first
+      ``count`` rows are those of the steps, zeros after a stop.
+    """
 
     def epoch(
-        state: TrainState, data: TrainingData, weights: Any, prior: Any, count: Any
+        state: TrainState,
+        data: TrainingData,
+        weights: LossWeights,
+        prior: Float[Array, " k"],
+        count: Int[Array, ""] | int,
     ) -> tuple[TrainState, StepInfo]:
         num_images = data.images.shape[0]
-        if num_images not in compiled:
-            per_device = build_epoch(
-                step, batch_size=batch_size, axis_name=DATA_AXIS, num_images=num_images
-            )
-            split = (False, _DATA_SPLIT, False, False, False)
-            compiled[num_images] = over_devices(
-                per_device, mesh, split=split, donate=(0,)
-            )
-        arrays: list[Any] = [x.array if isinstance(x, ShardedRows) else x for x in data]
-        fixed = replicate((weights, prior, np.int32(count)), mesh)
-        return compiled[num_images](state, TrainingData(*arrays), *fixed)
+        num_steps = num_images // batch_size
+        position = state.step % num_steps
+        order_key, draw_key = jax.random.split(
+            jax.random.fold_in(state.key, state.step - position)
+        )
+        order = epoch_order(order_key, num_images=num_images, batch_size=batch_size)
+
+        def run_step(state: TrainState, row: Array) -> tuple[TrainState, StepInfo]:
+            key = jax.random.fold_in(draw_key, state.step)
+            return step(state, gather_batch(key, data, order[row]), weights, prior)
+
+        shapes = jax.eval_shape(run_step, state, position)[1]
+        infos = jax.tree.map(
+            lambda x: jnp.zeros((num_steps, *x.shape), x.dtype), shapes
+        )
+
+        def unfinished(carry: tuple[Array, Array, TrainState, StepInfo]) -> Array:
+            done, valid, _, _ = carry
+            return (done < count) & valid
+
+        def advance(
+            carry: tuple[Array, Array, TrainState, StepInfo],
+        ) -> tuple[Array, Array, TrainState, StepInfo]:
+            done, _, state, infos = carry
+            state, info = run_step(state, position + done)
+            infos = jax.tree.map(lambda all, one: all.at[done].set(one), infos, info)
+            return done + 1, info.valid, state, infos
+
+        start = (jnp.zeros((), jnp.int32), jnp.asarray(True), state, infos)
+        _, _, state, infos = jax.lax.while_loop(unfinished, advance, start)
+        return state, infos
 
     return epoch
 
 
 @partial(jax.jit, static_argnames=("num_images", "batch_size", "num_choices"))
-def _draw_pass(
+def _draw_epoch(
     key: PRNGKey,
     step: Int[Array, ""],
     *,
@@ -116,7 +231,7 @@ def _draw_pass(
     batch_size: int,
     num_choices: int,
 ) -> tuple[Int[Array, "s b"], Int[Array, "s b"]]:
-    """Anchors of a pass that begins at a step, and the neighbour of each."""
+    """Anchors of an epoch that begins at a step, and the neighbour of each."""
     order_key, draw_key = jax.random.split(jax.random.fold_in(key, step))
     order = epoch_order(order_key, num_images=num_images, batch_size=batch_size)
 
@@ -127,18 +242,21 @@ def _draw_pass(
     return order, jax.lax.map(draw, step + jnp.arange(order.shape[0]))
 
 
-def _batches(
+def _host_batches(
     state: TrainState, data: TrainingData, batch_size: int, count: int, mesh: Any
 ) -> Iterator[Batch]:
     """Gather the batches of the next steps in threads, ahead of the device."""
     table = data.images
     assert isinstance(table, HostRows)
-    near_images, near_nouns, cosines = (np.asarray(x) for x in _near(data))
+    near_images, near_nouns, cosines = (
+        np.asarray(x)
+        for x in (data.image_neighbors, data.noun_neighbors, data.noun_similarities)
+    )
     step, num_images = int(state.step), table.shape[0]
     position = step % (num_images // batch_size)
     order, slots = (
         np.asarray(x)
-        for x in _draw_pass(
+        for x in _draw_epoch(
             # The key may be on several devices; what is drawn is for the host.
             jax.random.wrap_key_data(
                 jnp.asarray(fetch(jax.random.key_data(state.key)))
@@ -166,35 +284,17 @@ def _batches(
     return map_ahead(gather, lines, threads=2, ahead=_AHEAD)
 
 
-def build_host_epoch(step: Step, *, batch_size: int, mesh: Mesh | None = None) -> Epoch:
-    """Build a run of steps over a set that stays on the host.
-
-    Each batch is gathered there and copied while the one before computes. The
-    batches are those of the set on the device.
-
-    Args:
-      step: From ``build_step``; with ``DATA_AXIS`` where there is a mesh.
-      batch_size: Images a step, at most ``n``.
-      mesh: Devices that share a batch; None for one.
-
-    Returns:
-      A function like that of ``build_epoch``, not to be compiled.
-    """
-    if mesh is None:
-        run = jax.jit(step, donate_argnums=0)
-    else:
-        split = (False, BATCH_SPLIT, False, False)
-        run = over_devices(step, mesh, split=split, donate=(0,))
+def _host_epoch(run_step: Step, *, batch_size: int, mesh: Mesh | None) -> Epoch:
+    """Steps of batches that the host gathers, copied while the one before computes."""
 
     def epoch(
         state: TrainState, data: TrainingData, weights: Any, prior: Any, count: Any
     ) -> tuple[TrainState, StepInfo]:
-        fixed = (weights, prior) if mesh is None else replicate((weights, prior), mesh)
         infos: list[Any] = []
-        batches = _batches(state, data, batch_size, int(count), mesh)
+        batches = _host_batches(state, data, batch_size, int(count), mesh)
         with closing(batches):  # pyright: ignore[reportArgumentType]
             for batch in batches:
-                state, info = run(state, batch, *fixed)
+                state, info = run_step(state, batch, weights, prior)
                 infos.append(jax.device_get(info))
                 if not infos[-1].valid:
                     break
@@ -207,30 +307,50 @@ def build_host_epoch(step: Step, *, batch_size: int, mesh: Mesh | None = None) -
     return epoch
 
 
-def build_any_epoch(step: Step, *, batch_size: int, mesh: Mesh | None) -> Epoch:
-    """Build a run of steps that reads the set wherever it is.
+def compile_epoch(
+    objective: Objective,
+    optimizer: optax.GradientTransformation,
+    *,
+    batch_size: int,
+    mesh: Mesh | None,
+    driver: TrainDriver = "jit",
+) -> Epoch:
+    """Compile a run of steps that reads the set wherever :func:`shard_data` put it.
 
     Args:
-      step: From ``build_step``; with ``DATA_AXIS`` where there is a mesh.
+      objective: The loss of a whole batch.
+      optimizer: The optimizer.
       batch_size: Images a step over all devices, at most ``n``.
       mesh: Devices that share set and batch; None for one.
+      driver: How they do; order, neighbours and batches are those of one device.
 
     Returns:
-      A compiled function like that of ``build_epoch``; the state that it is
-      given is used up.
+      A function like that of :func:`build_epoch`. Its state is used up: the memory
+      goes to the next one.
     """
-    on_host = build_host_epoch(step, batch_size=batch_size, mesh=mesh)
-    if mesh is None:
-        placed = build_epoch(step, batch_size=batch_size)
-        # The state before is not needed again: its memory is reused.
-        on_devices: Any = jax.jit(placed, donate_argnums=0)
+    by_pmap = mesh is not None and driver == "pmap"
+    # Where devices share the work, all of them need what it leaves.
+    whole = None if mesh is None else NamedSharding(mesh, PartitionSpec())
+    compiled = partial(jax.jit, donate_argnums=0, out_shardings=whole)
+    if mesh is not None:
+        share = gather_outputs if by_pmap else partial(shard_forward, mesh=mesh)
+        objective = share(objective, batch_size=batch_size)
+    step = build_step(objective, optimizer, axis_name=DATA_AXIS if by_pmap else None)
+    if mesh is not None and by_pmap:
+        split = (False, BATCH_SPLIT, False, False)
+        run_step = over_devices(step, mesh, split=split, driver="pmap")
     else:
-        on_devices = build_mesh_epoch(step, mesh, batch_size=batch_size)
+        run_step = compiled(step)
+    on_host = _host_epoch(run_step, batch_size=batch_size, mesh=mesh)
+    on_device = compiled(build_epoch(step, batch_size=batch_size))
 
     def epoch(
         state: TrainState, data: TrainingData, weights: Any, prior: Any, count: Any
     ) -> tuple[TrainState, StepInfo]:
-        run = on_host if isinstance(data.images, HostRows) else on_devices
+        if mesh is not None:
+            fixed = (weights, prior, np.int32(count))
+            weights, prior, count = replicate(fixed, mesh)
+        run = on_host if isinstance(data.images, HostRows) else on_device
         return run(state, data, weights, prior, count)
 
     return epoch

@@ -16,11 +16,10 @@ from jaxtyping import Array, Float, Int
 
 from mca_jax.alignment import Heads
 from mca_jax.alignment.assign import Assign, build_assign
-from mca_jax.alignment.losses import LossWeights
-from mca_jax.alignment.losses.objective import Objective
-from mca_jax.core.errors import check_in_range
+from mca_jax.alignment.losses import LossWeights, Objective
+from mca_jax.core.errors import InputError, check_in_range
 from mca_jax.core.interrupts import Interrupted, Pending, hold_interrupts
-from mca_jax.core.parallel import DATA_AXIS, replicate
+from mca_jax.core.parallel import replicate
 from mca_jax.core.types import Params, PRNGKey
 from mca_jax.training.checkpoints import Checkpointer, Snapshot
 from mca_jax.training.convergence import (
@@ -35,11 +34,15 @@ from mca_jax.training.convergence import (
     record_steps,
     summarize_epoch,
 )
-from mca_jax.training.data import TrainingData
-from mca_jax.training.epochs import build_any_epoch, shard_data
+from mca_jax.training.epochs import (
+    Epoch,
+    TrainDriver,
+    TrainingData,
+    compile_epoch,
+    shard_data,
+)
 from mca_jax.training.revival import empty_clusters, revive_clusters
-from mca_jax.training.state import TrainState, init_state
-from mca_jax.training.step import Epoch, build_step
+from mca_jax.training.step import TrainState, init_state
 
 __all__ = [
     "EpochCallback",
@@ -106,45 +109,42 @@ def build_trainer(
     *,
     batch_size: int,
     mesh: Mesh | None = None,
+    driver: TrainDriver = "jit",
 ) -> Trainer:
     """Compile what a run needs, lazily and once for each shape.
 
     Args:
       heads: The three networks.
-      objective: The loss; its weights stay arguments of a run. With a mesh it
-        is built for ``DATA_AXIS`` and this batch size.
-      optimizer: The optimiser.
+      objective: The loss of a whole batch; its weights stay arguments of a run.
+      optimizer: The optimizer.
       batch_size: Images a step over all devices, at most ``n``.
       mesh: Devices that share set and batch; None for one device.
+      driver: How they share a step.
 
-    Returns:
-      Jitted functions.
+    Raises:
+      InputError: ``"pmap"`` is asked for in a run of several processes.
     """
-    axis_name = None if mesh is None else DATA_AXIS
-    step = build_step(objective, optimizer, axis_name=axis_name)
-    init = jax.jit(partial(_init, heads, optimizer))
+    if driver == "pmap" and jax.process_count() > 1:
+        raise InputError(
+            "Expected one process for train.driver=pmap, found "
+            f"{jax.process_count()}; take train.driver=jit"
+        )
+    init = jax.jit(lambda key, centers: init_state(key, heads, optimizer, centers))
 
-    def begin(key: PRNGKey, centers: Float[Array, "k d"]) -> TrainState:
+    def place_state(key: PRNGKey, centers: Float[Array, "k d"]) -> TrainState:
         state = init(key, centers)
         return state if mesh is None else replicate(state, mesh)
 
     return Trainer(
-        init=begin,
-        epoch=build_any_epoch(step, batch_size=batch_size, mesh=mesh),
+        init=place_state,
+        epoch=compile_epoch(
+            objective, optimizer, batch_size=batch_size, mesh=mesh, driver=driver
+        ),
         assign=build_assign(heads),
-        place=partial(shard_data, mesh=mesh),
+        place=partial(shard_data, mesh=mesh, driver=driver),
         revive=partial(revive_clusters, heads=heads, mesh=mesh),
         batch_size=batch_size,
     )
-
-
-def _init(
-    heads: Heads,
-    optimizer: optax.GradientTransformation,
-    key: PRNGKey,
-    centers: Float[Array, "k d"],
-) -> TrainState:
-    return init_state(key, heads, optimizer, centers)
 
 
 def _status(

@@ -1,24 +1,66 @@
-"""One optimisation step, and a run of them on the device."""
+"""One optimization step: the state that it carries on, and how devices share it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int
 
-from mca_jax.alignment.losses import Batch, LossParts, LossWeights
-from mca_jax.alignment.losses.objective import Objective
-from mca_jax.training.data import TrainingData, epoch_order, gather_batch
-from mca_jax.training.state import TrainState
+from mca_jax.alignment import Heads
+from mca_jax.alignment.losses import (
+    Batch,
+    LossParts,
+    LossWeights,
+    Objective,
+    Prototypes,
+    init_prototypes,
+)
+from mca_jax.core.parallel import DATA_AXIS, over_devices
+from mca_jax.core.types import Params, PRNGKey
 
-__all__ = ["Epoch", "Step", "StepInfo", "build_epoch", "build_step"]
+__all__ = [
+    "BATCH_SPLIT",
+    "Step",
+    "StepInfo",
+    "TrainState",
+    "build_optimizer",
+    "build_step",
+    "gather_outputs",
+    "init_state",
+    "shard_forward",
+]
+
+BATCH_SPLIT = Batch(*(name != "nouns" for name in Batch._fields))  # pyright: ignore[reportArgumentType]
+"""Which parts of a batch are sharded; every device has all nouns."""
 
 # A loss this far above that of the first step is no longer on its way down.
 _DIVERGED_FACTOR = 3.0
+
+
+class TrainState(NamedTuple):
+    """State of training; all that a resume needs.
+
+    Attributes:
+      step: Steps taken, int32 scalar.
+      key: Root key; step ``s`` draws from ``fold_in(key, s)``.
+      params: Weights of the three networks.
+      opt_state: State of the optimizer.
+      prototypes: Running means of the clusters.
+      first_loss: Loss of the first step, that divergence is measured against;
+        NaN before it.
+    """
+
+    step: Int[Array, ""]
+    key: PRNGKey
+    params: Params
+    opt_state: optax.OptState
+    prototypes: Prototypes
+    first_loss: Float[Array, ""]
 
 
 class StepInfo(NamedTuple):
@@ -39,11 +81,38 @@ class StepInfo(NamedTuple):
 Step: TypeAlias = Callable[
     [TrainState, Batch, LossWeights, Float[Array, " k"]], tuple[TrainState, StepInfo]
 ]
-Epoch: TypeAlias = Callable[
-    [TrainState, TrainingData, LossWeights, Float[Array, " k"], Int[Array, ""] | int],
-    tuple[TrainState, StepInfo],
-]
-"""``(state, data, weights, prior, count)`` to the state ``count`` steps later."""
+
+
+def build_optimizer(
+    *, learning_rate: float, total_steps: int, max_grad_norm: float = 10.0
+) -> optax.GradientTransformation:
+    """Build Adam with a cosine decay to zero and a bound on the gradient.
+
+    Args:
+      learning_rate: Step size at the start, > 0.
+      total_steps: Steps until the rate reaches zero, at least 1.
+      max_grad_norm: Longer gradients are scaled down to this norm, > 0.
+    """
+    schedule = optax.cosine_decay_schedule(learning_rate, total_steps)
+    return optax.chain(optax.clip_by_global_norm(max_grad_norm), optax.adam(schedule))
+
+
+def init_state(
+    key: PRNGKey,
+    heads: Heads,
+    optimizer: optax.GradientTransformation,
+    centers: Float[Array, "k d"],
+) -> TrainState:
+    """Initialize networks and prototypes with the k-means centres, unit vectors."""
+    params = heads.init(key, centers)
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        key=key,
+        params=params,
+        opt_state=optimizer.init(params),
+        prototypes=init_prototypes(centers),
+        first_loss=jnp.full((), jnp.nan, jnp.float32),
+    )
 
 
 def build_step(
@@ -56,9 +125,10 @@ def build_step(
 
     Args:
       objective: The loss.
-      optimizer: The optimiser whose state is in the train state.
-      axis_name: Axis of the devices that share the batch, the same as that of
-        ``objective``; None for one device.
+      optimizer: The optimizer whose state is in the train state.
+      axis_name: Axis of the devices that each run the step, on their shares of a
+        batch, with an objective of :func:`gather_outputs`; None where the step is of
+        whole arrays, also of sharded ones.
 
     Returns:
       A pure, un-jitted function.
@@ -108,72 +178,57 @@ def _choose(valid: Bool[Array, ""], new: TrainState, old: TrainState) -> TrainSt
     return chosen._replace(key=old.key)
 
 
-def build_epoch(
-    step: Step,
-    *,
-    batch_size: int,
-    axis_name: str | None = None,
-    num_images: int | None = None,
-) -> Epoch:
-    """Build a run of steps within one pass, without a return to the host.
+def shard_forward(objective: Objective, mesh: Mesh, *, batch_size: int) -> Objective:
+    """Let each device compute the forward pass of its share of a batch.
 
-    Order and neighbours are drawn from the state's key and step alone, so that
-    a pass after a resume is the pass that would have been. How a pass is cut
-    into runs changes nothing: the count of steps is a traced argument of one
-    compiled function.
+    The loss is of global arrays, sharded along the batch: XLA splits its work too,
+    and adds up what devices have where the loss takes a mean or a product.
 
     Args:
-      step: From :func:`build_step`.
-      batch_size: Images a step, at most ``n``.
-      axis_name: Axis of the devices that share the set; None for one device.
-      num_images: ``n``; None takes the rows of the set.
+      objective: The loss of a whole batch.
+      mesh: The devices.
+      batch_size: True rows of a batch, without padding.
 
     Returns:
-      A pure, un-jitted function. It takes ``count`` steps from where the state
-      stands, at most up to the end of its pass, and stops at the first that is
-      not valid. The info has a leading axis of ``n // batch_size``; its first
-      ``count`` rows are those of the steps, zeros after a stop.
+      The same loss, of a sharded batch that may be padded at its end.
+    """
+    forward = over_devices(
+        objective.forward, mesh, split=(False, BATCH_SPLIT), split_out=True
+    )
+    return _share(objective, forward, lambda x: x[:batch_size])
+
+
+def gather_outputs(objective: Objective, *, batch_size: int) -> Objective:
+    """Let each device compute the loss of the whole batch from all forward passes.
+
+    Args:
+      objective: The loss of a whole batch.
+      batch_size: True rows of a batch, without padding.
+
+    Returns:
+      The same loss, of one device's share of a batch; for a function that
+      ``over_devices`` runs.
     """
 
-    def epoch(
-        state: TrainState,
-        data: TrainingData,
-        weights: LossWeights,
-        prior: Float[Array, " k"],
-        count: Int[Array, ""] | int,
-    ) -> tuple[TrainState, StepInfo]:
-        total = data.images.shape[0] if num_images is None else num_images
-        num_steps = total // batch_size
-        position = state.step % num_steps
-        order_key, draw_key = jax.random.split(
-            jax.random.fold_in(state.key, state.step - position)
+    def gather(x: Array) -> Array:
+        return jax.lax.all_gather(x, DATA_AXIS, tiled=True)[:batch_size]
+
+    return _share(objective, objective.forward, gather)
+
+
+def _share(
+    objective: Objective,
+    forward: Callable[[Params, Batch], Any],
+    whole: Callable[[Array], Array],
+) -> Objective:
+    def whole_outputs(params: Params, batch: Batch) -> Any:
+        return jax.tree.map(whole, forward(params, batch))
+
+    def loss(outputs: Any, batch: Batch, *others: Any) -> Any:
+        # What of the batch the loss does not read is not gathered: XLA leaves it out.
+        rows = jax.tree.map(
+            lambda x, split: whole(x) if split else x, batch, BATCH_SPLIT
         )
-        order = epoch_order(order_key, num_images=total, batch_size=batch_size)
+        return objective.loss(outputs, rows, *others)
 
-        def run_step(state: TrainState, row: Array) -> tuple[TrainState, StepInfo]:
-            key = jax.random.fold_in(draw_key, state.step)
-            batch = gather_batch(key, data, order[row], axis_name=axis_name)
-            return step(state, batch, weights, prior)
-
-        shapes = jax.eval_shape(run_step, state, position)[1]
-        infos = jax.tree.map(
-            lambda x: jnp.zeros((num_steps, *x.shape), x.dtype), shapes
-        )
-
-        def unfinished(carry: tuple[Array, Array, TrainState, StepInfo]) -> Array:
-            done, valid, _, _ = carry
-            return (done < count) & valid
-
-        def advance(
-            carry: tuple[Array, Array, TrainState, StepInfo],
-        ) -> tuple[Array, Array, TrainState, StepInfo]:
-            done, _, state, infos = carry
-            state, info = run_step(state, position + done)
-            infos = jax.tree.map(lambda all, one: all.at[done].set(one), infos, info)
-            return done + 1, info.valid, state, infos
-
-        start = (jnp.zeros((), jnp.int32), jnp.asarray(True), state, infos)
-        _, _, state, infos = jax.lax.while_loop(unfinished, advance, start)
-        return state, infos
-
-    return epoch
+    return Objective(whole_outputs, loss)

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.sharding import NamedSharding, PartitionSpec
 
 from mca_jax.alignment import build_heads, losses
 from mca_jax.core.numerics import l2_normalize
@@ -16,7 +17,7 @@ from mca_jax.core.parallel import (
     shard_rows,
 )
 from mca_jax.training import build_step, init_state
-from mca_jax.training.epochs import BATCH_SPLIT
+from mca_jax.training.step import BATCH_SPLIT, gather_outputs, shard_forward
 
 K, D, M = 5, 12, 30
 WEIGHTS = losses.LossWeights(*np.float32([0.7, 1.3, 0.9, 5.0]))
@@ -62,39 +63,44 @@ def run_steps(step, state, *others, count=5):
     return jax.block_until_ready((state, infos))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("b", "reading"), [(61, "assignments"), (9, "embeddings")])
-def test_gradients_are_those_of_one_device(key, mesh, b, reading):
-    heads, constants, state, batch, prior = build_case(key, b)
-    whole = losses.build_objective(heads, prototype_reading=reading, **constants)
-    expected, (parts, carried) = jax.jit(jax.grad(whole, has_aux=True))(
-        state.params, state.prototypes, batch, WEIGHTS, prior
-    )
-    shared = losses.build_objective(
-        heads,
-        prototype_reading=reading,
-        axis_name=DATA_AXIS,
-        batch_size=b,
-        **constants,
-    )
+def per_device_gradient(objective, b):
+    shared = gather_outputs(objective, batch_size=b)
 
-    def gradient(state, batch, weights, prior):
-        grads, aux = jax.grad(shared, has_aux=True)(
-            state.params, state.prototypes, batch, weights, prior
-        )
+    def gradient(*arguments):
+        grads, aux = jax.grad(shared, has_aux=True)(*arguments)
         return jax.lax.pmean(grads, DATA_AXIS), aux
 
-    mapped = over_devices(gradient, mesh, split=(False, BATCH_SPLIT, False, False))
-    found, (shared_parts, shared_carried) = mapped(*spread(mesh, state, batch, prior))
+    return gradient
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("b", "reading"), [(61, "assignments"), (9, "embeddings")])
+@pytest.mark.parametrize("way", ["global arrays", "each device"])
+def test_gradients_are_those_of_one_device(key, mesh, b, reading, way):
+    heads, constants, state, batch, prior = build_case(key, b)
+    objective = losses.build_objective(heads, prototype_reading=reading, **constants)
+    expected, (parts, carried) = jax.jit(jax.grad(objective, has_aux=True))(
+        state.params, state.prototypes, batch, WEIGHTS, prior
+    )
+    if way == "global arrays":
+        shared = shard_forward(objective, mesh, batch_size=b)
+        mapped = jax.jit(jax.grad(shared, has_aux=True))
+    else:
+        split = (False, False, BATCH_SPLIT, False, False)
+        mapped = over_devices(per_device_gradient(objective, b), mesh, split=split)
+    state, *others = spread(mesh, state, batch, prior)
+    found, (shared_parts, shared_carried) = mapped(
+        state.params, state.prototypes, *others
+    )
     assert 0.05 < parts.labelled <= 1
     largest = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(expected))
     for one, other in zip(
         jax.tree.leaves(found), jax.tree.leaves(expected), strict=True
     ):
         np.testing.assert_allclose(one, other, rtol=2e-5, atol=1e-6 * largest)
-    for one, other in zip(shared_parts, parts, strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
-    for one, other in zip(shared_carried, carried, strict=True):
+    for one, other in zip(
+        (*shared_parts, *shared_carried), (*parts, *carried), strict=True
+    ):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
 
 
@@ -102,15 +108,12 @@ def test_sgd_steps_are_those_of_one_device(key, mesh):
     b = 64
     heads, constants, state, batch, prior = build_case(key, b)
     optimizer = optax.sgd(0.1)
-    one = jax.jit(build_step(losses.build_objective(heads, **constants), optimizer))
+    objective = losses.build_objective(heads, **constants)
+    one = jax.jit(build_step(objective, optimizer))
     expected, _ = run_steps(one, state, batch, WEIGHTS, prior)
-    shared = losses.build_objective(
-        heads, axis_name=DATA_AXIS, batch_size=b, **constants
-    )
-    step = over_devices(
-        build_step(shared, optimizer, axis_name=DATA_AXIS),
-        mesh,
-        split=(False, BATCH_SPLIT, False, False),
+    step = jax.jit(
+        build_step(shard_forward(objective, mesh, batch_size=b), optimizer),
+        out_shardings=NamedSharding(mesh, PartitionSpec()),
     )
     found, _ = run_steps(step, *spread(mesh, state, batch, prior))
     assert int(found.step) == 5
@@ -128,9 +131,8 @@ def test_sgd_steps_are_those_of_one_device(key, mesh):
 def test_pmap_and_shard_map_give_the_same_bits(key, mesh):
     optimizer = optax.adamw(1e-2)
     heads, constants, _, batch, prior = build_case(key, 64)
-    shared = losses.build_objective(
-        heads, axis_name=DATA_AXIS, batch_size=64, **constants
-    )
+    objective = losses.build_objective(heads, **constants)
+    shared = gather_outputs(objective, batch_size=64)
     step = build_step(shared, optimizer, axis_name=DATA_AXIS)
     centers = l2_normalize(jax.random.normal(key, (K, D)))
     state = init_state(key, heads, optimizer, centers)

@@ -13,7 +13,6 @@ from mca_jax.alignment.losses import LossWeights, build_objective, uniform_prior
 from mca_jax.core.errors import InputError
 from mca_jax.core.numerics import l2_normalize
 from mca_jax.core.parallel import (
-    DATA_AXIS,
     HostRows,
     ShardedRows,
     data_mesh,
@@ -54,25 +53,24 @@ def build_data(images, nouns):
 
 
 @functools.cache
-def shared_trainer(mesh):
+def shared_trainer(mesh, driver):
     """One trainer for all tests: what is compiled is compiled once."""
-    batch_size = 42
     heads = build_heads(num_clusters=4)
-    axis = {} if mesh is None else {"axis_name": DATA_AXIS, "batch_size": batch_size}
     return build_trainer(
         heads,
-        build_objective(heads, **axis),
+        build_objective(heads),
         # Not Adam, which would hide gradients of another length.
         optax.sgd(0.05),
-        batch_size=batch_size,
+        batch_size=42,
         mesh=mesh,
+        driver=driver,
     )
 
 
-def train(key, data, *, mesh=None):
+def train(key, data, *, mesh=None, driver="jit"):
     return fit(
         key,
-        shared_trainer(mesh),
+        shared_trainer(mesh, driver),
         data,
         jnp.eye(16)[:4],
         weights=LossWeights(),
@@ -92,8 +90,16 @@ def on_one_device(nouns):
     return np.asarray(rows), train(jax.random.key(6), build_data(rows, nouns))
 
 
-@pytest.mark.parametrize("where", ["host", "devices", "host and devices"])
-def test_training_is_the_same_wherever_the_set_is(on_one_device, nouns, where):
+@pytest.mark.parametrize(
+    ("where", "driver"),
+    [
+        ("host", "jit"),
+        ("devices", "jit"),
+        ("host and devices", "jit"),
+        ("devices", "pmap"),
+    ],
+)
+def test_training_is_the_same_wherever_the_set_is(on_one_device, nouns, where, driver):
     rows, expected = on_one_device
     mesh = None if where == "host" else data_mesh(8)
     images = shard_images(
@@ -103,7 +109,8 @@ def test_training_is_the_same_wherever_the_set_is(on_one_device, nouns, where):
         budget_gib=1.0 if where == "devices" else 1e-9,
     )
     assert isinstance(images, ShardedRows if where == "devices" else HostRows)
-    result = train(jax.random.key(6), build_data(images, nouns), mesh=mesh)
+    data = build_data(images, nouns)
+    result = train(jax.random.key(6), data, mesh=mesh, driver=driver)
     np.testing.assert_array_equal(result.assignments, expected.assignments)
     for one, other in zip(result.history, expected.history, strict=True):
         assert one["loss"] == pytest.approx(other["loss"], rel=1e-5)

@@ -7,8 +7,7 @@ import optax
 import pytest
 from small_training import NUM_STEPS, make_data, make_trainer, run
 
-from mca_jax.alignment.losses import LossWeights
-from mca_jax.alignment.losses.objective import LossParts
+from mca_jax.alignment.losses import LossParts, LossWeights, Objective
 from mca_jax.training import Status, TrainingData, TrainState, build_epoch, build_step
 from mca_jax.training.convergence import (
     init_monitor,
@@ -50,7 +49,9 @@ def data_of(num_images):
     )
 
 
-def take_steps(objective, count, num_images=20):
+def take_steps(loss, count, num_images=20):
+    """Steps on a loss of the weights themselves."""
+    objective = Objective(lambda params, batch: params, loss)
     epoch = build_epoch(build_step(objective, optax.sgd(1.0)), batch_size=1)
     prior = jnp.ones(1)
     state, infos = jax.jit(epoch)(
@@ -61,7 +62,7 @@ def take_steps(objective, count, num_images=20):
     return state, monitor, failure
 
 
-def breaks_at_four(params, prototypes, batch, weights, prior):
+def breaks_at_four(params, batch, prototypes, weights, prior):
     """Falls by one a step; the semantic part is NaN once the weight is 4."""
     total = -params
     semantic = jnp.where(params > 3.5, jnp.nan, 0.0)
@@ -69,14 +70,14 @@ def breaks_at_four(params, prototypes, batch, weights, prior):
     return total + semantic, (parts, prototypes)
 
 
-def rises(params, prototypes, batch, weights, prior):
+def rises(params, batch, prototypes, weights, prior):
     """The loss is the number of steps taken; the balance is all of it."""
     # Gradient -1 whatever the value, so that the weight counts steps.
     value = jax.lax.stop_gradient(2.0 * params) - params
     return value, (parts_of()._replace(total=value, balance=value), prototypes)
 
 
-def infinite_slope(params, prototypes, batch, weights, prior):
+def infinite_slope(params, batch, prototypes, weights, prior):
     """The value is finite everywhere, the slope is not at a weight of 2."""
     value = -params + jnp.sqrt(jnp.abs(params - 2.0)) * jnp.where(params > 1.5, 1, 0)
     return value, (parts_of()._replace(total=value, consistency=value), prototypes)
@@ -124,7 +125,7 @@ def test_a_gradient_that_is_not_finite_is_named():
     assert float(state.params) == 2.0
 
 
-def test_sound_steps_are_all_taken():
+def test_valid_steps_are_all_taken():
     state, monitor, failure = take_steps(breaks_at_four, 4)
     assert failure is None
     assert int(state.step) == 4

@@ -6,13 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from small_training import count_traces, make_data
 
 from mca_jax import training
 from mca_jax.alignment import build_heads
 from mca_jax.alignment.losses import LossWeights, build_objective, uniform_prior
 from mca_jax.core.errors import InputError
-from mca_jax.core.numerics import l2_normalize
-from mca_jax.neighbors import image_neighbors, noun_neighbors, spherical_kmeans
+from mca_jax.neighbors import spherical_kmeans
 from mca_jax.pipeline import stages
 from mca_jax.pipeline.cluster import cluster
 from mca_jax.training.convergence import fit_rate_exponent, has_converged
@@ -20,38 +20,16 @@ from mca_jax.training.convergence import fit_rate_exponent, has_converged
 
 @pytest.fixture
 def blobs(key):
-    """Four groups on four axes of sixteen, a noun near each, and noise nouns."""
-    noise, text, more = jax.random.split(key, 3)
-    axes = jnp.eye(16)[:4]
-    images = l2_normalize(
-        jnp.repeat(axes, 30, axis=0) + 0.15 * jax.random.normal(noise, (120, 16))
-    )
-    nouns = jnp.concatenate(
-        [
-            axes + 0.05 * jax.random.normal(text, (4, 16)),
-            jax.random.normal(more, (20, 16)),
-        ]
-    )
-    nouns = l2_normalize(nouns)
-    near, texts = image_neighbors(images), noun_neighbors(images, nouns)
-    return training.TrainingData(
-        images, nouns, near.indices, texts.indices, texts.similarities
-    )
+    return make_data(key)
 
 
 def run(key, data, *, epochs=6, learning_rate=1e-2, traces=None, **options):
     heads = build_heads(num_clusters=4)
-    objective = build_objective(heads)
-
-    def counted(*arguments):
-        if traces is not None:
-            traces.append(1)
-        return objective(*arguments)
-
+    objective = count_traces(build_objective(heads), [] if traces is None else traces)
     optimizer = training.build_optimizer(
         learning_rate=learning_rate, total_steps=3 * epochs
     )
-    trainer = training.build_trainer(heads, counted, optimizer, batch_size=40)
+    trainer = training.build_trainer(heads, objective, optimizer, batch_size=40)
     centers = spherical_kmeans(key, data.images, num_clusters=4).centers
     options = {"weights": LossWeights(), "num_epochs": epochs, **options}
     prior = uniform_prior(4)

@@ -1,12 +1,13 @@
 """The losses of the method, one idea a module, and their weighted sum."""
 
+from mca_jax.alignment.forward import Batch
 from mca_jax.alignment.losses.consistency import consistency_loss
-from mca_jax.alignment.losses.entropy_balance import balance_loss, uniform_prior
+from mca_jax.alignment.losses.entropy_balance import entropy_balance_loss, uniform_prior
 from mca_jax.alignment.losses.instance import instance_loss
 from mca_jax.alignment.losses.objective import (
-    Batch,
     LossParts,
     LossWeights,
+    Objective,
     Prototypes,
     build_objective,
     init_prototypes,
@@ -26,12 +27,13 @@ __all__ = [
     "Batch",
     "LossParts",
     "LossWeights",
+    "Objective",
     "Prototypes",
     "assignment_prototype_loss",
-    "balance_loss",
     "build_objective",
     "consistency_loss",
     "embedding_prototype_loss",
+    "entropy_balance_loss",
     "info_nce",
     "init_prototypes",
     "instance_loss",

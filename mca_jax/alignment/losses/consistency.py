@@ -6,17 +6,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from mca_jax.core.numerics import safe_log
-from mca_jax.core.parallel.collectives import mean_rows
 
 __all__ = ["consistency_loss"]
 
 
 def consistency_loss(
-    assignments: Float[Array, "b k"],
-    neighbor_assignments: Float[Array, "b k"],
-    *,
-    axis_name: str | None = None,
-    batch_size: int | None = None,
+    assignments: Float[Array, "b k"], neighbor_assignments: Float[Array, "b k"]
 ) -> Float[Array, ""]:
     r"""Negative log-probability that image and neighbour share a cluster.
 
@@ -25,9 +20,6 @@ def consistency_loss(
     Args:
       assignments: Assignment probabilities ``p`` of the anchors.
       neighbor_assignments: Those of one neighbour of each.
-      axis_name: Axis of the devices that share the batch; None for one device.
-      batch_size: Images of the whole batch, where other rows fill the last
-        devices up; None counts every row.
 
     Returns:
       Mean over the batch, at least 0.
@@ -36,4 +28,4 @@ def consistency_loss(
       Van Gansbeke et al., SCAN, ECCV 2020, Eq. (2); taken over by MCA.
     """
     agreement = jnp.sum(assignments * neighbor_assignments, axis=-1)
-    return -mean_rows(safe_log(agreement), axis_name, batch_size)
+    return -jnp.mean(safe_log(agreement))

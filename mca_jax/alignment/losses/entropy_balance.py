@@ -1,4 +1,4 @@
-"""Balance: clusters are used as a prior says, evenly by default."""
+"""Entropy balance: clusters are used as a prior says, evenly by default."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from jaxtyping import Array, Float
 
 from mca_jax.core.numerics import safe_log
 
-__all__ = ["balance_loss", "uniform_prior"]
+__all__ = ["entropy_balance_loss", "uniform_prior"]
 
 
-def balance_loss(
-    mean_assignment: Float[Array, " k"], prior: Float[Array, " k"]
+def entropy_balance_loss(
+    assignments: Float[Array, "b k"], prior: Float[Array, " k"]
 ) -> Float[Array, ""]:
     r"""Divergence of the mean assignment from a prior over clusters.
 
@@ -21,22 +21,16 @@ def balance_loss(
     the method, moved up by a constant so that 0 means "perfectly balanced".
 
     Args:
-      mean_assignment: Mean of the assignment probabilities over the batch.
+      assignments: Assignment probabilities of a batch.
       prior: Wanted share of each cluster, sums to 1.
 
     Returns:
       A number in nats, at least 0.
     """
-    return jnp.sum(mean_assignment * (safe_log(mean_assignment) - safe_log(prior)))
+    mean = jnp.mean(assignments, axis=0)
+    return jnp.sum(mean * (safe_log(mean) - safe_log(prior)))
 
 
 def uniform_prior(num_clusters: int) -> Float[Array, " k"]:
-    """Give every cluster the same share.
-
-    Args:
-      num_clusters: ``k``.
-
-    Returns:
-      ``1 / k``, ``k`` times.
-    """
+    """Give every cluster the share ``1 / k``."""
     return jnp.full(num_clusters, 1.0 / num_clusters)

@@ -6,7 +6,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from mca_jax.core.numerics import safe_log
-from mca_jax.core.parallel.collectives import mean_rows
 
 __all__ = ["instance_loss"]
 
@@ -15,9 +14,6 @@ def instance_loss(
     image_assignments: Float[Array, "b k"],
     text_assignments: Float[Array, "b k"],
     trust: Float[Array, " b"],
-    *,
-    axis_name: str | None = None,
-    batch_size: int | None = None,
 ) -> Float[Array, ""]:
     r"""Negative log-probability that image and nouns share a cluster.
 
@@ -32,12 +28,9 @@ def instance_loss(
       image_assignments: ``p``, from the image network.
       text_assignments: ``q_hat``, attention-weighted mean over the nouns.
       trust: ``1 - a_null`` of each image, in [0, 1].
-      axis_name: Axis of the devices that share the batch; None for one device.
-      batch_size: Images of the whole batch, where other rows fill the last
-        devices up; None counts every row.
 
     Returns:
       Weighted mean over the batch, at least 0.
     """
     agreement = jnp.sum(image_assignments * text_assignments, axis=-1)
-    return -mean_rows(trust * safe_log(agreement), axis_name, batch_size)
+    return -jnp.mean(trust * safe_log(agreement))

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Literal, NamedTuple, TypeAlias, TypedDict
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
-from mca_jax.alignment import Heads
+from mca_jax.alignment.forward import Batch, BatchOutputs, forward_batch
+from mca_jax.alignment.heads import Heads
 from mca_jax.alignment.losses.consistency import consistency_loss
-from mca_jax.alignment.losses.entropy_balance import balance_loss
+from mca_jax.alignment.losses.entropy_balance import entropy_balance_loss
 from mca_jax.alignment.losses.instance import instance_loss
 from mca_jax.alignment.losses.prototype import (
     assignment_prototype_loss,
@@ -24,11 +25,9 @@ from mca_jax.alignment.losses.semantic import (
     semantic_prototypes,
 )
 from mca_jax.core.numerics import l2_normalize
-from mca_jax.core.parallel.collectives import global_sum, mean_rows, valid_rows
 from mca_jax.core.types import Params
 
 __all__ = [
-    "Batch",
     "LossParts",
     "LossWeights",
     "Objective",
@@ -36,31 +35,10 @@ __all__ = [
     "Prototypes",
     "build_objective",
     "init_prototypes",
+    "running_prototypes",
 ]
 
 PrototypeReading: TypeAlias = Literal["assignments", "embeddings"]
-
-
-class Batch(NamedTuple):
-    """Anchors, one neighbour of each, and the nouns of both.
-
-    Attributes:
-      images: Embeddings of the anchors, unit vectors ``[b, d]``.
-      neighbors: Embeddings of their neighbours, ``[b, d]``.
-      nouns: Embeddings of all nouns that any image has, ``[m, d]``.
-      rows: Rows of the anchors' nouns, ``[b, r]``.
-      similarities: Cosines of anchors and nouns, ``[b, r]``.
-      neighbor_rows: Rows of the neighbours' nouns, ``[b, r]``.
-      neighbor_similarities: Their cosines, ``[b, r]``.
-    """
-
-    images: Float[Array, "b d"]
-    neighbors: Float[Array, "b d"]
-    nouns: Float[Array, "m d"]
-    rows: Int[Array, "b r"]
-    similarities: Float[Array, "b r"]
-    neighbor_rows: Int[Array, "b r"]
-    neighbor_similarities: Float[Array, "b r"]
 
 
 class LossWeights(NamedTuple):
@@ -117,127 +95,46 @@ class Prototypes(NamedTuple):
     semantic: Float[Array, "k d"]
 
 
-Objective: TypeAlias = Callable[
-    [Params, Prototypes, Batch, LossWeights, Float[Array, " k"]],
-    tuple[Float[Array, ""], tuple[LossParts, Prototypes]],
-]
-"""``(params, prototypes, batch, weights, prior)`` to loss and what it leaves."""
-
-
-class _Whole(TypedDict):
-    """How the rows of a device are part of the whole batch."""
-
-    axis_name: str | None
-    batch_size: int | None
-
-
-class _TextSide(NamedTuple):
-    """What the nouns say of a batch of images.
+class Objective(NamedTuple):
+    """A loss in two halves; called with weights of the networks, it is the loss.
 
     Attributes:
-      assignments: ``q_hat``, attention-weighted assignment of the nouns.
-      views: ``s_hat``, attention-weighted mean noun, unit vectors.
-      trust: ``1 - a_null``.
+      forward: ``(params, batch)`` to a tree of arrays ``[b, ...]``. Each row of them
+        depends on the same row of the batch alone, so that several devices can
+        compute it, each for its share.
+      loss: ``(outputs, batch, prototypes, weights, prior)`` to the loss of the whole
+        batch and ``(parts, prototypes)`` that it leaves.
     """
 
-    assignments: Float[Array, "b k"]
-    views: Float[Array, "b d"]
-    trust: Float[Array, " b"]
+    forward: Callable[[Params, Batch], Any]
+    loss: Callable[
+        [Any, Batch, Prototypes, LossWeights, Float[Array, " k"]],
+        tuple[Float[Array, ""], tuple[LossParts, Prototypes]],
+    ]
+
+    def __call__(
+        self,
+        params: Params,
+        prototypes: Prototypes,
+        batch: Batch,
+        weights: LossWeights,
+        prior: Float[Array, " k"],
+    ) -> tuple[Float[Array, ""], tuple[LossParts, Prototypes]]:
+        """Compute the loss of a batch under some weights of the networks."""
+        outputs = self.forward(params, batch)
+        return self.loss(outputs, batch, prototypes, weights, prior)
 
 
 def init_prototypes(centers: Float[Array, "k d"]) -> Prototypes:
-    """Start all running prototypes at the k-means centres.
-
-    Args:
-      centers: Unit vectors.
-
-    Returns:
-      Prototypes before the first step.
-    """
+    """Initialize all running prototypes with the k-means centres, unit vectors."""
     return Prototypes(centers, centers, centers)
 
 
-def _read_nouns(
-    heads: Heads,
-    params: Params,
-    images: Float[Array, "b d"],
-    nouns: Float[Array, "b r d"],
-    noun_assignments: Float[Array, "b r k"],
-    similarities: Float[Array, "b r"],
-) -> _TextSide:
-    attended = heads.attend(params, images, nouns, similarities)
-    assignments = jnp.einsum("br,brk->bk", attended.weights, noun_assignments)
-    views = l2_normalize(jnp.einsum("br,brd->bd", attended.weights, nouns))
-    return _TextSide(assignments, views, attended.trust)
-
-
-def _both_text_sides(
-    heads: Heads, params: Params, batch: Batch
-) -> tuple[_TextSide, _TextSide]:
-    """Read the nouns of anchors and neighbours."""
-    own, near = batch.nouns[batch.rows], batch.nouns[batch.neighbor_rows]
-    if batch.nouns.shape[0] <= 2 * batch.rows.size:
-        # Fewer nouns than places in the batch: assign each noun once.
-        table = jax.nn.softmax(heads.text_logits(params, batch.nouns), axis=-1)
-        own_q, near_q = table[batch.rows], table[batch.neighbor_rows]
-    else:
-        own_q = jax.nn.softmax(heads.text_logits(params, own), axis=-1)
-        near_q = jax.nn.softmax(heads.text_logits(params, near), axis=-1)
-    return (
-        _read_nouns(heads, params, batch.images, own, own_q, batch.similarities),
-        _read_nouns(
-            heads, params, batch.neighbors, near, near_q, batch.neighbor_similarities
-        ),
-    )
-
-
-def _running(
+def running_prototypes(
     old: Float[Array, "k d"], batch_sum: Float[Array, "k d"], momentum: float
 ) -> Float[Array, "k d"]:
+    """Move running prototypes towards the directions of sums over a batch."""
     return l2_normalize(momentum * old + (1.0 - momentum) * l2_normalize(batch_sum))
-
-
-def _carry_prototypes(
-    prototypes: Prototypes,
-    p: Float[Array, "b k"],
-    images: Float[Array, "b d"],
-    text: _TextSide,
-    *,
-    momentum: float,
-    confident_share: float,
-    axis_name: str | None,
-    batch_size: int | None,
-) -> Prototypes:
-    """Move the running prototypes towards those of the batch."""
-    confident = semantic_prototypes(
-        text.assignments,
-        text.views,
-        confident_share=confident_share,
-        axis_name=axis_name,
-        batch_size=batch_size,
-    )
-    q = text.assignments
-    if batch_size is not None:
-        valid = valid_rows(p.shape[0], axis_name, batch_size)[:, None]
-        p, q = jnp.where(valid, p, 0.0), jnp.where(valid, q, 0.0)
-    image, views = (
-        global_sum(sums, axis_name) for sums in (p.T @ images, q.T @ text.views)
-    )
-    return Prototypes(
-        image=_running(prototypes.image, image, momentum),
-        text=_running(prototypes.text, views, momentum),
-        semantic=_running(prototypes.semantic, confident, momentum),
-    )
-
-
-def _weighted_sum(parts: LossParts, weights: LossWeights) -> Float[Array, ""]:
-    return (
-        parts.consistency
-        + weights.instance * parts.instance
-        + weights.prototype * parts.prototype
-        + weights.semantic * parts.semantic
-        + weights.balance * parts.balance
-    )
 
 
 def build_objective(
@@ -249,8 +146,6 @@ def build_objective(
     confident_share: float = 0.9,
     label_temperature: float = 0.1,
     min_confidence: float = 0.5,
-    axis_name: str | None = None,
-    batch_size: int | None = None,
 ) -> Objective:
     r"""Build the loss over a batch.
 
@@ -268,66 +163,70 @@ def build_objective(
       confident_share: Share of the batch that forms the semantic prototypes.
       label_temperature: Of the pseudo-labels' confidence, > 0.
       min_confidence: Confidence from which a pseudo-label is used, in [0, 1).
-      axis_name: Axis of the devices that share the batch; None for one device.
-        The loss is that of the whole batch on each device, and the mean over
-        devices of its gradients is the gradient.
-      batch_size: Images of the whole batch, where other rows fill the last
-        devices up; None counts every row.
 
     Returns:
-      A pure function. Weights and prior are traced arguments, so that another
+      Pure functions. Weights and prior are traced arguments, so that another
       weighting, an ablation for example, compiles nothing anew.
     """
-    whole = _Whole(axis_name=axis_name, batch_size=batch_size)
-    carry = partial(
-        _carry_prototypes,
-        momentum=prototype_momentum,
-        confident_share=confident_share,
-        **whole,
-    )
-    label = partial(
-        pseudo_labels, temperature=label_temperature, min_confidence=min_confidence
-    )
-    columns_loss = partial(
-        assignment_prototype_loss, temperature=prototype_temperature, **whole
-    )
 
-    def objective(
-        params: Params,
-        prototypes: Prototypes,
+    def loss(
+        outputs: BatchOutputs,
         batch: Batch,
+        prototypes: Prototypes,
         weights: LossWeights,
         prior: Float[Array, " k"],
     ) -> tuple[Float[Array, ""], tuple[LossParts, Prototypes]]:
-        logits = heads.image_logits(params, batch.images)
-        p = jax.nn.softmax(logits, axis=-1)
-        p_near = jax.nn.softmax(heads.image_logits(params, batch.neighbors), axis=-1)
-        text, near = _both_text_sides(heads, params, batch)
+        logits, q = outputs.logits, outputs.text_assignments
+        features = outputs.text_features
+        p, p_near = (
+            jax.nn.softmax(x, axis=-1) for x in (logits, outputs.neighbor_logits)
+        )
         # Trust scales a loss that is positive: with a gradient through it the
         # null noun would simply win everywhere.
-        trust = jax.lax.stop_gradient(text.trust)
+        trust = jax.lax.stop_gradient(outputs.trust)
 
-        carried = carry(prototypes, p, batch.images, text)
+        confident = semantic_prototypes(q, features, confident_share=confident_share)
+        carried = Prototypes(
+            *(
+                running_prototypes(old, batch_sum, prototype_momentum)
+                for old, batch_sum in zip(
+                    prototypes,
+                    (p.T @ batch.images, q.T @ features, confident),
+                    strict=True,
+                )
+            )
+        )
         if prototype_reading == "assignments":
-            prototype = columns_loss(p, text.assignments, p_near, near.assignments)
+            prototype = assignment_prototype_loss(
+                *(p, q, p_near, outputs.neighbor_text_assignments),
+                temperature=prototype_temperature,
+            )
         else:
             prototype = embedding_prototype_loss(
                 carried.image, carried.text, temperature=prototype_temperature
             )
-        labels, labelled = label(batch.images, text.views, carried.semantic)
+        labels, labelled = pseudo_labels(
+            *(batch.images, features, carried.semantic),
+            temperature=label_temperature,
+            min_confidence=min_confidence,
+        )
         parts = LossParts(
             total=jnp.zeros(()),
-            consistency=consistency_loss(p, p_near, **whole),
-            balance=balance_loss(mean_rows(p, **whole), prior)
-            + balance_loss(mean_rows(text.assignments, **whole), prior),
-            instance=instance_loss(p, text.assignments, trust, **whole),
+            consistency=consistency_loss(p, p_near),
+            balance=entropy_balance_loss(p, prior) + entropy_balance_loss(q, prior),
+            instance=instance_loss(p, q, trust),
             prototype=prototype,
-            semantic=semantic_loss(logits, labels, labelled * trust, **whole),
-            trust=mean_rows(text.trust, **whole),
-            labelled=mean_rows(labelled, **whole),
+            semantic=semantic_loss(logits, labels, labelled * trust),
+            trust=jnp.mean(outputs.trust),
+            labelled=jnp.mean(labelled),
         )
-        total = _weighted_sum(parts, weights)
-        carried = jax.lax.stop_gradient(carried)
-        return total, (parts._replace(total=total), carried)
+        total = (
+            parts.consistency
+            + weights.instance * parts.instance
+            + weights.prototype * parts.prototype
+            + weights.semantic * parts.semantic
+            + weights.balance * parts.balance
+        )
+        return total, (parts._replace(total=total), jax.lax.stop_gradient(carried))
 
-    return objective
+    return Objective(partial(forward_batch, heads), loss)

@@ -6,53 +6,38 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from mca_jax.core.parallel.collectives import (
-    all_rows,
-    global_sum,
-    mean_rows,
-    valid_rows,
-)
-
 __all__ = ["pseudo_labels", "semantic_loss", "semantic_prototypes"]
 
 
 def semantic_prototypes(
     text_assignments: Float[Array, "b k"],
-    retrieve_text: Float[Array, "b d"],
+    text_features: Float[Array, "b d"],
     *,
     confident_share: float = 0.9,
-    axis_name: str | None = None,
-    batch_size: int | None = None,
 ) -> Float[Array, "k d"]:
-    r"""Sum the text views of each cluster over its confident images.
+    r"""Sum the text features of each cluster over its confident images.
 
     .. math:: h_c \propto \sum_{i\ \mathrm{confident}} \hat q_{ic}\,\hat s_i
 
     Args:
       text_assignments: ``q_hat``; no gradient flows into it.
-      retrieve_text: ``s_hat``, attention-weighted mean noun of each image.
+      text_features: ``s_hat``, attention-weighted mean noun of each image.
       confident_share: Share of the batch that counts as confident, in (0, 1]:
         images are ranked by their largest assignment.
-      axis_name: Axis of the devices that share the batch; None for one device.
-      batch_size: Images of the whole batch, where other rows fill the last
-        devices up; None counts every row.
 
     Returns:
-      Unnormalised sums over the whole batch.
+      Unnormalised sums over the batch.
     """
     assignments = jax.lax.stop_gradient(text_assignments)
-    views = jax.lax.stop_gradient(retrieve_text)
     confidence = jnp.max(assignments, axis=-1)
-    whole = all_rows(confidence, axis_name, batch_size)
-    kept = confidence >= jnp.quantile(whole, 1.0 - confident_share)
-    kept = kept & valid_rows(kept.shape[0], axis_name, batch_size)
+    kept = confidence >= jnp.quantile(confidence, 1.0 - confident_share)
     chosen = assignments * kept.astype(assignments.dtype)[:, None]
-    return global_sum(chosen.T @ views, axis_name)
+    return chosen.T @ jax.lax.stop_gradient(text_features)
 
 
 def pseudo_labels(
     images: Float[Array, "b d"],
-    retrieve_text: Float[Array, "b d"],
+    text_features: Float[Array, "b d"],
     prototypes: Float[Array, "k d"],
     *,
     temperature: float = 0.1,
@@ -64,7 +49,7 @@ def pseudo_labels(
 
     Args:
       images: Unit vectors ``u``.
-      retrieve_text: Unit vectors ``s_hat``.
+      text_features: Unit vectors ``s_hat``.
       prototypes: Unit vectors ``h``.
       temperature: Of the softmax that gives the confidence, > 0.
       min_confidence: Labels of a lower confidence are not used, in [0, 1).
@@ -72,7 +57,7 @@ def pseudo_labels(
     Returns:
       Labels, and 1 where the label is used, else 0. No gradient flows through.
     """
-    scores = (images + retrieve_text) @ prototypes.T / temperature
+    scores = (images + text_features) @ prototypes.T / temperature
     confidence = jnp.max(jax.nn.softmax(scores, axis=-1), axis=-1)
     kept = (confidence >= min_confidence).astype(images.dtype)
     labels = jnp.argmax(scores, axis=-1).astype(jnp.int32)
@@ -83,9 +68,6 @@ def semantic_loss(
     image_logits: Float[Array, "b k"],
     labels: Int[Array, " b"],
     weights: Float[Array, " b"],
-    *,
-    axis_name: str | None = None,
-    batch_size: int | None = None,
 ) -> Float[Array, ""]:
     r"""Cross-entropy of the image assignments with the pseudo-labels.
 
@@ -95,13 +77,10 @@ def semantic_loss(
       image_logits: Logits of the image network.
       labels: Pseudo-labels in ``[0, k)``.
       weights: Weight of each image, in [0, 1]: 0 where the label is not used.
-      axis_name: Axis of the devices that share the batch; None for one device.
-      batch_size: Images of the whole batch, where other rows fill the last
-        devices up; None counts every row.
 
     Returns:
       Weighted mean over the batch, at least 0.
     """
     log_p = jax.nn.log_softmax(image_logits, axis=-1)
     own = jnp.take_along_axis(log_p, labels[:, None], axis=-1)[:, 0]
-    return -mean_rows(weights * own, axis_name, batch_size)
+    return -jnp.mean(weights * own)

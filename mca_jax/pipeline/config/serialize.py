@@ -24,6 +24,7 @@ _WITHOUT_EFFECT = (
     "encoder.batch_size",
     "encoder.threads",
     "retrieval.block_size",
+    "train.driver",
 )
 
 

@@ -265,6 +265,8 @@ class TrainConfig:
       memory_budget_gib: Memory of each device for a set's tables, in GiB; 0 takes
         half of what it has. What does not fit stays on the host, and batches are
         copied ahead of the steps; the result is the same.
+      driver: How several devices share a step: ``"jit"`` of sharded arrays, or the
+        older ``"pmap"``, which keeps the set on the host; within one process only.
     """
 
     epochs: int = 30
@@ -273,6 +275,7 @@ class TrainConfig:
     loss_tolerance: float = 1e-3
     changed_tolerance: float = 1e-3
     memory_budget_gib: float = 0.0
+    driver: Literal["jit", "pmap"] = "jit"
 
     def __post_init__(self) -> None:
         """Check ranges."""
@@ -282,6 +285,7 @@ class TrainConfig:
         check_in_range("train.loss_tolerance", self.loss_tolerance, 0)
         check_in_range("train.changed_tolerance", self.changed_tolerance, 0, 1)
         check_in_range("train.memory_budget_gib", self.memory_budget_gib, 0)
+        check_one_of("train.driver", self.driver, ("jit", "pmap"))
 
 
 @dataclass(frozen=True)
