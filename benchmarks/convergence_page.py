@@ -28,10 +28,9 @@ from benchmarks.pages import (
     make_page,
     mean_spread,
     number_cell,
-    origin_lines,
     relate,
+    render_template,
     spread_cell,
-    table_lines,
 )
 from benchmarks.runs import Run
 from benchmarks.variants import ALL_LEVELS, LEVELS
@@ -66,40 +65,6 @@ _COLORS = {
 }
 
 _Curve = Sequence[tuple[float, float]]
-
-_RATE_THEORY = """### What the theory says
-
-Training converges at a sublinear rate: with step sizes and smoothness that fit, the
-mean of the squared gradient norm over the first T steps is O(1/sqrt(T)). In a plot of
-that mean against T, both logarithmic, it falls with a slope of -1/2 or steeper.
-
-### How we read it
-
-The exponent is the slope of that mean by least squares over the last nine tenths of
-the steps. Three things make this a reading and no test of the theorem. The gradient
-is that of one batch, whose noise does not vanish, while the statement is on the
-gradient of the whole loss. Adam with a cosine decay takes the place of plain
-stochastic gradients. And a bound with a free constant is not refuted by a run of
-finite length: a slope above -1/2 may only mean that the run is still short, or that
-it starts so near to its end that there is little to fall."""
-
-_RISK_THEORY = """### What the theory says
-
-The bound on the expected clustering risk falls as neighbourhood consistency and
-prediction confidence rise, and rises with neighbourhood imbalance. So over runs on
-one set accuracy should go up with the first two and down with the third.
-
-### How we read it
-
-The three expressions are those of `mca_jax.evaluation.risk`, which are ours. Accuracy
-stands for one minus the risk, which is another loss than that of the theorem. A bound
-that moves does not oblige the risk to move: a correlation is what the theory
-suggests, not what it proves. Spearman's rho is given over all runs of the set, over
-the means of the variants, and over the seeds within a variant, averaged over
-variants; the last is what matters for the choice of a seed. Runs that share a seed
-share their start and are not independent, so there is no p-value. Imbalance
-depends on the space alone: it differs between runs only where a variant changes the
-space."""
 
 
 class Decay(NamedTuple):
@@ -290,94 +255,42 @@ def draw_risk(groups: Groups) -> Figure:
     return add_legend(figure)
 
 
-def _decays(groups: Groups) -> list[tuple[str, str, Decay, Counter[str]]]:
-    found = []
-    for name, by_variant in groups.items():
-        for variant, runs in by_variant.items():
-            decay = decay_of(runs)
-            if decay is not None:
-                ends = Counter(run["status"] for run in runs)
-                found.append((name, variant, decay, ends))
-    return found
-
-
-def _rate_misfits(decays: list[tuple[str, str, Decay, Counter[str]]]) -> list[str]:
-    """Say how many runs are outside of what was expected, and which."""
-    count = sum(len(decay.exponents) for *_, decay, _ in decays)
-    slow = sum(len(decay.exponents) - decay.fits for *_, decay, _ in decays)
-    rising = sum(decay.rises for *_, decay, _ in decays)
-    failed = sum(ends[s] for *_, ends in decays for s in ("diverged", "non_finite"))
-    limited = sum(ends["step_limit"] for *_, ends in decays)
-    if not slow:
-        lines = [f"- Nothing in the exponents: all {count} are at most {_RATE}."]
-    else:
-        lines = [
-            f"- {slow} of {count} runs have an exponent above {_RATE}: over their "
-            "length they do not show the rate."
-        ]
-    if rising:
-        lines.append(
-            f"- In {rising} of them the mean squared gradient rises over the fitted "
-            "steps. A bound that falls can't hold with the constant of their first "
-            "steps."
-        )
-    grown = [f"`{v}` on {n}" for n, v, decay, _ in decays if decay.kept > 1]
-    if grown:
-        lines.append(
-            "- The last epoch has a larger squared gradient than the first, on average "
-            f"over seeds, for {', '.join(grown)}."
-        )
-    if failed:
-        lines.append(f"- {failed} runs diverged or met a value that is not finite.")
-    lines.append(
-        f"- {limited} of {sum(sum(ends.values()) for *_, ends in decays)} runs ended "
-        "at the limit of epochs and had not converged; what more epochs would show is "
-        "not measured."
-    )
-    return lines
-
-
-def _convergence_lines(groups: Groups, picture: str) -> list[str]:
-    """Write the part on convergence."""
-    decays = _decays(groups)
-    lines = ["## Does the gradient fall as the theory says?", "", _RATE_THEORY, ""]
-    if not decays:
-        return [*lines, "No run has an exponent: ten steps are needed for one.", ""]
+def _rate_values(groups: Groups) -> dict[str, Any]:
+    """What the part on convergence says."""
+    found = [
+        (name, variant, decay, Counter(run["status"] for run in runs))
+        for name, by_variant in groups.items()
+        for variant, runs in by_variant.items()
+        if (decay := decay_of(runs)) is not None
+    ]
+    ends = sum((each for *_, each in found), Counter())
+    fitted = sum(len(decay.exponents) for *_, decay, _ in found)
     rows = [
         [
             name,
             variant,
-            str(len(decay.exponents)),
+            len(decay.exponents),
             spread_cell(mean_spread(decay.exponents), "+.2f"),
             f"{min(decay.exponents):+.2f} to {max(decay.exponents):+.2f}",
             f"{decay.fits} of {len(decay.exponents)}",
             number_cell(decay.kept, ".2f"),
-            ", ".join(f"{count} {end}" for end, count in sorted(ends.items())),
+            ", ".join(f"{count} {end}" for end, count in sorted(own.items())),
         ]
-        for name, variant, decay, ends in decays
+        for name, variant, decay, own in found
     ]
-    header = ["set", "line", "runs", "exponent", "range", f"at most {_RATE}"]
-    header += ["last / first epoch", "ended as"]
-    return [
-        *lines,
-        "### What was measured",
-        "",
-        f"![Mean squared gradient norm against steps, log-log]({picture})",
-        "",
-        "Mean over seeds, relative to the first epoch; the dashed line falls as "
-        "1/sqrt(T). The table has the fitted exponent, mean over seeds with the "
-        "standard deviation in brackets, and the squared gradient norm of the last "
-        "epoch over that of the first.",
-        "",
-        *table_lines(header, rows),
-        "### What does not fit",
-        "",
-        *_rate_misfits(decays),
-        "",
-    ]
+    return {
+        "decays": rows,
+        "fitted": fitted,
+        "slow": fitted - sum(decay.fits for *_, decay, _ in found),
+        "rising": sum(decay.rises for *_, decay, _ in found),
+        "grown": [f"`{v}` on {n}" for n, v, decay, _ in found if decay.kept > 1],
+        "failed": ends["diverged"] + ends["non_finite"],
+        "limited": ends["step_limit"],
+        "ended": ends.total(),
+    }
 
 
-def _relation_row(name: str, quantity: str, found: Relation) -> list[str]:
+def _relation_row(name: str, quantity: str, found: Relation) -> list[Any]:
     sign = _EXPECTED[quantity]
     return [
         name,
@@ -387,7 +300,7 @@ def _relation_row(name: str, quantity: str, found: Relation) -> list[str]:
         number_cell(found.between, "+.2f"),
         number_cell(found.within, "+.2f"),
         f"{sum(rho * sign > 0 for rho in found.rhos)} of {len(found.rhos)}",
-        str(found.count),
+        found.count,
         verdict(found.overall, sign),
         verdict(found.within, sign),
     ]
@@ -407,110 +320,44 @@ def _movement_rows(groups: Groups) -> list[list[str]]:
     return rows
 
 
-def _risk_misfits(table: dict[tuple[str, str], Relation]) -> list[str]:
-    lines = []
+def _risk_misfits(table: dict[tuple[str, str], Relation]) -> list[tuple[Any, ...]]:
+    """How many correlations of each kind are as expected, are defined, and are not."""
+    found = []
     for what, field in (
-        ("over all runs of the set", "overall"),
-        ("between the means of the variants", "between"),
-        ("within a variant, over seeds", "within"),
+        ("Over all runs of the set", "overall"),
+        ("Between the means of the variants", "between"),
+        ("Within a variant, over seeds", "within"),
     ):
-        said = {
-            key: verdict(getattr(found, field), _EXPECTED[key[1]])
-            for key, found in table.items()
-        }
-        known = {key: text for key, text in said.items() if text != "not defined"}
-        if not known:
-            lines.append(f"- {what.capitalize()}: no correlation is defined.")
-            continue
+        rhos = {key: getattr(relation, field) for key, relation in table.items()}
+        rhos = {key: rho for key, rho in rhos.items() if not math.isnan(rho)}
         odd = [
-            f"{quantity} on {name} "
-            f"({number_cell(getattr(table[name, quantity], field), '+.2f')})"
-            for (name, quantity), text in known.items()
-            if text != "as expected"
+            f"{quantity} on {name} ({rho:+.2f})"
+            for (name, quantity), rho in rhos.items()
+            if verdict(rho, _EXPECTED[quantity]) != "as expected"
         ]
-        fit = len(known) - len(odd)
-        line = f"- {what.capitalize()}: {fit} of {len(known)} are as expected"
-        lines.append(f"{line}; not {'; '.join(odd)}." if odd else f"{line}.")
-    return lines
+        found.append((what, len(rhos) - len(odd), len(rhos), odd))
+    return found
 
 
-def _risk_lines(groups: Groups, along: str, picture: str) -> list[str]:
-    """Write the part on the risk quantities."""
-    lines = ["## Do the risk quantities move with accuracy?", "", _RISK_THEORY, ""]
+def render_page(groups: Groups, *, stem: str) -> str:
+    """Write the page in Markdown; names of its pictures begin with ``stem``."""
     table = {
         (name, quantity): found
         for name, by_variant in groups.items()
         for quantity in _EXPECTED
         if (found := relate(by_variant, quantity)) is not None
     }
-    if not table:
-        return [*lines, "No run has these quantities.", ""]
-    header = ["set", "quantity", "expected", "rho, all runs", "rho, variants"]
-    header += [
-        "mean rho, seeds",
-        "variants that agree",
-        "runs",
-        "so, all runs",
-        "so, seeds",
-    ]
-    rows = [_relation_row(*key, found) for key, found in table.items()]
-    lines += [
-        "### What was measured",
-        "",
-        f"![Accuracy against each risk quantity]({picture})",
-        "",
-        f"A rho below {_CLEAR} in size is called no clear relation; the limit is ours. "
-        "`variants that agree` counts those whose rho "
-        "over their own seeds has the expected sign.",
-        "",
-        *table_lines(header, rows),
-    ]
-    moved = _movement_rows(groups)
-    if moved:
-        names = " and ".join(name for name in _EXPECTED if name != "imbalance")
-        lines += [
-            f"Training itself moves {names}, and accuracy, from what the networks say "
-            "before the first step to the end:",
-            "",
-            f"![Consistency and confidence after each epoch]({along})",
-            "",
-            *table_lines(
-                ["set", "line", "quantity", "change in training", "change of ACC"]
-                + ["runs where both moved the same way"],
-                moved,
-            ),
-        ]
-    return [*lines, "### What does not fit", "", *_risk_misfits(table), ""]
-
-
-def render_page(groups: Groups, *, stem: str) -> str:
-    """Write the page in Markdown; names of its pictures begin with ``stem``."""
-    lines = [
-        "# Convergence and risk in evidence",
-        "",
-        "The theory behind the method makes two statements: training converges at a "
-        "sublinear rate, and the expected clustering risk depends on three "
-        "quantities that need no labels. This page holds both against runs. Each "
-        "part says what the theory states, how we read it, what was measured and "
-        "what doesn't fit, so that you can disagree with any of the four. "
-        "[risk.md](risk.md) has the formulas.",
-        "",
-        *origin_lines(groups, "benchmarks.convergence_page"),
-        "The lines are those of [results.md](results.md), which has their scores, "
-        "seeds, times and memory. Labels are read for accuracy alone.",
-        "",
-        *_convergence_lines(groups, f"{stem}-gradients.svg"),
-        *_risk_lines(groups, f"{stem}-along.svg", f"{stem}-risk.svg"),
-        "## How to disagree",
-        "",
-        "Each run file has the loss and its parts, the gradient norm and the share of "
-        "moved images of every epoch under `history`, and the risk quantities after "
-        "every epoch under `risk`; `benchmarks/convergence_page.py` is all that was "
-        "computed from them. Run the commands above with other `--seeds`, sets or "
-        "`--set=` and make the page again: its sentences on what fits and what doesn't "
-        "follow the numbers.",
-    ]
-    return "\n".join(lines).rstrip() + "\n"
+    return render_template(
+        "convergence.md.j2",
+        groups,
+        stem=stem,
+        rate=_RATE,
+        clear=_CLEAR,
+        relations=[_relation_row(*key, found) for key, found in table.items()],
+        moved=_movement_rows(groups),
+        risk_misfits=_risk_misfits(table),
+        **_rate_values(groups),
+    )
 
 
 def _render(runs: Sequence[Run], out: Path) -> dict[Path, str]:

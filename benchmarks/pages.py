@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import io
 import math
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import jinja2
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.figure import Figure
@@ -35,12 +37,11 @@ __all__ = [
     "make_page",
     "mean_spread",
     "number_cell",
-    "origin_lines",
     "paired_difference",
     "relate",
+    "render_template",
     "spearman",
     "spread_cell",
-    "table_lines",
 ]
 
 Groups = Mapping[str, Mapping[str, Sequence[Run]]]
@@ -185,40 +186,35 @@ def group_runs(runs: Iterable[Run]) -> dict[str, dict[str, list[Run]]]:
     return groups
 
 
-def _different(values: Iterable[str]) -> str:
-    return "; ".join(dict.fromkeys(values))
-
-
-def origin_lines(groups: Groups, module: str) -> list[str]:
-    """Say by which commands, on which machine and with which versions."""
+def _origin(groups: Groups) -> dict[str, Any]:
+    """By which commands, on which machine and with which versions runs were made."""
     runs = [run for by in groups.values() for line in by.values() for run in line]
-    machines = _different(
+    machines = (
         f"{run['hardware']['cpu']}, {run['hardware']['cores']} cores, "
         f"{run['hardware']['num_devices']} x {run['hardware']['device']}"
         for run in runs
     )
-    versions = _different(
+    versions = (
         ", ".join(f"{name} {number}" for name, number in run["versions"].items())
         for run in runs
     )
-    return [
-        f"Made from run files by `python -m {module}`; not edited by hand. The runs "
-        "come from",
-        "",
-        "```",
-        *dict.fromkeys(run["command"] for run in runs),
-        "```",
-        "",
-        f"on {machines}; {versions}.",
-        "",
-    ]
+    return {
+        "commands": dict.fromkeys(run["command"] for run in runs),
+        "machines": "; ".join(dict.fromkeys(machines)),
+        "versions": "; ".join(dict.fromkeys(versions)),
+    }
 
 
-def table_lines(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Lay out a Markdown table, with an empty line at its end."""
-    lines = [f"| {' | '.join(cells)} |" for cells in (header, *rows)]
-    lines.insert(1, f"|{'---|' * len(header)}")
-    return [*lines, ""]
+def render_template(name: str, groups: Groups, **values: Any) -> str:
+    """Fill one of the templates beside this module, which say what pages say."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).with_name("templates")),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    page = environment.get_template(name).render(origin=_origin(groups), **values)
+    return re.sub(r"\n{3,}", "\n\n", page).strip() + "\n"
 
 
 def number_cell(value: float | None, form: str = ".1f") -> str:

@@ -12,7 +12,7 @@ import math
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -31,11 +31,10 @@ from benchmarks.pages import (
     make_page,
     mean_spread,
     number_cell,
-    origin_lines,
     paired_difference,
     relate,
+    render_template,
     spread_cell,
-    table_lines,
 )
 from benchmarks.runs import Run
 from benchmarks.variants import ALL_LEVELS, VARIANTS
@@ -158,7 +157,7 @@ def _best_rival(by_variant: Mapping[str, Sequence[Run]]) -> str | None:
     return min(gains, key=lambda name: gains[name], default=None)
 
 
-def _rivals_section(groups: Groups) -> list[str]:
+def _rival_rows(groups: Groups) -> list[list[str]]:
     """Test the whole method against the best simpler one of each set, if any."""
     rows = []
     for name, by_variant in groups.items():
@@ -182,24 +181,11 @@ def _rivals_section(groups: Groups) -> list[str]:
                 _judge(found),
             ]
         )
-    if not rows:
-        return []
-    named = ", ".join(f"`{name}`" for name in _RIVALS)
-    header = ["set", "best rival", "its ACC", f"ACC of `{ALL_LEVELS}`"]
-    header += ["difference, paired", "p", "seeds not below", f"`{ALL_LEVELS}` is"]
-    return [
-        f"## `{ALL_LEVELS}` against the best of k-means and consistency only",
-        "",
-        f"The rival of a set is the best of {named} by its ACC, so it is chosen "
-        "with the labels at hand and the method is not. Both have the same seeds; the "
-        f"t-test is paired and two-sided, and tells apart at p < {_LEVEL}.",
-        "",
-        *table_lines(header, rows),
-    ]
+    return rows
 
 
-def _negative_section(groups: Groups) -> list[str]:
-    """List each part whose absence is not shown to cost anything."""
+def _negative_rows(groups: Groups) -> tuple[list[list[str]], int]:
+    """List each part whose absence isn't shown to cost anything; count all compared."""
     rows, compared = [], 0
     for name, by_variant in groups.items():
         whole = by_variant.get(ALL_LEVELS, ())
@@ -214,21 +200,7 @@ def _negative_section(groups: Groups) -> list[str]:
                 continue
             cells = _difference_cells(runs, whole)
             rows.append([name, variant, *cells, _judge(found)])
-    lines = [
-        "## Negative results",
-        "",
-        f"Lines that the paired test does not show to be below `{ALL_LEVELS}`: what "
-        "they leave out or do otherwise is not shown to matter there, or hurts where "
-        f"they are above. Of {compared} comparisons about "
-        f"{number_cell(_LEVEL * compared)} would have p < {_LEVEL} even if nothing "
-        "mattered, and few seeds can't show small differences.",
-        "",
-    ]
-    if not rows:
-        told = "None: every variant and baseline is shown to be below."
-        return [*lines, told if compared else "Nothing to compare.", ""]
-    header = ["set", "line", f"ACC less `{ALL_LEVELS}`, paired", "p", "the line is"]
-    return [*lines, *table_lines(header, rows)]
+    return rows, compared
 
 
 def _loss(groups: Groups, name: str, variant: str) -> float:
@@ -249,7 +221,7 @@ def _tails(groups: Groups) -> list[str]:
     ]
 
 
-def _long_tail_section(groups: Groups) -> list[str]:
+def _tail_rows(groups: Groups) -> list[list[str]]:
     """Show what a long tail costs each line."""
     rows = []
     for name in _tails(groups):
@@ -272,20 +244,7 @@ def _long_tail_section(groups: Groups) -> list[str]:
                     number_cell(mean_spread(known).mean) if known else NONE,
                 ]
             )
-    if not rows:
-        return []
-    header = ["set", "line", "ACC, whole set", "ACC, long tail", "points lost"]
-    header += ["lost, over k-means' loss", "empty clusters"]
-    return [
-        "## What a long tail costs",
-        "",
-        "The classes of a long-tailed set fall geometrically in size, the largest over "
-        "the smallest being the ratio; which class is large and which images stay is "
-        "drawn once. So it is another and smaller set, and a loss can also come from "
-        "there. k-means is that in the space of the method, `kmeans`.",
-        "",
-        *table_lines(header, rows),
-    ]
+    return rows
 
 
 def _goal_rows(groups: Groups) -> list[tuple[str, str, bool]]:
@@ -316,26 +275,8 @@ def _goal_rows(groups: Groups) -> list[tuple[str, str, bool]]:
     return rows
 
 
-def _goals_section(groups: Groups) -> list[str]:
-    """Hold the runs against what was aimed at."""
-    rows = [
-        [what, told, "reached" if fine else "**not reached**"]
-        for what, told, fine in _goal_rows(groups)
-    ]
-    if not rows:
-        return []
-    return [
-        "## Goals",
-        "",
-        "Set before the sweep, for the embedded encoder.",
-        "",
-        *table_lines(["goal", "measured", ""], rows),
-    ]
-
-
-def _table_of_set(name: str, by_variant: Mapping[str, Sequence[Run]]) -> list[str]:
-    """Write the scores of one set."""
-    first = next(iter(by_variant.values()))[0]
+def _score_rows(by_variant: Mapping[str, Sequence[Run]]) -> list[list[str]]:
+    """Scores of one set."""
     rows = []
     for variant, runs in by_variant.items():
         kind = runs[0]["kind"]
@@ -356,39 +297,23 @@ def _table_of_set(name: str, by_variant: Mapping[str, Sequence[Run]]) -> list[st
                 number_cell(max(run["peak_gib"] for run in runs), ".2f"),
             ]
         )
-    header = ["line", "seeds", "ACC", "NMI", "ARI", f"ACC less `{ALL_LEVELS}`, paired"]
-    header += ["p", "epochs", "seconds", "peak GiB"]
-    tail = f", long tail of ratio {first['ratio']}" if first["ratio"] > 1 else ""
-    return [
-        f"## {name}: {first['num_images']:,} images, k = {first['num_clusters']}{tail}",
-        "",
-        *table_lines(header, rows),
-    ]
+    return rows
 
 
-def _correlation_section(groups: Groups) -> list[str]:
+def _correlation_rows(groups: Groups) -> list[list[str]]:
     """Show which label-free score orders runs as accuracy does."""
-    rows = []
-    for name, by_variant in groups.items():
-        for score, found in correlate(by_variant).items():
-            # What never changes over these runs orders nothing.
-            if math.isnan(found.overall):
-                continue
-            overall = number_cell(found.overall, "+.2f")
-            within = number_cell(found.within, "+.2f")
-            rows.append([name, score, overall, within, str(found.count)])
-    if not rows:
-        return []
-    header = ["set", "score", "rho over all runs", "mean rho over seeds", "runs"]
     return [
-        "## Which label-free score to believe",
-        "",
-        "Spearman's rank correlation with ACC: over all runs of the method's variants, "
-        "and over the seeds of one variant, averaged over variants. The loss of "
-        "variants with other weights is another quantity, so of it the second column "
-        "says more.",
-        "",
-        *table_lines(header, rows),
+        [
+            name,
+            score,
+            number_cell(found.overall, "+.2f"),
+            number_cell(found.within, "+.2f"),
+            str(found.count),
+        ]
+        for name, by_variant in groups.items()
+        for score, found in correlate(by_variant).items()
+        # What never changes over these runs orders nothing.
+        if not math.isnan(found.overall)
     ]
 
 
@@ -418,7 +343,7 @@ def _choices(name: str, what: str, runs: Sequence[Run]) -> list[list[str]]:
     return rows
 
 
-def _choice_section(groups: Groups) -> list[str]:
+def _choice_rows(groups: Groups) -> list[list[str]]:
     """Show the label-free choice beside that of labels."""
     rows = []
     for name, by_variant in groups.items():
@@ -427,61 +352,20 @@ def _choice_section(groups: Groups) -> list[str]:
         variants = [run for run in every if run["kind"] == "variant"]
         if len({run["variant"] for run in variants}) > 1:
             rows += _choices(name, "every variant", variants)
-    if not rows:
-        return []
-    header = ["set", "among seeds of", "rule", "chosen", "the oracle's", "cost"]
-    return [
-        "## What choosing without labels costs",
-        "",
-        "The rules were fixed beforehand. The oracle looks at the labels; its number "
-        "can't be had on unlabelled images. `mean` is what a blind choice gives.",
-        "",
-        *table_lines([*header, "mean"], rows),
-    ]
+    return rows
 
 
-def _quoted_row(row: Mapping[str, Any]) -> list[str]:
-    scores = (number_cell(row[score]) for score in _SCORES)
-    return [row["set"], row["method"], row["backbone"], *scores, row["source"]]
-
-
-def _published_section(groups: Groups) -> list[str]:
-    """Put published numbers of others beside ours."""
-    published = json.loads(_PUBLISHED.read_text(encoding="utf-8"))
+def _own_rows(groups: Groups, titles: Mapping[str, str]) -> list[list[str]]:
+    """Our numbers beside the published ones of the same set."""
     rows = []
     for name, by_variant in groups.items():
         runs = by_variant.get(ALL_LEVELS, ())
-        titles = [t for key, t in published["sets"].items() if name.startswith(key)]
-        if titles and runs and runs[0]["ratio"] == 1:
+        found = [title for key, title in titles.items() if name.startswith(key)]
+        if found and runs and runs[0]["ratio"] == 1:
             scores = (spread_cell(_percent(runs, score)) for score in _SCORES)
-            ours = [titles[0], f"**this project, `{ALL_LEVELS}`**", runs[0]["encoder"]]
+            ours = [found[0], f"**this project, `{ALL_LEVELS}`**", runs[0]["encoder"]]
             rows.append([*ours, *scores, f"measured, {name}"])
-    rows += [_quoted_row(row) for row in published["rows"]]
-    header = ["set", "method", "backbone", "ACC", "NMI", "ARI", "source"]
-    return [
-        "## Published numbers of others",
-        "",
-        published["about"],
-        "",
-        *table_lines(header, sorted(rows, key=lambda row: row[0])),
-    ]
-
-
-def _read_so() -> list[str]:
-    """How the numbers are to be read."""
-    return [
-        "Scores are in percent, mean over seeds with the standard deviation in "
-        "brackets. The number of clusters is that of the classes. Labels are read "
-        "only to score a finished run: no epoch, seed or setting of a table is chosen "
-        "by them, and reference lines, which use class names or labels, say so. "
-        "Seconds are those of the stages from embeddings to clusters; stages that "
-        "runs share count for each of them, and the first of those that share "
-        "compiled steps pays for compiling. Memory is the peak of the whole process "
-        "during a run. The sections after the tables are worked out from the same "
-        "runs; [convergence.md](convergence.md) has their gradients and risk "
-        "quantities.",
-        "",
-    ]
+    return rows
 
 
 def render_page(runs: Sequence[Run], *, picture: str) -> str:
@@ -496,17 +380,40 @@ def render_page(runs: Sequence[Run], *, picture: str) -> str:
     about["zero-shot"] = "**uses the class names**: nearest true name"
     about["linear-probe"] = "**uses labels**: half of them fitted, the rest scored"
     used = {name for by in groups.values() for name in by}
-    lines = ["# Results", "", *origin_lines(groups, "benchmarks.results_page")]
-    lines += [*_read_so(), f"![Accuracy by variant and set]({picture})", ""]
-    for name, by_variant in groups.items():
-        lines += _table_of_set(name, by_variant)
-    lines += ["## What the lines are", ""]
-    lines += [f"- `{name}`: {about[name]}." for name in ORDER if name in used]
-    lines += ["", *_goals_section(groups), *_rivals_section(groups)]
-    lines += [*_negative_section(groups), *_long_tail_section(groups)]
-    lines += [*_correlation_section(groups), *_choice_section(groups)]
-    lines += _published_section(groups)
-    return "\n".join(lines).rstrip() + "\n"
+    published = json.loads(_PUBLISHED.read_text(encoding="utf-8"))
+    quoted = [
+        [row["set"], row["method"], row["backbone"]]
+        + [*(number_cell(row[score]) for score in _SCORES), row["source"]]
+        for row in published["rows"]
+    ]
+    negative, compared = _negative_rows(groups)
+    return render_template(
+        "results.md.j2",
+        groups,
+        picture=picture,
+        whole=ALL_LEVELS,
+        level=_LEVEL,
+        sets=[
+            (name, next(iter(by.values()))[0], _score_rows(by))
+            for name, by in groups.items()
+        ],
+        lines=[(name, about[name]) for name in ORDER if name in used],
+        goals=[
+            [what, told, "reached" if fine else "**not reached**"]
+            for what, told, fine in _goal_rows(groups)
+        ],
+        rivals=_rival_rows(groups),
+        named_rivals=", ".join(f"`{name}`" for name in _RIVALS),
+        negative=negative,
+        compared=compared,
+        tails=_tail_rows(groups),
+        correlations=_correlation_rows(groups),
+        choices=_choice_rows(groups),
+        published_about=published["about"],
+        published=sorted(
+            [*_own_rows(groups, published["sets"]), *quoted], key=lambda row: row[0]
+        ),
+    )
 
 
 def draw_accuracy(groups: Groups) -> Figure:
