@@ -429,7 +429,7 @@ def draw_accuracy(groups: Groups) -> Figure:
             error = spread or None
             panel.barh(row, found.mean, xerr=error, color=color, label=meaning)
             panel.text(found.mean + spread + 1, row, spread_cell(found), va="center")
-        panel.set(title=name, xlim=(0, 115), xticks=range(0, 101, 20))
+        panel.set(title=name, xlim=(0, 125), xticks=range(0, 101, 20))
         panel.set_yticks(range(len(by_variant)), list(by_variant))
         panel.invert_yaxis()
     return add_legend(figure)
