@@ -79,16 +79,8 @@ def neighborhood_consistency(
       \frac{1}{n} \sum_i \frac{1}{r} \sum_{j \in N_I(i)} \langle p_i, p_j \rangle
 
     which is the chance that an image and a random neighbour of it, each drawn
-    from its own assignment, land in one cluster.
-
-    Args:
-      probabilities: Of each image.
-      neighbors: Of each image.
-      block_size: Images handled at a time, at least 1. Memory beyond the
-        arguments is ``block_size * r * k`` floats.
-
-    Returns:
-      A scalar in [0, 1].
+    from its own assignment, land in one cluster: a scalar in [0, 1]. Handling
+    ``block_size`` images at a time takes ``block_size * r * k`` floats.
 
     Raises:
       InputError: Different numbers of images, or no neighbour.
@@ -161,14 +153,8 @@ def cluster_size_entropy(sizes: Int[Array, " k"]) -> Float[Array, ""]:
 
     .. math:: -\frac{1}{\log k} \sum_c s_c \log s_c
 
-    with :math:`s_c` the share of the images in cluster ``c``. A real set need
-    not be balanced: a low value is a fact, not always a fault.
-
-    Args:
-      sizes: Images of each cluster, at least 0 and with a sum above 0.
-
-    Returns:
-      A scalar in [0, 1].
+    with :math:`s_c` the share of the images in cluster ``c``, in [0, 1]. A real set
+    need not be balanced: a low value is a fact, not always a fault.
 
     Raises:
       InputError: Fewer than two clusters.
@@ -193,14 +179,9 @@ def measure_risk(
 ) -> Risk:
     """Measure all label-free quantities of a clustering.
 
-    Args:
-      probabilities: Of each image. A NumPy array beyond 256 MiB, which may be
-        memory-mapped, is read block by block where it lies.
-      neighbors: Of each image.
-      block_size: Images handled at a time by the consistency, at least 1.
-
-    Returns:
-      The quantities as scalar arrays; in blocks they are the same to rounding.
+    A NumPy table of probabilities beyond 256 MiB, which may be memory-mapped, is read
+    block by block where it lies; the quantities are the same to rounding.
+    ``block_size`` is that of :func:`neighborhood_consistency`.
 
     Raises:
       InputError: Different numbers of images, no neighbour, or fewer than two
@@ -291,12 +272,8 @@ def measure_clusters(
 ) -> dict[str, float]:
     """Measure hard clusters without labels, those of any method alike.
 
-    Args:
-      assignments: Cluster of each image, from 0 on.
-      images: Unit vectors ``[n, d]`` in the space that was clustered, on devices
-        or on the host.
-      neighbors: Of each image.
-      num_clusters: ``k``, at least 2.
+    The images are unit vectors ``[n, d]`` in the space that was clustered, on devices
+    or on the host; ``num_clusters`` is at least 2.
 
     Returns:
       ``neighbor_agreement``, the share of neighbours in the same cluster;

@@ -204,10 +204,10 @@ def test_writes_nothing_when_nothing_is_new(
 ):
     embed_images(encoder, find_images(folder), cache_dir=cache_dir)
 
-    def refuse(path, content):
+    def refuse(path, *, shared):
         raise OSError(errno.EROFS, "Read-only file system")
 
-    monkeypatch.setattr(cache_module, "_write_whole", refuse)
+    monkeypatch.setattr(cache_module, "open_atomic", refuse)
     embed_images(encoder, find_images(folder), cache_dir=cache_dir)
 
 

@@ -182,14 +182,14 @@ def test_full_disk(encoder, folder, tmp_path, small_chunks, monkeypatch, target)
 
 
 def test_full_disk_while_interrupted(encoder, folder, tmp_path, monkeypatch):
-    def refuse(path, content):
+    def refuse(path, *, shared):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     def stop(count):
         if count:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(cache_module, "_write_whole", refuse)
+    monkeypatch.setattr(cache_module, "open_atomic", refuse)
     with pytest.raises(KeyboardInterrupt) as caught:
         run(encoder, folder, tmp_path / "c", progress=stop)
     assert "no space left on device" in caught.value.__notes__[0]

@@ -16,7 +16,6 @@ or absent.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import io
 import os
@@ -30,6 +29,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mca_jax.core.atomic_files import is_disk_full, open_atomic
 from mca_jax.core.errors import InputError, check_one_of
 from mca_jax.core.host_tables import reserve
 from mca_jax.core.text import printable
@@ -50,26 +50,6 @@ _PLACE_BITS = 32
 # Files that may be read again after a kill, at least; more where more are known,
 # so that writing the index takes time in proportion to the number of files.
 _INDEX_EVERY = 8192
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    """Write a file that is whole or absent, also after a power cut.
-
-    Raises:
-      OSError: The system refused; nothing is left behind.
-    """
-    # Two runs on one folder may write the same chunk at once.
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with unfinished.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(unfinished, path)
-    except BaseException:
-        with suppress(OSError):
-            unfinished.unlink(missing_ok=True)
-        raise
 
 
 def _digest(content: bytes | memoryview) -> str:
@@ -144,8 +124,11 @@ class EmbeddingCache:
 
     def _refused(self, action: str, error: OSError) -> InputError:
         """Say in one line what the system refused and what is safe."""
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        advice = "make room" if full else "choose a folder that can be written"
+        advice = (
+            "make room"
+            if is_disk_full(error)
+            else "choose a folder that can be written"
+        )
         kept = f", {len(self)} embeddings are kept there" if len(self) else ""
         return InputError(
             f"Can't {action} the embedding cache {printable(str(self.folder))}: "
@@ -322,7 +305,9 @@ class EmbeddingCache:
         try:
             content = self.files.changed_content()
             if content is not None:
-                _write_whole(self._index, content)
+                # Two runs on one folder may write it at once.
+                with open_atomic(self._index, shared=True) as file:
+                    file.write(content)
         except OSError as error:
             raise self._refused("write", error) from error
 
@@ -347,7 +332,8 @@ class EmbeddingCache:
         content = buffer.getvalue()
         path = self.folder / f"chunk-{_digest(content)}.npy"
         try:
-            _write_whole(path, content)
+            with open_atomic(path, shared=True) as file:
+                file.write(content)
         except OSError as error:
             raise self._refused("write", error) from error
         self._list_chunk(path, [digest for digest, _ in entries])
