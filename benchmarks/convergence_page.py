@@ -84,13 +84,9 @@ class Decay(NamedTuple):
 
 
 class Movement(NamedTuple):
-    """What training moved, from the clusters before the first step to the end.
+    """What training moved, from before the first step to the end.
 
-    Attributes:
-      change: Of the risk quantity.
-      accuracy: Of the accuracy.
-      together: Runs in which both moved the same way.
-      count: Runs.
+    In ``together`` of ``count`` runs the risk quantity and accuracy moved alike.
     """
 
     change: Spread

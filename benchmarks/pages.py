@@ -259,13 +259,8 @@ def make_page(
 ) -> int:
     """Read the command line, then write a page and its pictures.
 
-    Args:
-      about: What the command does, for its help.
-      argv: Arguments; None takes those of the command line.
-      render: ``(runs, page)`` to the text of each file, the page last.
-
-    Returns:
-      Exit status: 0, or 2 after bad input.
+    ``render`` turns runs and the page's path into the text of each file, the page
+    last. Returns the exit status: 0, or 2 after bad input.
     """
     parser = argparse.ArgumentParser(
         description=about, formatter_class=argparse.RawDescriptionHelpFormatter

@@ -74,12 +74,9 @@ _COLORS = {
 
 
 class Choice(NamedTuple):
-    """What a label-free score chooses, and what labels would have chosen.
+    """The run that a label-free score chooses, and the one that labels would have.
 
-    Attributes:
-      chosen: The run that the score takes.
-      oracle: The run of the largest accuracy, known by labels alone.
-      mean: Mean accuracy of all, what choosing blindly gives.
+    ``mean`` is the mean accuracy of all, what choosing blindly gives.
     """
 
     chosen: Run

@@ -50,14 +50,9 @@ _NOISE = 1.0
 
 
 class _Seeds(NamedTuple):
-    """What a set of any size is made from.
+    """What a set of any size is made from: images are drawn from ``rows``.
 
-    Attributes:
-      rows: Vectors that images are drawn from, ``[s, d]``.
-      spread: Factor of the jitter's covariance, ``[d, d]``.
-      nouns: Unit vectors, ``[m, d]``.
-      table: Their names.
-      about: One line that says so.
+    ``spread`` is a factor of the jitter's covariance, ``[d, d]``.
     """
 
     rows: np.ndarray

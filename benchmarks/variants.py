@@ -17,12 +17,7 @@ ALL_LEVELS = "all"
 
 
 class Variant(NamedTuple):
-    """One line of the sweep.
-
-    Attributes:
-      overrides: Settings that differ from the defaults, as ``name=value``.
-      about: What it shows, for the reader of the page.
-    """
+    """One line of the sweep: settings as ``name=value``, and what it shows."""
 
     overrides: tuple[str, ...]
     about: str

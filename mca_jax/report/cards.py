@@ -11,11 +11,7 @@ from mca_jax.core.host_tables import release
 from mca_jax.model.result import Cluster, ClusterResult
 
 __all__ = [
-    "Card",
     "Contingency",
-    "Matrix",
-    "Picture",
-    "PictureRows",
     "choose_rows",
     "make_cards",
     "make_matrix",

@@ -11,11 +11,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 __all__ = [
-    "Bar",
-    "BarChart",
-    "CountChart",
-    "LineChart",
-    "Tick",
     "bar_chart",
     "count_chart",
     "count_sentence",
@@ -280,13 +275,7 @@ def bar_chart(
 class CountChart(NamedTuple):
     """Score over the number of clusters, which is spaced by its logarithm.
 
-    Attributes:
-      line: The score.
-      chosen: Where the chosen number is, in percent of the plot.
-      low: Where the interval begins, likewise.
-      width: Width of the interval, at least that of a hair.
-      taken: The chosen number, in words.
-      sentence: What was found.
+    The chosen number and the interval, from ``low`` on, are in percent of the plot.
     """
 
     line: LineChart

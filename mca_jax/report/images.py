@@ -62,13 +62,7 @@ class ImageReader:
     """
 
     def __init__(self, result: ClusterResult, load_image: _Load | None = None) -> None:
-        """Remember where the images are.
-
-        Args:
-          result: What a run returned.
-          load_image: Returns the upright RGB picture of a row; None reads the
-            files under ``result.root``.
-        """
+        """Read by ``load_image``, upright RGB by row, or the run's own files."""
         self._result = result
         self._load_image = load_image
         self.available = (
@@ -199,11 +193,8 @@ def encode_thumbnails(
 ) -> dict[int, bytes]:
     """Encode the middle squares of some images, ``size`` pixels wide.
 
-    Args:
-      rows: Rows to show; duplicates are fine.
-      load_image: Returns the upright picture of a row. OSError or ValueError
-        means that it is gone or can't be read any more.
-      size: Edge in pixels.
+    ``load_image`` returns the upright picture of a row; OSError or ValueError means
+    that it is gone or can't be read any more.
 
     Returns:
       JPEG files by row, without any of the originals' metadata: no location, no
@@ -224,13 +215,7 @@ def read_tiles(
 def encode_sheets(tiles: Mapping[int, np.ndarray], *, edge: int) -> list[bytes]:
     """Pack tiles into JPEG files, 256 each, row by row of a grid.
 
-    Args:
-      tiles: From :func:`read_tiles`; the order of the mapping is that of the
-        tiles.
-      edge: Their edge in pixels.
-
-    Returns:
-      The sheets; the last one is as high as it need be.
+    The order is that of the mapping; the last sheet is as high as it need be.
     """
     pictures = list(tiles.values())
     sheets = []

@@ -124,17 +124,10 @@ def map_context(
     edge: int,
     sheets: Sequence[str],
 ) -> dict[str, Any]:
-    """Collect what the page says of each point.
+    """Collect what the page says of each point; ``data`` is plain JSON.
 
-    Args:
-      result: What a run returned.
-      image_map: From :func:`make_map`.
-      tile_rows: Rows with a tile, in the order of the tiles.
-      edge: Edge of the tiles in pixels.
-      sheets: Addresses of the sheets of tiles.
-
-    Returns:
-      Values by the names that the template uses; ``data`` is plain JSON.
+    ``tile_rows`` are the rows with a tile, in the order of the tiles, which are
+    ``edge`` pixels wide on ``sheets`` at these addresses.
     """
     rows = image_map.rows
     assignments = result.assignments[rows]

@@ -20,9 +20,6 @@ from mca_jax.report.charts import (
 )
 
 __all__ = [
-    "AuditRow",
-    "Quantity",
-    "ScoreRow",
     "audit_rows",
     "baseline_rows",
     "counted",
@@ -95,13 +92,9 @@ _FILTERS = {
 
 
 class ScoreRow(NamedTuple):
-    """Scores of one method.
+    """Scores of one method as text, and whether it is this run.
 
-    Attributes:
-      method: What made the clusters.
-      own: Whether it is this run.
-      texts: The scores as text, or a dash.
-      best: For each of them, whether no other method is above it.
+    ``best`` says of each score whether no other method is above it.
     """
 
     method: str
@@ -119,15 +112,9 @@ class Quantity(NamedTuple):
 
 
 class AuditRow(NamedTuple):
-    """What one filter of the semantic space did.
+    """What one filter of the semantic space took, left, and its share in [0, 1].
 
-    Attributes:
-      name: The filter; the last row is what was kept.
-      note: What it is about, or empty.
-      taken: Nouns that it took, or that were kept.
-      left: Nouns that were left after it.
-      share: ``taken`` over all nouns, in [0, 1].
-      kept: Whether this is the last row.
+    The last row is what was ``kept``.
     """
 
     name: str

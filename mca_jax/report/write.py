@@ -16,7 +16,7 @@ from mca_jax.core.text import csv_lines, dump_json, path_cell, printable, text_c
 from mca_jax.data.files import SkippedImage
 from mca_jax.model.cluster_model import Prediction
 from mca_jax.model.files import MODEL_FILES, write_result
-from mca_jax.model.result import Cluster, ClusterResult
+from mca_jax.model.result import ClusterResult
 from mca_jax.report.findings import DuplicateGroup, Outlier
 from mca_jax.report.images import Thumbnails
 from mca_jax.report.page import Report, build_report
@@ -92,33 +92,27 @@ def _baselines(result: ClusterResult) -> str:
     return csv_lines([("path", "cluster", *result.baselines), *rows])
 
 
-def _cluster_entry(cluster: Cluster, paths: tuple[str, ...]) -> dict[str, Any]:
-    """One cluster as JSON."""
-    return {
-        "index": cluster.index,
-        "name": cluster.name,
-        "size": cluster.size,
-        "confidence": cluster.confidence,
-        "nouns": [
-            {
-                "name": noun.name,
-                "score": noun.score,
-                "synset": noun.synset,
-                "gloss": noun.gloss,
-            }
-            for noun in cluster.nouns
-        ],
-        "exemplars": [printable(paths[row]) for row in cluster.exemplars],
-    }
-
-
 def _clusters(result: ClusterResult) -> dict[str, Any]:
     """All clusters as JSON."""
+    names = ("name", "score", "synset", "gloss")
     return {
         "num_images": len(result.paths),
         "num_clusters": len(result.clusters),
         "clusters": [
-            _cluster_entry(cluster, result.paths) for cluster in result.clusters
+            {
+                "index": cluster.index,
+                "name": cluster.name,
+                "size": cluster.size,
+                "confidence": cluster.confidence,
+                "nouns": [
+                    {name: getattr(noun, name) for name in names}
+                    for noun in cluster.nouns
+                ],
+                "exemplars": [
+                    printable(result.paths[row]) for row in cluster.exemplars
+                ],
+            }
+            for cluster in result.clusters
         ],
     }
 
@@ -267,10 +261,6 @@ def write_predictions(
     The first four columns are those of a run; ``nearest_cluster``, ``closeness``
     and ``nouns`` follow. An image that is none of these has cluster -1, and its
     confidence is that of the nearest cluster. The files are whole or absent.
-
-    Args:
-      parts: From ``Predictor.stream``.
-      workdir: Folder that exists.
 
     Returns:
       Number of images under ``"images"``, of those that are none of these under

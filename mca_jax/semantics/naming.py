@@ -228,10 +228,7 @@ class Concepts:
 def weigh_evidence(evidence: Any, text_assignments: Any) -> np.ndarray:
     """Turn attention into weights of nouns that tell clusters apart.
 
-    Args:
-      evidence: Attention on noun ``j`` summed over the images of cluster ``c``,
-        at least 0, float ``[k, m]``.
-      text_assignments: Probability of cluster ``c`` given noun ``j``, ``[m, k]``.
+    Arguments are those of :func:`name_clusters`.
 
     Returns:
       Weights that sum to 1 for each cluster, or to 0 for one without evidence,
