@@ -34,8 +34,8 @@ class NounAttention(nn.Module):
 
     ``W_k`` starts at zero, so that step 0 is plain softmax retrieval. The null
     noun has a fixed cosine: a softmax over real nouns alone can't say "none of
-    these". Its offset would be learned, but the objective lets no gradient
-    through the trust, where alone it counts, and so it stays at zero.
+    these". It counts in the trust alone, through which the objective lets no
+    gradient, so that nothing of it could be learned.
 
     Attributes:
       width: ``d_a``, width of queries and keys.
@@ -54,26 +54,16 @@ class NounAttention(nn.Module):
         nouns: Float[Array, "b r d"],
         similarities: Float[Array, "b r"],
     ) -> Attended:
-        """Weigh the neighbouring nouns of each image.
-
-        Args:
-          images: Unit vectors.
-          nouns: Unit vectors of each image's nouns.
-          similarities: Their cosines with the image.
-
-        Returns:
-          Weights of the nouns and the trust in them.
-        """
+        """Weigh the nouns of each image by their cosines; all are unit vectors."""
         width = images.shape[-1]
         query = self.param("query", nn.initializers.lecun_normal(), (width, self.width))
         key = self.param("key", nn.initializers.zeros, (width, self.width))
         # <W_q u, W_k t> = <W_k^T W_q u, t>: moving the keys' map to the queries
         # costs one row an image instead of one a noun, d_a times less.
         directions = (images @ query) @ key.T
-        offset = self.param("null_offset", nn.initializers.zeros, ())
         learned = jnp.einsum("bd,brd->br", directions, nouns) / jnp.sqrt(self.width)
         logits = similarities / self.temperature + learned
-        null = self.null_similarity / self.temperature + offset
+        null_noun = self.null_similarity / self.temperature
         # trust = 1 - softmax at the null noun, in a form that can't overflow.
-        trust = jax.nn.sigmoid(jax.nn.logsumexp(logits, axis=-1) - null)
+        trust = jax.nn.sigmoid(jax.nn.logsumexp(logits, axis=-1) - null_noun)
         return Attended(jax.nn.softmax(logits, axis=-1), trust)

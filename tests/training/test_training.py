@@ -73,6 +73,14 @@ def test_the_groups_are_found(key, blobs):
     assert result.status in (training.Status.CONVERGED, training.Status.STEP_LIMIT)
 
 
+def test_every_weight_is_trained(key, blobs):
+    result, trainer = run(key, blobs, epochs=2)
+    centers = spherical_kmeans(key, blobs.images, num_clusters=4).centers
+    before = jax.tree.leaves_with_path(trainer.init(key, centers).params)
+    for (path, old), new in zip(before, jax.tree.leaves(result.params), strict=True):
+        assert (old != new).any(), path
+
+
 def test_the_same_key_gives_the_same_run(key, blobs):
     first, second = run(key, blobs)[0], run(key, blobs)[0]
     np.testing.assert_array_equal(first.assignments, second.assignments)
