@@ -130,7 +130,7 @@ def _step_job(shares: int) -> dict[str, float]:
     """Time a step, and the mean of the gradients where there are several devices."""
     task = _make_task(shares)
     trainer, losses = task.setup.trainer, task.config.losses
-    data = trainer.place(task.data)
+    data = trainer.shard(task.data)
     weights = LossWeights(
         *map(
             jnp.float32,

@@ -97,7 +97,6 @@ def test_only_the_pipeline_reads_settings():
 
 # Where compilation and donation live; all else is left to the caller.
 EDGES = {
-    "alignment/assign.py",
     "alignment/forward.py",
     "core/parallel/drivers.py",
     "core/parallel/rows.py",

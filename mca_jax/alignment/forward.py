@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,17 +11,9 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from mca_jax.alignment.heads import Heads
-from mca_jax.core.host_tables import allocate_rows, release, row_blocks
+from mca_jax.core.host_tables import row_blocks
 from mca_jax.core.numerics import l2_normalize
-from mca_jax.core.parallel import (
-    HostRows,
-    Rows,
-    ShardedRows,
-    Table,
-    over_devices,
-    replicate,
-    shard_rows,
-)
+from mca_jax.core.parallel import HostRows, Rows, Table, map_rows
 from mca_jax.core.types import Params
 
 __all__ = [
@@ -29,6 +21,7 @@ __all__ = [
     "BatchOutputs",
     "Predictions",
     "assign_clusters",
+    "assign_images",
     "forward_batch",
     "forward_pass",
     "noun_evidence",
@@ -126,17 +119,18 @@ class Predictions(NamedTuple):
     noun_assignments: Float[np.ndarray, "m k"]
 
 
-def _forward(
-    params: Params,
+@partial(jax.jit, static_argnames=("heads", "block_size"))
+def _predict(
     images: Float[Array, "n d"],
-    nouns: Float[Array, "m d"],
     neighbors: Int[Array, "n r"],
     similarities: Float[Array, "n r"],
+    params: Params,
+    nouns: Float[Array, "m d"],
     *,
     heads: Heads,
     block_size: int,
-) -> tuple[Array, Array, Array, Array]:
-    def read_image(
+) -> tuple[Array, Array, Array]:
+    def attend(
         row: tuple[Float[Array, " d"], Int[Array, " r"], Float[Array, " r"]],
     ) -> tuple[Array, Array]:
         image, own, cosines = row
@@ -146,77 +140,16 @@ def _forward(
         return attended.weights[0], attended.trust[0]
 
     weights, trust = jax.lax.map(
-        read_image, (images, neighbors, similarities), batch_size=block_size
+        attend, (images, neighbors, similarities), batch_size=block_size
     )
-    return (
-        jax.nn.softmax(heads.image_logits(params, images), axis=-1),
-        weights,
-        trust,
-        jax.nn.softmax(heads.text_logits(params, nouns), axis=-1),
-    )
+    return jax.nn.softmax(heads.image_logits(params, images), axis=-1), weights, trust
 
 
-_on_one_device = jax.jit(_forward, static_argnames=("heads", "block_size"))
-
-
-def _on_devices(
-    heads: Heads,
-    params: Params,
-    images: ShardedRows,
-    nouns: Array,
-    *near: ShardedRows,
-    size: int,
-) -> tuple[np.ndarray, ...]:
-    """Each device reads its own images out; all of them read all nouns."""
-    function = over_devices(
-        partial(_forward, heads=heads, block_size=size),
-        images.mesh,
-        split=(False, True, False, True, True),
-        split_out=(True, True, True, False),
-    )
-    fixed = replicate((params, nouns), images.mesh)
-    *rows, noun_rows = function(
-        fixed[0], images.array, fixed[1], *(table.array for table in near)
-    )
-    spread = (ShardedRows(x, images.count, images.mesh) for x in rows)
-    return (*(np.asarray(x) for x in spread), np.asarray(noun_rows))
-
-
-def _in_blocks(
-    heads: Heads,
-    params: Params,
-    images: Any,
-    nouns: Array,
-    *near: Any,
-    size: int,
-    rows_at_once: int,
-) -> Predictions:
-    """Block by block; only what is read out is ever whole, and that may be a file."""
-    neighbors, similarities = (np.asarray(table) for table in near)
-    # The weights may be on several devices; the blocks are on one.
-    params, nouns = jax.tree.map(np.asarray, (params, nouns))
-    count, clusters = len(neighbors), params["image"]["bias"].shape[0]
-    probabilities = allocate_rows((count, clusters))
-    weights = np.zeros(neighbors.shape, np.float32)
-    trust = np.zeros(count, np.float32)
-    noun_rows = np.zeros(0, np.float32)
-    for start in range(0, count, rows_at_once):
-        block = slice(start, start + rows_at_once)
-        *rows, assigned = _on_one_device(
-            params,
-            np.asarray(images[block], np.float32),
-            nouns,
-            neighbors[block],
-            similarities[block],
-            heads=heads,
-            block_size=min(size, count),
-        )
-        for whole, part in zip((probabilities, weights, trust), rows, strict=True):
-            whole[block] = part
-        noun_rows = np.asarray(assigned)
-        release(images)
-        release(probabilities)
-    return Predictions(probabilities, weights, trust, noun_rows)
+@partial(jax.jit, static_argnames="heads")
+def _assign_nouns(
+    nouns: Float[Array, "m d"], params: Params, *, heads: Heads
+) -> Float[Array, "m k"]:
+    return jax.nn.softmax(heads.text_logits(params, nouns), axis=-1)
 
 
 def forward_pass(
@@ -229,48 +162,71 @@ def forward_pass(
     noun_similarities: Float[Array, "n r"] | Table,
     block_size: int = 1024,
 ) -> Predictions:
-    """Compute assignments and attention of a whole set.
+    """Compute assignments and attention of a whole set, wherever it is.
 
     Args:
       heads: The three networks.
       params: Their weights.
-      images: Unit vectors, on one device, over several or on the host.
+      images: Unit vectors.
       nouns: Unit vectors of the semantic space.
       noun_neighbors: Rows of each image's nearest nouns.
-      noun_similarities: Cosines to them, placed as the images are.
+      noun_similarities: Cosines to them.
       block_size: Images attended at once; bounds memory.
 
     Returns:
       Arrays on the host. Beyond 256 MiB the probabilities are memory-mapped from
       a file that goes with the array, and a single device computes them in blocks.
     """
-    near = (noun_neighbors, noun_similarities)
-    size = min(block_size, images.shape[0])
-    if isinstance(images, ShardedRows):
-        tables = tuple(shard_rows(table, images.mesh) for table in near)
-        outputs = _on_devices(heads, params, images, nouns, *tables, size=size)
-        return Predictions(*outputs)
-    affordable = max(1, _MOST_PROBABILITIES // params["image"]["bias"].shape[0])
-    in_blocks = partial(_in_blocks, heads, params, size=size)
+    most = max(1, _MOST_PROBABILITIES // params["image"]["bias"].shape[0])
     if isinstance(images, HostRows):
-        at_once = min(images.block_size, affordable)
-        return in_blocks(images.array, nouns, *near, rows_at_once=at_once)
-    if images.shape[0] > affordable:
-        return in_blocks(images, nouns, *near, rows_at_once=affordable)
-    outputs = _on_one_device(params, images, nouns, *near, heads=heads, block_size=size)
-    return Predictions(*(np.asarray(output) for output in outputs))
+        images = HostRows(images.array, min(images.block_size, most), images.mesh)
+    elif isinstance(images, jax.Array) and images.shape[0] > most:
+        images = HostRows(np.asarray(images), most)
+    size = min(block_size, images.shape[0])
+    predict = partial(_predict, heads=heads, block_size=size)
+    near = noun_neighbors, noun_similarities
+    found = map_rows(predict, images, *near, whole=(params, nouns))
+    # A host's table is taken as it is: it may be mapped from a file.
+    probabilities, weights, trust = (
+        x.array if isinstance(x, HostRows) else np.asarray(x) for x in found
+    )
+    own_params, own_nouns = jax.tree.map(np.asarray, (params, nouns))
+    assigned = _assign_nouns(own_nouns, own_params, heads=heads)
+    return Predictions(probabilities, weights, trust, np.asarray(assigned))
+
+
+@partial(jax.jit, static_argnames="heads")
+def _likeliest(
+    images: Float[Array, "n d"], params: Params, *, heads: Heads
+) -> Int[Array, " n"]:
+    """Likeliest cluster of each image; ties go to the lower index."""
+
+    def assign(rows: Float[Array, "b d"]) -> Int[Array, " b"]:
+        return jnp.argmax(heads.image_logits(params, rows), axis=-1).astype(jnp.int32)
+
+    block = max(1, _MOST_PROBABILITIES // params["image"]["bias"].shape[0])
+    if images.shape[0] <= block:
+        return assign(images)
+    return jax.lax.map(lambda row: assign(row[None])[0], images, batch_size=block)
+
+
+def assign_images(
+    heads: Heads, params: Params, images: Float[Array, "n d"] | Rows
+) -> Int[np.ndarray, " n"]:
+    """Assign each image to its likeliest cluster under some weights, on the host.
+
+    Compiles once for each shape and place of the images.
+    """
+    likeliest = partial(_likeliest, heads=heads)
+    return np.asarray(map_rows(likeliest, images, whole=(params,), over_hosts=True))
 
 
 def assign_clusters(
     probabilities: Float[np.ndarray, "n k"],
 ) -> Int[np.ndarray, " n"]:
-    """Assign each image to its likeliest cluster.
+    """Likeliest cluster by a table of probabilities, also memory-mapped.
 
-    Args:
-      probabilities: Assignment probabilities, also memory-mapped.
-
-    Returns:
-      Clusters, int32; a tie goes to the first.
+    A tie goes to the first.
     """
     assignments = np.zeros(len(probabilities), np.int32)
     for rows in row_blocks(probabilities):
@@ -285,13 +241,7 @@ def noun_evidence(
 ) -> Float[np.ndarray, "k m"]:
     """Sum the attention on every noun over the images of every cluster.
 
-    Args:
-      predictions: From :func:`forward_pass`.
-      noun_neighbors: Rows of each image's nearest nouns.
-      assignments: Cluster of each image.
-
-    Returns:
-      Evidence at least 0, weighted by each image's trust in its nouns.
+    Each image is weighted by the trust in its nouns; evidence is at least 0.
     """
     num_nouns, num_clusters = predictions.noun_assignments.shape
     evidence = np.zeros((num_clusters, num_nouns), np.float32)

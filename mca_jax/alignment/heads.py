@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple, cast
 
 import flax.linen as nn
@@ -26,8 +27,8 @@ class ClusterHead(nn.Module):
 
     Attributes:
       num_clusters: ``k``.
-      initial_scale: Starting value of ``s``, > 0: the inverse temperature of
-        the assignments.
+      initial_scale: Initial ``s``, > 0: the inverse temperature of the
+        assignments.
     """
 
     num_clusters: int
@@ -37,15 +38,7 @@ class ClusterHead(nn.Module):
     def __call__(
         self, embeddings: Float[Array, "*b d"], centers: Float[Array, "k d"]
     ) -> Float[Array, "*b k"]:
-        """Compute assignment logits.
-
-        Args:
-          embeddings: Unit vectors.
-          centers: Starting centres; read at initialisation only.
-
-        Returns:
-          Logits of the clusters.
-        """
+        """Compute logits of the clusters; ``centers`` count at initialization only."""
         weight = self.param("weight", lambda _: jnp.asarray(centers, jnp.float32))
         log_scale = self.param(
             "log_scale", lambda _: jnp.log(jnp.float32(self.initial_scale))
@@ -85,7 +78,7 @@ def build_heads(
 
     Args:
       num_clusters: ``k``, at least 2.
-      initial_scale: Starting inverse temperature of the assignments, > 0.
+      initial_scale: Initial inverse temperature of the assignments, > 0.
       attention_width: Width of the attention's queries and keys, at least 1.
       attention_temperature: ``tau_a`` > 0.
       null_similarity: Cosine of the null noun, in [-1, 1].
@@ -113,15 +106,10 @@ def build_heads(
             )["params"],
         }
 
-    def image_logits(params: Params, embeddings: Array) -> Array:
-        weights = params["image"]
-        logits = head.apply({"params": weights}, embeddings, weights["weight"])
-        return cast(Array, logits)
-
-    def text_logits(params: Params, embeddings: Array) -> Array:
-        weights = params["text"]
-        logits = head.apply({"params": weights}, embeddings, weights["weight"])
-        return cast(Array, logits)
+    def logits(network: str, params: Params, embeddings: Array) -> Array:
+        weights = params[network]
+        found = head.apply({"params": weights}, embeddings, weights["weight"])
+        return cast(Array, found)
 
     def attend(
         params: Params, images: Array, nouns: Array, similarities: Array
@@ -132,4 +120,4 @@ def build_heads(
         weights = {"params": params["attention"]}
         return cast(Attended, network.apply(weights, images, nouns, similarities))
 
-    return Heads(init, image_logits, text_logits, attend)
+    return Heads(init, partial(logits, "image"), partial(logits, "text"), attend)

@@ -32,10 +32,10 @@ class Status(Enum):
 
     Attributes:
       CONVERGED: Loss on a plateau and hardly an image changed its cluster.
-      STEP_LIMIT: All passes were made; the run was still moving a little.
-      DIVERGED: The loss rose far above its start.
+      STEP_LIMIT: All epochs were trained, and the run had not quite converged.
+      DIVERGED: The loss rose far above that of the first step.
       NON_FINITE: A loss or gradient was NaN or infinite.
-      BEST_CHECKPOINT: It did not: an earlier run's best checkpoint was read.
+      BEST_CHECKPOINT: It did not: an earlier run's best checkpoint was taken.
     """
 
     CONVERGED = "converged"
@@ -70,41 +70,33 @@ class Failure(NamedTuple):
 
 
 class Monitor(NamedTuple):
-    """What every step and every pass showed; plain arrays, so that it is kept.
+    """What every step and every epoch showed; plain arrays, so that it is kept.
 
-    Rows of steps and passes that are yet to come are NaN.
+    Rows of steps and epochs that are yet to come are NaN.
 
     Attributes:
       parts: The loss and its parts, float32 ``[steps, parts]``, columns in the
         order of ``LossParts``.
       grad_norms: Norm of the gradient, float32 ``[steps]``.
-      changed: Share of images whose cluster a pass changed, float64
-        ``[passes]``.
-      empty: Clusters without an image after a pass, float64 ``[passes]``.
+      changed: Share of images whose cluster an epoch changed, float64
+        ``[epochs]``.
+      empty: Clusters without an image after an epoch, float64 ``[epochs]``.
     """
 
     parts: Float[np.ndarray, "steps parts"]
     grad_norms: Float[np.ndarray, " steps"]
-    changed: Float[np.ndarray, " passes"]
-    empty: Float[np.ndarray, " passes"]
+    changed: Float[np.ndarray, " epochs"]
+    empty: Float[np.ndarray, " epochs"]
 
 
-def init_monitor(num_passes: int, steps_per_pass: int) -> Monitor:
-    """Make an empty record.
-
-    Args:
-      num_passes: Most passes of the run, at least 1.
-      steps_per_pass: Steps of each, at least 1.
-
-    Returns:
-      A record of NaN.
-    """
-    steps = num_passes * steps_per_pass
+def init_monitor(num_epochs: int, steps_per_epoch: int) -> Monitor:
+    """Make a record of NaN for the most epochs of a run."""
+    steps = num_epochs * steps_per_epoch
     return Monitor(
         parts=np.full((steps, len(LossParts._fields)), np.nan, np.float32),
         grad_norms=np.full(steps, np.nan, np.float32),
-        changed=np.full(num_passes, np.nan),
-        empty=np.full(num_passes, np.nan),
+        changed=np.full(num_epochs, np.nan),
+        empty=np.full(num_epochs, np.nan),
     )
 
 
@@ -154,55 +146,37 @@ def _describe(monitor: Monitor, row: int) -> Failure:
 def record_epoch(
     monitor: Monitor, index: int, changed: float, empty: int = 0
 ) -> Monitor:
-    """Enter how many images a pass moved and how many clusters it emptied.
-
-    Args:
-      monitor: The record so far.
-      index: Number of the pass, from 0.
-      changed: Share of images whose cluster it changed, in [0, 1].
-      empty: Clusters without an image at its end.
-
-    Returns:
-      The new record.
-    """
+    """Enter the share of images that epoch ``index`` moved, and empty clusters."""
     shares, counts = monitor.changed.copy(), monitor.empty.copy()
     shares[index], counts[index] = changed, empty
     return monitor._replace(changed=shares, empty=counts)
 
 
 def mean_loss(monitor: Monitor, step: int) -> float:
-    """Average the loss over the last pass' worth of steps; needs no labels.
-
-    Args:
-      monitor: The record.
-      step: Steps taken, at least 1.
-
-    Returns:
-      The mean; lower is better.
-    """
-    steps_per_pass = len(monitor.grad_norms) // len(monitor.changed)
-    start = max(step - steps_per_pass, 0)
+    """Average the loss over the last epoch's worth of steps; needs no labels."""
+    steps_per_epoch = len(monitor.grad_norms) // len(monitor.changed)
+    start = max(step - steps_per_epoch, 0)
     total = monitor.parts[start:step, LossParts._fields.index("total")]
     return float(np.mean(total.astype(np.float64)))
 
 
 def summarize_epoch(monitor: Monitor, index: int, step: int) -> dict[str, float]:
-    """Sum one pass up.
+    """Sum one epoch up.
 
     Args:
       monitor: The record.
-      index: Number of the pass, from 0.
-      step: Steps taken; the pass may have ended half-way at one that failed.
+      index: Number of the epoch, from 0.
+      step: Steps taken; the epoch may have ended half-way at one that failed.
 
     Returns:
       ``epoch``, counted from 1; means of ``loss``, its parts and ``grad_norm``
-      over the pass; ``changed``; ``empty_clusters`` where there are some; over all
+      over the epoch; ``changed``; ``empty_clusters`` where there are some; over all
       steps up to its end the smallest and the mean squared gradient norm and, from
       ten steps on, the fitted ``rate_exponent``.
     """
-    steps_per_pass = len(monitor.grad_norms) // len(monitor.changed)
-    start = index * steps_per_pass
-    stop = min(start + steps_per_pass, step)
+    steps_per_epoch = len(monitor.grad_norms) // len(monitor.changed)
+    start = index * steps_per_epoch
+    stop = min(start + steps_per_epoch, step)
     row = {"epoch": float(index + 1)}
     means = monitor.parts[start:stop].mean(axis=0, dtype=np.float64)
     for name, value in zip(LossParts._fields, means, strict=True):
@@ -226,19 +200,16 @@ def has_converged(
     changed_tolerance: float = 1e-3,
     patience: int = 3,
 ) -> bool:
-    """Tell whether loss and assignments have both come to rest.
+    """Tell whether loss and assignments have both converged.
 
     Args:
-      losses: Mean loss of each pass so far.
-      changed_shares: Share of images whose cluster changed in each pass, in
+      losses: Mean loss of each epoch so far.
+      changed_shares: Share of images whose cluster changed in each epoch, in
         [0, 1].
       loss_tolerance: Largest relative change of the loss over the last
-        ``patience`` passes that counts as a plateau.
-      changed_tolerance: Largest changed share that counts as rest.
-      patience: Passes that must all be at rest, at least 1.
-
-    Returns:
-      True when the last ``patience`` passes are at rest.
+        ``patience`` epochs that counts as a plateau.
+      changed_tolerance: Largest changed share that counts as converged.
+      patience: Epochs that must all be so, at least 1.
     """
     if len(losses) <= patience:
         return False

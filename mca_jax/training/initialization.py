@@ -1,4 +1,4 @@
-"""Where training begins: even clusters, or merged ones whose sizes may differ."""
+"""Initialization: even clusters, or merged ones whose sizes may differ."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ _RESTARTS = 3
 # The tree over fine centres takes the square of their number, and k-means over them
 # more time than the rest of a run.
 _MOST_CLUSTERS = 5_000
-_MOST_CLUSTERS_ON_TRIAL = 500
+_MOST_CLUSTERS_COMPARED = 500
 _LEAST_IMAGES_A_CLUSTER = 4
-# Images by which two starts are compared.
-_JUDGES = 20_000
+# Images by which two initializations are compared.
+_COMPARED_IMAGES = 20_000
 _EVEN_SHARE = 0.1
 
 
 class Initialization(NamedTuple):
-    """Centres that the networks start at, and how much each should be used.
+    """Centres that the networks begin with, and how much each should be used.
 
     Attributes:
       centers: Unit vectors, ``[k, c]``.
@@ -68,10 +68,6 @@ def merge_centers(
 
     k-means cuts a large class into parts of the size of the others; the parts are
     closer to each other than to another class, whatever the sizes.
-
-    Args:
-      centers: Unit vectors.
-      num_clusters: Groups to leave, at most ``m``.
 
     Returns:
       Group of each centre in ``[0, num_clusters)``, in order of appearance.
@@ -119,7 +115,7 @@ def estimate_prior(
 
 def joint_margin(
     images: Float[Array, "n c"],
-    views: Float[Array, "n c"],
+    text_features: Float[Array, "n c"],
     assignments: Int[Array, " n"],
     *,
     num_clusters: int,
@@ -129,13 +125,13 @@ def joint_margin(
     .. math:: \frac1n \sum_i \bigl( \langle v_i, m_{y_i} \rangle
         - \max_{c \neq y_i} \langle v_i, m_c \rangle \bigr)
 
-    with :math:`v_i` the unit vector of image and text view of image ``i`` side by
+    with :math:`v_i` the unit vector of image ``i`` and its retrieved text side by
     side and :math:`m_c` the direction of the mean of a cluster. Clusters that cut
     a class in two have neighbours that look and read the same: a small margin.
 
     Args:
       images: Unit vectors.
-      views: Unit vectors, the mean noun of each image.
+      text_features: Unit vectors, the retrieved text of each image.
       assignments: Cluster of each image in ``[0, num_clusters)``.
       num_clusters: ``k``, at least 2.
 
@@ -147,7 +143,7 @@ def joint_margin(
       >>> round(joint_margin(axes, axes, jnp.array([0, 1]), num_clusters=2), 3)
       1.0
     """
-    rows = l2_normalize(jnp.concatenate([images, views], axis=1))
+    rows = l2_normalize(jnp.concatenate([images, text_features], axis=1))
     members = jax.nn.one_hot(assignments, num_clusters)
     scores = rows @ l2_normalize(members.T @ rows).T
     own = jnp.sum(scores * members, axis=1)
@@ -156,14 +152,7 @@ def joint_margin(
 
 
 def uniform_initialization(kmeans: KMeansResult) -> Initialization:
-    """Start at the clusters of k-means and want them to be of one size.
-
-    Args:
-      kmeans: Spherical k-means of the images.
-
-    Returns:
-      The start.
-    """
+    """Begin with the clusters of spherical k-means, all wanted of one size."""
     prior = uniform_prior(kmeans.centers.shape[0])
     return Initialization(kmeans.centers, prior, False, float("nan"))
 
@@ -216,23 +205,23 @@ def choose_initialization(
 
     k-means prefers clusters of one size, and so does an even prior; where classes
     differ much in size, both cut the large ones. Merged clusters follow the sizes
-    in the data, but they merge classes that are alike. Images and the nouns that
-    they were found to have, read together, tell which of the two fits: the start
-    of larger :func:`joint_margin` is taken.
+    in the data, but they merge classes that are alike. Images together with their
+    retrieved text show which of the two fits: that of larger :func:`joint_margin`
+    is taken.
 
     Args:
-      key: Key of the finer k-means and of the images that judge.
+      key: Key of the finer k-means and of the sample of images.
       data: Embeddings and neighbour tables.
       kmeans: Spherical k-means of the images.
       num_clusters: ``k``.
       prior: ``"uniform"`` or ``"estimated"`` fix the choice.
       attention_temperature: Of the retrieved text, in standard deviations of the
         cosines of images and their nouns, > 0.
-      kmeans_sample: Most images from which the finer k-means starts.
+      kmeans_sample: Most images that initialize the finer k-means.
 
     Returns:
-      The start. Even clusters are taken without a comparison where there are too
-      few images or too many clusters for it.
+      Even clusters without a comparison where there are too few images or too many
+      clusters for it.
 
     Raises:
       InputError: An estimate is asked for where there can be none.
@@ -241,7 +230,7 @@ def choose_initialization(
     num_images = data.images.shape[0]
     least = _LEAST_IMAGES_A_CLUSTER * num_clusters
     is_auto = prior == "auto"
-    most = _MOST_CLUSTERS_ON_TRIAL if is_auto else _MOST_CLUSTERS
+    most = _MOST_CLUSTERS_COMPARED if is_auto else _MOST_CLUSTERS
     impossible = num_images < least or num_clusters > most
     if prior == "uniform" or (is_auto and impossible):
         return even
@@ -251,12 +240,12 @@ def choose_initialization(
             f"losses.prior=estimated, found {num_clusters} clusters and {num_images} "
             "images; take losses.prior=uniform"
         )
-    judge_key, *fine_keys = jax.random.split(key, _DRAWS + 1)
+    sample_key, *fine_keys = jax.random.split(key, _DRAWS + 1)
     drawn = [
         _merge(each, data.images, num_clusters, kmeans_sample) for each in fine_keys
     ]
     even_margin, *margins = _margins(
-        judge_key,
+        sample_key,
         data,
         [np.asarray(kmeans.assignments), *(each.assignments for each in drawn)],
         num_clusters=num_clusters,
@@ -281,8 +270,8 @@ def _margins(
 ) -> list[float]:
     """Joint margin of each clustering, on a sample of a large set."""
     rows = np.arange(data.images.shape[0])
-    if len(rows) > _JUDGES:
-        drawn = jax.random.choice(key, len(rows), (_JUDGES,), replace=False)
+    if len(rows) > _COMPARED_IMAGES:
+        drawn = jax.random.choice(key, len(rows), (_COMPARED_IMAGES,), replace=False)
         rows = np.sort(np.asarray(drawn))
     images, near, cosines = (
         jnp.asarray(fetch_rows(table, rows))
@@ -290,8 +279,8 @@ def _margins(
     )
     spread = max(float(jnp.std(cosines)), 1e-6)
     temperature = attention_temperature * spread
-    views = retrieve_text(data.nouns, near, cosines, temperature=temperature)
+    text = retrieve_text(data.nouns, near, cosines, temperature=temperature)
     return [
-        joint_margin(images, views, jnp.asarray(found[rows]), num_clusters=num_clusters)
+        joint_margin(images, text, jnp.asarray(found[rows]), num_clusters=num_clusters)
         for found in clusterings
     ]

@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
 from mca_jax.alignment import Heads
-from mca_jax.alignment.assign import Assign, build_assign
+from mca_jax.alignment.forward import assign_images
 from mca_jax.alignment.losses import LossWeights, Objective
 from mca_jax.core.errors import InputError, check_in_range
 from mca_jax.core.interrupts import Interrupted, Pending, hold_interrupts
@@ -67,7 +67,7 @@ class FitResult(NamedTuple):
     Attributes:
       params: Weights of the three networks.
       assignments: Likeliest cluster of each image, int32 ``[n]``.
-      history: One dict a pass, see ``summarize_epoch``.
+      history: One dict an epoch, see ``summarize_epoch``.
       status: How training ended.
       rate_exponent: Fitted exponent of the mean squared gradient norm.
       failure: Which step and part of the loss failed, or None.
@@ -86,18 +86,17 @@ class Trainer(NamedTuple):
 
     Attributes:
       init: ``(key, centers)`` to the first state.
-      epoch: Steps within a pass over the set.
+      epoch: Steps within an epoch over the set.
       assign: ``(params, images)`` to the likeliest cluster of each image.
-      place: Puts the set where the steps read it.
-      revive: ``(params, assignments, images)`` to weights in which no cluster that
-        was empty starts where it died.
+      shard: Brings the set to where the steps read it.
+      revive: ``(params, assignments, images)`` to weights without empty clusters.
       batch_size: Images a step.
     """
 
     init: Callable[[PRNGKey, Array], TrainState]
     epoch: Epoch
-    assign: Assign
-    place: Callable[[TrainingData], TrainingData]
+    assign: Callable[[Params, Any], np.ndarray]
+    shard: Callable[[TrainingData], TrainingData]
     revive: Callable[[Params, np.ndarray, Any], Params]
     batch_size: int
 
@@ -140,8 +139,8 @@ def build_trainer(
         epoch=compile_epoch(
             objective, optimizer, batch_size=batch_size, mesh=mesh, driver=driver
         ),
-        assign=build_assign(heads),
-        place=partial(shard_data, mesh=mesh, driver=driver),
+        assign=partial(assign_images, heads),
+        shard=partial(shard_data, mesh=mesh, driver=driver),
         revive=partial(revive_clusters, heads=heads, mesh=mesh),
         batch_size=batch_size,
     )
@@ -150,19 +149,19 @@ def build_trainer(
 def _status(
     monitor: Monitor, step: int, loss_tolerance: float, changed_tolerance: float
 ) -> Status | None:
-    """Tell whether a run is over; None while it is not."""
-    steps_per_pass = len(monitor.grad_norms) // len(monitor.changed)
-    passes, rest = divmod(step, steps_per_pass)
+    """Status of a run that is over; None while it is not."""
+    steps_per_epoch = len(monitor.grad_norms) // len(monitor.changed)
+    epochs, rest = divmod(step, steps_per_epoch)
     if rest:
         return None
     if has_converged(
-        [mean_loss(monitor, (i + 1) * steps_per_pass) for i in range(passes)],
-        monitor.changed[:passes].tolist(),
+        [mean_loss(monitor, (i + 1) * steps_per_epoch) for i in range(epochs)],
+        monitor.changed[:epochs].tolist(),
         loss_tolerance=loss_tolerance,
         changed_tolerance=changed_tolerance,
     ):
         return Status.CONVERGED
-    return Status.STEP_LIMIT if passes == len(monitor.changed) else None
+    return Status.STEP_LIMIT if epochs == len(monitor.changed) else None
 
 
 class _Keeper:
@@ -182,23 +181,23 @@ class _Keeper:
             return fresh
         self._saved = int(found.state.step)
         if self._checkpointer.ends_training:
-            # It may lie within a pass: its weights count, not those before the pass.
+            # It may lie within an epoch: its weights count, not those before the epoch.
             self.ended = Status.BEST_CHECKPOINT
             return found._replace(pass_params=_copy(found.state.params))
         return found
 
-    def count_steps(self, step: int, steps_per_pass: int) -> int:
-        """Steps of the next call: to the end of the pass or what is due."""
-        count = steps_per_pass - step % steps_per_pass
+    def count_steps(self, step: int, steps_per_epoch: int) -> int:
+        """Steps of the next call: to the end of the epoch or what is due."""
+        count = steps_per_epoch - step % steps_per_epoch
         if self._checkpointer is None:
             return count
-        until_due = self._checkpointer.steps_until_due(step, steps_per_pass)
+        until_due = self._checkpointer.steps_until_due(step, steps_per_epoch)
         return min(count, until_due, _MOST_STEPS_A_CALL)
 
-    def after_steps(self, snapshot: Snapshot, step: int, steps_per_pass: int) -> None:
+    def after_steps(self, snapshot: Snapshot, step: int, steps_per_epoch: int) -> None:
         if self._checkpointer is None:
             return
-        if self._checkpointer.due(step, steps_per_pass):
+        if self._checkpointer.due(step, steps_per_epoch):
             self._save(snapshot, step)
         signum, everywhere = self._pending.signum, False
         if signum is None and self._checkpointer.preempted():
@@ -251,21 +250,21 @@ def fit(
       centers: k-means centres of the images, unit vectors.
       weights: Weights of the loss's parts; zeros switch levels off.
       prior: Wanted share of each cluster.
-      num_epochs: Most passes over the set, at least 1.
+      num_epochs: Most epochs, at least 1.
       loss_tolerance: Relative change of the loss that counts as a plateau.
-      changed_tolerance: Share of moved images that counts as rest.
-      on_epoch: Called with each pass's row of the history; not for passes that
+      changed_tolerance: Share of moved images that counts as converged.
+      on_epoch: Called with each epoch's row of the history; not for epochs that
         a restored snapshot has behind it.
-      on_weights: Called with the number of passes made and the weights, first
+      on_weights: Called with the number of epochs trained and the weights, first
         before any step; to look at them, not to change them.
-      checkpointer: Keeps snapshots. The run goes on from its newest and gives,
+      checkpointer: Keeps snapshots. The run resumes from its newest and gives,
         bit for bit, what a run without a break gives, or ends with it if it
         says so. SIGINT and SIGTERM wait until the steps at work are done and
         kept.
 
     Returns:
       Weights, clusters of all images, history and status. After a non-finite or
-      diverged step the weights are those before its pass.
+      diverged step the weights are those before its epoch.
 
     Raises:
       InputError: ``num_epochs`` is below 1.
@@ -273,12 +272,12 @@ def fit(
     """
     check_in_range("train.epochs", num_epochs, 1)
     weights = LossWeights(*(jnp.float32(w) for w in weights))
-    data = trainer.place(data)
-    per_pass = data.images.shape[0] // trainer.batch_size
+    data = trainer.shard(data)
+    per_epoch = data.images.shape[0] // trainer.batch_size
     state = trainer.init(key, centers)
-    fresh = Snapshot(state, _copy(state.params), init_monitor(num_epochs, per_pass))
+    fresh = Snapshot(state, _copy(state.params), init_monitor(num_epochs, per_epoch))
     failure: Failure | None = None
-    # Several hosts stop together when one is told to; that is not for a signal.
+    # Several hosts stop together when one has to; that is not for a signal.
     hold = checkpointer is not None and jax.process_count() == 1
     with hold_interrupts(hold) as pending:
         keeper = _Keeper(checkpointer, pending)
@@ -286,36 +285,36 @@ def fit(
         del fresh
         step = int(state.step)
         before = trainer.assign(start_params, data.images)
-        (on_weights or _nobody)(step // per_pass, start_params)
+        (on_weights or _no_callback)(step // per_epoch, start_params)
         while not (
             status := keeper.ended
             or _status(monitor, step, loss_tolerance, changed_tolerance)
         ):
-            if step % per_pass == 0:
+            if step % per_epoch == 0:
                 state = _revived(trainer, state, start_params, before, data)
-            keeper.after_steps(Snapshot(state, start_params, monitor), step, per_pass)
-            count = keeper.count_steps(step, per_pass)
+            keeper.after_steps(Snapshot(state, start_params, monitor), step, per_epoch)
+            count = keeper.count_steps(step, per_epoch)
             state, info = trainer.epoch(state, data, weights, prior, count)
             monitor, failure = record_steps(monitor, step, info, count)
             if failure is not None:
                 status, step = failure.status, failure.step
                 break
             step += count
-            if step % per_pass == 0:
-                index = step // per_pass - 1
+            if step % per_epoch == 0:
+                index = step // per_epoch - 1
                 start_params = _copy(state.params)
                 after = trainer.assign(start_params, data.images)
                 changed = float(np.mean(after != before))
                 empty = len(empty_clusters(after, centers.shape[0]))
                 monitor = record_epoch(monitor, index, changed, empty)
                 before = after
-                (on_epoch or _nobody)(summarize_epoch(monitor, index, step))
-                (on_weights or _nobody)(index + 1, start_params)
+                (on_epoch or _no_callback)(summarize_epoch(monitor, index, step))
+                (on_weights or _no_callback)(index + 1, start_params)
         last = None if failure else Snapshot(state, start_params, monitor)
         keeper.finish(last, step)
     result = _sum_up(start_params, before, monitor, step, status, failure)
     if failure is not None:
-        (on_epoch or _nobody)(result.history[-1])
+        (on_epoch or _no_callback)(result.history[-1])
     return result
 
 
@@ -327,8 +326,8 @@ def _sum_up(
     status: Status,
     failure: Failure | None,
 ) -> FitResult:
-    passes = -(-step // (len(monitor.grad_norms) // len(monitor.changed)))
-    history = [summarize_epoch(monitor, i, step) for i in range(passes)]
+    epochs = -(-step // (len(monitor.grad_norms) // len(monitor.changed)))
+    history = [summarize_epoch(monitor, i, step) for i in range(epochs)]
     squared = monitor.grad_norms[: step - bool(failure)].astype(np.float64) ** 2
     return FitResult(
         params=params,
@@ -347,15 +346,15 @@ def _revived(
     assignments: np.ndarray,
     data: TrainingData,
 ) -> TrainState:
-    """Begin a pass without empty clusters; the weights at its start stay known."""
+    """Begin an epoch without empty clusters; the weights before it stay known."""
     revived = trainer.revive(start_params, assignments, data.images)
     if revived is start_params:
         return state
     return state._replace(params=revived)
 
 
-def _nobody(*_: object) -> None:
-    """Take what nobody wants to know."""
+def _no_callback(*_: object) -> None:
+    """Stands for a callback that is not there."""
 
 
 def _copy(params: Params) -> Params:

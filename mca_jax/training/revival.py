@@ -1,4 +1,4 @@
-"""Dead clusters: found after a pass and given a part of the largest one."""
+"""Dead clusters: found after an epoch and given a part of the largest one."""
 
 from __future__ import annotations
 
@@ -23,14 +23,7 @@ _MOST_CANDIDATES = 2_048
 def empty_clusters(
     assignments: Int[np.ndarray, " n"], num_clusters: int
 ) -> Int[np.ndarray, " e"]:
-    """List the clusters without an image.
-
-    Args:
-      assignments: Cluster of each image, in ``[0, num_clusters)``.
-      num_clusters: ``k``.
-
-    Returns:
-      Their indices, ascending.
+    """List the clusters without an image, ascending.
 
     Example:
       >>> empty_clusters(np.array([0, 2, 2]), 4)
@@ -47,15 +40,15 @@ def revive_clusters(
     heads: Heads,
     mesh: Mesh | None = None,
 ) -> Params:
-    """Let every empty cluster begin anew at a misfit of the largest cluster.
+    """Initialize every empty cluster anew at a misfit of the largest cluster.
 
     Its row of the image and of the text network becomes the direction of the image
     that the largest cluster is least sure of, as long as the row of that cluster and
     with the same bias. The choice depends on the arguments alone, so that a run that
-    goes on from a checkpoint chooses the same.
+    resumes from a checkpoint chooses the same.
 
     Args:
-      params: Weights after a pass.
+      params: Weights after an epoch.
       assignments: Cluster of each image under them.
       images: Unit vectors, wherever they are.
       heads: The three networks.

@@ -1,13 +1,14 @@
 """Every stage over eight devices gives what one device gives, at any size."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from mca_jax.alignment import build_heads
-from mca_jax.alignment.assign import build_assign
-from mca_jax.alignment.forward import forward_pass
+from mca_jax.alignment.forward import assign_images, forward_pass
 from mca_jax.core.numerics import l2_normalize
 from mca_jax.core.parallel import (
     HostRows,
@@ -160,7 +161,10 @@ def test_networks_say_what_they_say_on_one_device(key, mesh, place):
     near = noun_neighbors(images, nouns, num_neighbors=4)
     heads = build_heads(num_clusters=3)
     params = heads.init(key, images[:3])
-    tables = {"noun_neighbors": near.indices, "noun_similarities": near.similarities}
+    tables: dict[str, Any] = {
+        "noun_neighbors": near.indices,
+        "noun_similarities": near.similarities,
+    }
     expected = forward_pass(heads, params, images=images, nouns=nouns, **tables)
     elsewhere = (
         shard_rows(images, mesh)
@@ -170,8 +174,9 @@ def test_networks_say_what_they_say_on_one_device(key, mesh, place):
     found = forward_pass(heads, params, images=elsewhere, nouns=nouns, **tables)
     for one, other in zip(found, expected, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
-    assign = build_assign(heads)
-    np.testing.assert_array_equal(assign(params, elsewhere), assign(params, images))
+    np.testing.assert_array_equal(
+        assign_images(heads, params, elsewhere), assign_images(heads, params, images)
+    )
 
 
 def test_one_device_is_used_where_one_is_chosen():

@@ -21,7 +21,7 @@ def main(process_id, num_processes, port, folder, devices):
     if int(num_processes) > 1:
         join_hosts(f"127.0.0.1:{port}", int(num_processes), int(process_id))
     from mca_jax.alignment import build_heads
-    from mca_jax.alignment.assign import build_assign
+    from mca_jax.alignment.forward import assign_images
     from mca_jax.core import parallel
     from mca_jax.core.parallel import rows as rows_module
     from mca_jax.core.parallel import shares
@@ -54,7 +54,7 @@ def main(process_id, num_processes, port, folder, devices):
     found |= {"probed": probed.table.indices, "recall": probed.recall}
     heads = build_heads(num_clusters=3)
     params = heads.init(key, table[:3])
-    found["assigned"] = build_assign(heads)(params, on_host)
+    found["assigned"] = assign_images(heads, params, on_host)
     if mesh is not None:
         spread = parallel.shard_rows(table, mesh)
         found["back"] = np.asarray(spread)
