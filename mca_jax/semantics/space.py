@@ -10,8 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mca_jax.core.errors import InputError, check_in_range
-from mca_jax.core.parallel import DATA_AXIS, ShardedRows, fetch, over_devices, replicate
-from mca_jax.core.parallel.collectives import take_rows
+from mca_jax.core.parallel import ShardedRows, compute, fetch_rows
 from mca_jax.semantics.audit import Filter, SpaceAudit
 from mca_jax.semantics.hierarchy import ancestor_mask, depth_mask
 from mca_jax.semantics.relevance import relevance
@@ -98,7 +97,7 @@ def build_semantic_space(
       >>> space.audit.counts()["ancestor"]
       1
     """
-    nouns, centers = _place(noun_embeddings), _place(centers)
+    nouns, centers = _as_rows(noun_embeddings), _as_rows(centers)
     _check_shapes(table, nouns, centers)
     check_in_range("nouns_per_center", nouns_per_center, low=1)
     check_in_range("min_uniqueness", min_uniqueness, low=0, high=2)
@@ -116,42 +115,18 @@ def build_semantic_space(
     depth = np.where(
         table.category == USER_CATEGORY, np.iinfo(np.int16).max, table.depth
     )
-    codes, center, cosine = _run_filters(
-        nouns,
-        (centers, passes, depth, children, parents, min_depth, min_uniqueness),
-        nouns_per_center=int(nouns_per_center),
-        steps=longest_path(children, parents, len(table.names))
-        if drop_ancestors
-        else 0,
+    steps = longest_path(children, parents, len(table.names)) if drop_ancestors else 0
+    filters = partial(
+        _filter_nouns, nouns_per_center=int(nouns_per_center), steps=steps
     )
+    others = centers, passes, depth, children, parents, min_depth, min_uniqueness
+    codes, center, cosine = compute(filters, nouns, *others)
     audit = SpaceAudit(np.asarray(codes), np.asarray(center), np.asarray(cosine))
     rows = np.flatnonzero(audit.codes == Filter.KEPT).astype(np.int32)
     if rows.size == 0:
         raise InputError(_nothing_left(audit.codes))
-    return SemanticSpace(rows, _kept(nouns, rows), audit)
-
-
-def _run_filters(
-    nouns: jax.Array | ShardedRows, others: tuple[Any, ...], **settings: int
-) -> tuple[Any, Any, Any]:
-    if not isinstance(nouns, ShardedRows):
-        return _filter_nouns(nouns, *others, **settings)
-    function = over_devices(
-        partial(_judge_nouns, axis_name=DATA_AXIS, count=nouns.count, **settings),
-        nouns.mesh,
-        split=(True, *[False] * len(others)),
-    )
-    return function(nouns.array, *replicate(others, nouns.mesh))
-
-
-def _kept(nouns: jax.Array | ShardedRows, rows: np.ndarray) -> jax.Array:
-    if not isinstance(nouns, ShardedRows):
-        return nouns[rows].astype(jnp.float32)
-    function = over_devices(
-        partial(take_rows, axis_name=DATA_AXIS), nouns.mesh, split=(True, False)
-    )
-    found = function(nouns.array, replicate(rows, nouns.mesh))
-    return jnp.asarray(fetch(found), jnp.float32)
+    kept = jnp.asarray(fetch_rows(nouns, rows), jnp.float32)
+    return SemanticSpace(rows, kept, audit)
 
 
 def _judge_nouns(
@@ -166,27 +141,18 @@ def _judge_nouns(
     *,
     nouns_per_center: int,
     steps: int,
-    axis_name: str | None = None,
-    count: int | None = None,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     masks = [
         passes[0],
         passes[1],
         passes[2],
         depth_mask(depth, min_depth),
-        uniqueness(nouns, axis_name=axis_name, count=count) >= min_uniqueness,
+        uniqueness(nouns) >= min_uniqueness,
     ]
     codes = jnp.zeros(passes.shape[1], jnp.int8)
     for filter_, passed in zip(list(Filter)[1:], masks, strict=False):
         codes = jnp.where((codes == 0) & ~passed, jnp.int8(filter_), codes)
-    near = relevance(
-        nouns,
-        centers,
-        codes == 0,
-        nouns_per_center=nouns_per_center,
-        axis_name=axis_name,
-        count=count,
-    )
+    near = relevance(nouns, centers, codes == 0, nouns_per_center=nouns_per_center)
     irrelevant = (codes == 0) & ~near.mask
     codes = jnp.where(irrelevant, jnp.int8(Filter.NOT_RELEVANT), codes)
     above = ancestor_mask(codes == 0, children, parents, longest_path=steps)
@@ -197,7 +163,7 @@ def _judge_nouns(
 _filter_nouns = jax.jit(_judge_nouns, static_argnames=("nouns_per_center", "steps"))
 
 
-def _place(values: Any) -> jax.Array | ShardedRows:
+def _as_rows(values: Any) -> jax.Array | ShardedRows:
     if isinstance(values, (jax.Array, ShardedRows)):
         return values
     # jnp.asarray would copy twice, which matters at 420 MB.

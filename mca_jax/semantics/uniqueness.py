@@ -5,20 +5,13 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from mca_jax.core.parallel.collectives import all_rows, mean_rows
-
 __all__ = ["uniqueness", "uniqueness_mask"]
 
 # Length of a mean of unit vectors that is rounding, in float32.
 _ROUNDING = 1e-6
 
 
-def uniqueness(
-    noun_embeddings: Float[Array, "m d"],
-    *,
-    axis_name: str | None = None,
-    count: int | None = None,
-) -> Float[Array, " m"]:
+def uniqueness(noun_embeddings: Float[Array, "m d"]) -> Float[Array, " m"]:
     r"""Score how far each noun is from the mean noun.
 
     .. math:: \operatorname{uniq}(t) = 1 - \cos(t, \operatorname{mean}(T))
@@ -32,30 +25,19 @@ def uniqueness(
 
     Args:
       noun_embeddings: Unit vectors ``T``, float ``[M, d]``.
-      axis_name: Axis of the devices that share the nouns; None for one device.
-      count: Number of nouns, where zeros fill the last devices up; None counts
-        every row.
 
     Returns:
-      Score in [0, 2], float32 ``[M]``, of the nouns of all devices.
+      Score in [0, 2], float32 ``[M]``.
     """
     nouns = jnp.asarray(noun_embeddings, jnp.float32)
-    mean = mean_rows(nouns, axis_name, count)
+    mean = jnp.mean(nouns, axis=0)
     length = jnp.linalg.norm(mean)
     direction = jnp.where(length > _ROUNDING, mean / (length + _ROUNDING), 0.0)
-    return all_rows(1.0 - nouns @ direction, axis_name, count)
+    return 1.0 - nouns @ direction
 
 
 def uniqueness_mask(
     noun_embeddings: Float[Array, "m d"], *, min_uniqueness: float | Array = 0.05
 ) -> Bool[Array, " m"]:
-    """Mark nouns that are unique enough.
-
-    Args:
-      noun_embeddings: Unit vectors, float ``[M, d]``.
-      min_uniqueness: Smallest score that passes, in [0, 2].
-
-    Returns:
-      bool ``[M]``.
-    """
+    """Mark nouns that score at least ``min_uniqueness``, in [0, 2]."""
     return uniqueness(noun_embeddings) >= min_uniqueness
