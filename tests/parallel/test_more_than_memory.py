@@ -18,7 +18,7 @@ from mca_jax.core.parallel import (
     data_mesh,
     shard_images,
 )
-from mca_jax.core.parallel.budget import device_budget
+from mca_jax.core.parallel.rows import device_budget
 from mca_jax.neighbors import (
     apply_projection,
     approximate,

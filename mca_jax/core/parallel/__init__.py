@@ -1,14 +1,14 @@
 """Many devices and hosts: one axis, named collectives, rows split over it."""
 
-from mca_jax.core.parallel.budget import shard_images
 from mca_jax.core.parallel.drivers import Driver, over_devices
-from mca_jax.core.parallel.ending import end_with_others, watch_others
 from mca_jax.core.parallel.hosts import (
     JOIN_TIMEOUT,
+    end_with_others,
     is_first_host,
     join_hosts,
     on_first_host,
     same_on_all_hosts,
+    watch_others,
 )
 from mca_jax.core.parallel.mesh import DATA_AXIS, data_mesh, default_mesh
 from mca_jax.core.parallel.rows import (
@@ -26,6 +26,7 @@ from mca_jax.core.parallel.rows import (
     mesh_of,
     reduce_rows,
     replicate,
+    shard_images,
     shard_like,
     shard_picked,
     shard_rows,

@@ -1,32 +1,57 @@
-"""Several processes that make one run: how they find each other, who writes."""
+"""Several processes that make one run: how they find each other, who writes, the end.
+
+What a process computes with the others it waits for without end; one that failed
+never comes. So it leaves its reason in the key-value store of jax's distributed
+runtime, where each of the others looks from time to time, and all end together.
+"""
 
 from __future__ import annotations
 
+import atexit
 import importlib.util
 import os
+import socket
+import sys
 import threading
+import time
 from collections.abc import Callable
 from functools import partial
-from typing import TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
 from mca_jax.core.errors import InputError, check_in_range
+from mca_jax.core.text import printable
 
 __all__ = [
     "JOIN_TIMEOUT",
+    "end_with_others",
     "is_first_host",
     "join_hosts",
     "on_first_host",
     "same_on_all_hosts",
+    "watch_others",
 ]
 
 JOIN_TIMEOUT = 300
 """Seconds that a process waits for the others to come."""
 
 _MOST_BYTES = 1000
+_PRESENT, _ENDED = "mca_jax/present", "mca_jax/ended"
+_SECONDS_BETWEEN_LOOKS = 1.0
+# One that fails of the same cause says so in words of its own.
+_SECONDS_FOR_OWN_ERROR = 3.0
+_SECONDS_FOR_THE_OTHERS = 20.0
+# jax aborts the others when the first process is gone: it goes last.
+_SECONDS_OF_THE_FIRST = 3.0
+_SEEN = "-"
+
+_over = threading.Event()
+_watchers: list[threading.Thread] = []
+# Of this process, where it is known before jax has its devices.
+_process_ids: list[int] = []
 
 Result = TypeVar("Result")
 
@@ -129,6 +154,9 @@ def join_hosts(
         # Later than here: jax ends the process, without an exception.
         initialization_timeout=timeout + 60,
     )
+    rank = os.environ.get("SLURM_PROCID", os.environ.get("TPU_WORKER_ID", ""))
+    if process_id is not None or rank.isdigit():
+        _process_ids[:] = [int(rank) if process_id is None else process_id]
     try:
         _wait_for(initialize, timeout)
     except (RuntimeError, ValueError, OSError) as error:
@@ -219,3 +247,119 @@ def same_on_all_hosts(values: np.ndarray) -> np.ndarray:
     if jax.process_count() == 1:
         return values
     return np.asarray(multihost_utils.broadcast_one_to_all(values))
+
+
+def watch_others(on_failure: Callable[[str], object]) -> None:
+    """Watch from now on whether another process failed; this one then ends as well.
+
+    It ends with the exit status of the other. All processes call this after
+    :func:`join_hosts`; one that is alone does nothing.
+
+    Args:
+      on_failure: Called before that, with a line that names the process that
+        failed, its host and its reason.
+    """
+    if not jax.distributed.is_initialized() or _watchers:
+        return
+    client = _client()
+    client.key_value_set(f"{_PRESENT}/{_own_name()}", "")
+    # Who fails at once waits for the others, and has to know them for it.
+    client.wait_at_barrier(_PRESENT, JOIN_TIMEOUT * 1000)
+    if len(_read(client, _PRESENT)) == 1:
+        return
+    watcher = threading.Thread(target=_watch, args=(client, on_failure), daemon=True)
+    _watchers.append(watcher)
+    watcher.start()
+
+    def stop() -> None:
+        _over.set()
+        watcher.join()
+
+    # Before jax takes its client down, which it does at the exit as well.
+    atexit.register(stop)
+
+
+def end_with_others(reason: str, status: int) -> None:
+    """End this process, and tell the others to end; returns if none is watched.
+
+    Args:
+      reason: Why, in one line.
+      status: Exit status of all.
+    """
+    if not _watchers:
+        return
+    _over.set()
+    client, host = _client(), socket.gethostname()
+    process = _process_ids[0] if _process_ids else f"(pid {os.getpid()})"
+    line = f"process {process} on {host} failed: {printable(reason)}"
+    until = time.monotonic() + _SECONDS_FOR_THE_OTHERS
+    try:
+        client.key_value_set(f"{_ENDED}/{_own_name()}", f"{status} {line}")
+        # Time for them to read it.
+        count = len(_read(client, _PRESENT))
+        while len(_read(client, _ENDED)) < count and time.monotonic() < until:
+            time.sleep(0.2)
+        _let_others_go_first()
+    except RuntimeError:
+        # The runtime is gone already, and so are the others.
+        pass
+    _exit(status)
+
+
+def _client() -> Any:
+    """Jax's key-value store; jax itself has no public way to it."""
+    from orbax.checkpoint import multihost
+
+    return multihost.get_jax_distributed_client()
+
+
+def _let_others_go_first() -> None:
+    """Wait, if the store may be in this process."""
+    if not _process_ids:
+
+        def ask() -> None:
+            _process_ids.append(jax.process_index())
+
+        # Not in this thread: it waits for the others if there are no devices yet.
+        asking = threading.Thread(target=ask, daemon=True)
+        asking.start()
+        asking.join(1.0)
+    if not _process_ids or _process_ids[0] == 0:
+        time.sleep(_SECONDS_OF_THE_FIRST)
+
+
+def _own_name() -> str:
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def _read(client: Any, folder: str) -> list[str]:
+    """What processes left in the store, in the order of their names."""
+    return [note for _, note in sorted(client.key_value_dir_get(folder))]
+
+
+def _watch(client: Any, on_failure: Callable[[str], object]) -> None:
+    while not _over.wait(_SECONDS_BETWEEN_LOOKS):
+        try:
+            notes = _read(client, _ENDED)
+        except RuntimeError:
+            return
+        reasons = [note for note in notes if note != _SEEN]
+        if not reasons:
+            continue
+        if _over.wait(_SECONDS_FOR_OWN_ERROR):
+            return
+        status, line = reasons[0].split(" ", 1)
+        try:
+            on_failure(line)
+            client.key_value_set(f"{_ENDED}/{_own_name()}", _SEEN)
+            _let_others_go_first()
+        finally:
+            _exit(int(status))
+
+
+def _exit(status: int) -> NoReturn:
+    # Not sys.exit: jax would wait at the exit for processes that don't come any
+    # more, and the main thread may be waiting for them already.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)

@@ -23,6 +23,7 @@ rows are copied to the host by :func:`fetch_rows`, and all of them by ``np.asarr
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -46,6 +47,7 @@ __all__ = [
     "ShardedRows",
     "Table",
     "compute",
+    "device_budget",
     "fetch",
     "fetch_rows",
     "first_columns",
@@ -55,6 +57,7 @@ __all__ = [
     "mesh_of",
     "reduce_rows",
     "replicate",
+    "shard_images",
     "shard_like",
     "shard_picked",
     "shard_rows",
@@ -64,6 +67,10 @@ __all__ = [
 _BLOCK = 65_536
 # Rows that are read here and there from a file: the system maps their surroundings too.
 _PICKED = 4_096
+_GIB = 2**30
+# Of what a device has: the rest is for scores, gradients and the compiler's room.
+_SHARE = 0.5
+_LEAST_BLOCK, _MOST_BLOCK = 256, 65_536
 # Queries of a block: with it, the scores of a block stay small beside it.
 _QUERIES = 4_096
 
@@ -207,6 +214,52 @@ def shard_picked(
         return jax.device_put(np.asarray(table[picked], kind))
     shape = (len(picked), *table.shape[1:])
     return _place(lambda a, b: table[picked[a:b]], shape, kind, mesh)
+
+
+def device_budget(budget_gib: float) -> int:
+    """Bytes of tables that each device may hold.
+
+    Args:
+      budget_gib: In GiB; 0 takes half of what the device has, for CPUs half of
+        the machine's memory, divided among the devices of the machine.
+    """
+    if budget_gib > 0:
+        return int(budget_gib * _GIB)
+    device = jax.local_devices()[0]
+    stats = device.memory_stats() if device.platform != "cpu" else None
+    if stats and stats.get("bytes_limit"):
+        return int(_SHARE * stats["bytes_limit"])
+    physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return int(_SHARE * physical) // jax.local_device_count()
+
+
+def shard_images(
+    embeddings: np.ndarray,
+    mesh: Mesh | None,
+    *,
+    bytes_per_row: int,
+    budget_gib: float = 0.0,
+) -> Rows:
+    """Put embeddings on the devices if they fit, else leave them on the host.
+
+    Where they are changes how a run computes, not what it gives.
+
+    Args:
+      embeddings: Float32 ``[n, d]``, also memory-mapped.
+      mesh: The devices, or None for one.
+      bytes_per_row: All that a run keeps on devices for each image.
+      budget_gib: Memory for it on each device in GiB; 0 asks the device.
+    """
+    budget = device_budget(budget_gib)
+    shared = 1 if mesh is None else mesh.size
+    if len(embeddings) * bytes_per_row <= budget * shared:
+        if mesh is None:
+            return jnp.asarray(embeddings, jnp.float32)
+        return shard_rows(embeddings, mesh, np.float32)
+    # A block and what is computed from it take a small part of the budget.
+    rows = budget // (8 * max(bytes_per_row, 1))
+    block = int(np.clip(rows, _LEAST_BLOCK, _MOST_BLOCK))
+    return HostRows(embeddings, block, mesh)
 
 
 def mesh_of(rows: Any) -> Mesh | None:
