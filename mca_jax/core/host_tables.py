@@ -64,10 +64,6 @@ def allocate_rows(shape: Sequence[int], dtype: Any = np.float32) -> np.ndarray:
 def reserve(descriptor: int, size: int) -> None:
     """Give a file its length, and its room where the file system can.
 
-    Args:
-      descriptor: Of a file that is open for writing.
-      size: Its length in bytes.
-
     Raises:
       OSError: There is no room.
     """
@@ -85,8 +81,7 @@ def reserve(descriptor: int, size: int) -> None:
 def release(array: Any) -> None:
     """Give the memory of a mapped file back; what it holds stays readable.
 
-    Args:
-      array: Any array or view of one. Nothing happens to one in memory.
+    Nothing happens to an array in memory.
     """
     shared = False
     while isinstance(array, np.ndarray):
@@ -98,14 +93,9 @@ def release(array: Any) -> None:
 
 
 def sum_picked(table: np.ndarray, picked: np.ndarray) -> np.ndarray:
-    """Add up some rows of a table, for each line of picks.
+    """Add up some rows of a table for each line of picks ``[b, r]``.
 
-    Args:
-      table: Float32 ``[n, d]``, in memory or in a file.
-      picked: Rows to add up, ``[b, r]``; one that comes twice counts twice.
-
-    Returns:
-      Sums ``[b, d]``.
+    One that comes twice counts twice.
     """
     lines, each = picked.shape
     ends = np.arange(lines + 1, dtype=np.int64) * each
@@ -116,14 +106,7 @@ def sum_picked(table: np.ndarray, picked: np.ndarray) -> np.ndarray:
 
 
 def row_blocks(table: np.ndarray) -> Iterator[slice]:
-    """Cut a table into blocks of some 64 MiB; each is given back behind its reader.
-
-    Args:
-      table: The table, in memory or in a file.
-
-    Yields:
-      Slices of its rows, in order.
-    """
+    """Slices of some 64 MiB of rows, in order; each is released behind its reader."""
     width = max(1, table.nbytes // max(len(table), 1))
     size = max(1, _BLOCK_BYTES // width)
     for start in range(0, len(table), size):

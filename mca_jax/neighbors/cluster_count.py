@@ -6,8 +6,8 @@ they would by chance. It rises while splitting separates things that are not eac
 other's neighbours and falls when splitting cuts through neighbourhoods.
 
 One k-means with many small pieces and a merge of the pieces, two at a time, gives
-the partitions of every number at once. That is repeated from other starts, which
-says how far the score can be trusted.
+the partitions of every number at once. That is repeated from other initializations,
+which says how far the score can be trusted.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from mca_jax.core.errors import InputError, check_in_range
+from mca_jax.core.parallel import first_columns
 from mca_jax.core.types import PRNGKey
 from mca_jax.neighbors.exact import image_neighbors
 from mca_jax.neighbors.kmeans import spherical_kmeans
@@ -60,7 +61,7 @@ class ClusterCount(NamedTuple):
       high: Largest one.
       counts: The numbers that were tried, ascending, int32 ``[c]``.
       scores: Score of each, mean over the repeats, float64 ``[c]`` in [-1, 1].
-      num_images: Images that each repeat looked at.
+      num_images: Images that each repeat read.
     """
 
     num_clusters: int
@@ -189,7 +190,7 @@ def estimate_cluster_count(
     range that is searched apart.
 
     Args:
-      key: Key of the sample and of the starts of k-means.
+      key: Key of the sample and of the initializations of k-means.
       embeddings: One row an image, on the host; may be memory-mapped or float16.
       least: Smallest number to try, at least 2.
       most: Largest one; None takes 80, or less where that leaves fewer than 8
@@ -199,8 +200,8 @@ def estimate_cluster_count(
       num_neighbors: Nearest images that count as neighbours, at least 2; cut to a
         tenth of a small set. Smoothing reads half of them.
       smoothing_steps: Steps of smoothing before k-means.
-      num_repeats: Starts of k-means, at least 1.
-      max_images: Images to look at; of a larger set each repeat draws a sample.
+      num_repeats: Initializations of k-means, at least 1.
+      max_images: Images to read; of a larger set each repeat draws a sample.
         Bounds time and memory, and keeps the scale: the more images, the finer
         what lies among a fixed number of neighbours.
 
@@ -221,19 +222,19 @@ def estimate_cluster_count(
         components=max(2, min(components, count // _IMAGES_PER_AXIS)),
         whitening=whitening,
     )
-    look = partial(
+    find = partial(
         _neighborhood,
         projection=projection,
         num_neighbors=max(2, min(num_neighbors, count // _IMAGES_PER_NEIGHBOR)),
         smoothing_steps=smoothing_steps,
     )
-    near, smoothed = look(rows)
+    near, smoothed = find(rows)
     pieces = min(max(_PIECES, 2 * most), max(most, count // _IMAGES_PER_PIECE))
     scores = []
     for repeat in range(num_repeats):
         sample_key, start_key = jax.random.split(jax.random.fold_in(key, repeat))
         if repeat and count < len(embeddings):
-            near, smoothed = look(_sample(sample_key, embeddings, count))
+            near, smoothed = find(_sample(sample_key, embeddings, count))
         found = spherical_kmeans(
             start_key,
             smoothed,
@@ -284,10 +285,9 @@ def _neighborhood(
     smoothing_steps: int,
 ) -> tuple[np.ndarray, Float[Array, "n c"]]:
     """Find neighbours and smoothed images in the space that is clustered."""
-    placed = apply_projection(projection, rows)
-    near = image_neighbors(placed, num_neighbors=num_neighbors).indices
-    assert isinstance(near, jax.Array)
+    projected = apply_projection(projection, rows)
+    near = image_neighbors(projected, num_neighbors=num_neighbors).indices
     smoothed, _ = smooth_embeddings(
-        placed, near[:, : num_neighbors // 2], num_steps=smoothing_steps
+        projected, first_columns(near, num_neighbors // 2), num_steps=smoothing_steps
     )
     return np.asarray(near), smoothed

@@ -2,9 +2,9 @@
 
 Each function is called inside a function that ``over_devices`` maps: there
 ``axis_name`` names the devices, and an array holds this device's rows of an array
-that all devices hold together, cut evenly in the order of the devices. Rows that
-only fill the last devices up come last and are told by the true number of rows.
-With ``axis_name=None`` an array is the whole, and each function is the plain one.
+that all devices hold together, cut evenly in the order of the devices. Padding comes
+last; ``count`` is the true number of rows, and None counts every row. With
+``axis_name=None`` an array is the whole, and each function is the plain one.
 """
 
 from __future__ import annotations
@@ -19,86 +19,34 @@ __all__ = [
     "first_row",
     "global_sum",
     "mean_rows",
-    "num_rows",
-    "own_rows",
     "scatter_rows",
     "take_rows",
 ]
 
 
 def first_row(num_local: int, axis_name: str | None) -> Int[Array, ""] | int:
-    """Tell where this device's rows begin among all.
-
-    Args:
-      num_local: Rows of each device.
-      axis_name: Axis of the devices, or None.
-
-    Returns:
-      Index of the first own row.
-    """
+    """Index of this device's first row among all."""
     return 0 if axis_name is None else jax.lax.axis_index(axis_name) * num_local
-
-
-def num_rows(num_local: int, axis_name: str | None, count: int | None) -> int:
-    """Count the rows of all devices.
-
-    Args:
-      num_local: Rows of each device.
-      axis_name: Axis of the devices, or None.
-      count: Rows of the whole; None counts every row.
-
-    Returns:
-      The true number of rows.
-    """
-    if count is not None:
-        return count
-    return num_local if axis_name is None else num_local * jax.lax.axis_size(axis_name)
 
 
 def valid_rows(
     num_local: int, axis_name: str | None, count: int | None
 ) -> Bool[Array, " b"]:
-    """Mark the own rows that are part of the whole; the others fill up.
-
-    Args:
-      num_local: Rows of each device.
-      axis_name: Axis of the devices, or None.
-      count: Rows of the whole; None counts every row.
-
-    Returns:
-      True for each row that counts.
-    """
+    """Mask of the own rows that are no padding."""
     if count is None:
         return jnp.ones(num_local, bool)
     return first_row(num_local, axis_name) + jnp.arange(num_local) < count
 
 
 def global_sum(x: Array, axis_name: str | None) -> Array:
-    """Add up what the devices hold.
-
-    Args:
-      x: Part of this device, of one shape on all.
-      axis_name: Axis of the devices, or None.
-
-    Returns:
-      The sum, the same on all devices.
-    """
+    """Sum of what the devices hold, the same on all of them."""
     return x if axis_name is None else jax.lax.psum(x, axis_name)
 
 
 def mean_rows(
     x: Float[Array, "b ..."], axis_name: str | None, batch_size: int | None = None
 ) -> Float[Array, "..."]:
-    """Average over all rows of all devices.
-
-    Args:
-      x: Own rows; finite also where a row only fills up.
-      axis_name: Axis of the devices, or None.
-      batch_size: Rows of the whole; None counts every row.
-
-    Returns:
-      The mean, the same on all devices.
-    """
+    """Mean over the rows of all devices; padding has to be finite."""
     if axis_name is None:
         return jnp.mean(x, axis=0)
     if batch_size is None:
@@ -111,38 +59,10 @@ def mean_rows(
 def all_rows(
     x: Array, axis_name: str | None, count: int | None = None
 ) -> Float[Array, "n ..."]:
-    """Gather the rows of all devices, without those that fill up.
-
-    Args:
-      x: Own rows.
-      axis_name: Axis of the devices, or None.
-      count: Rows of the whole; None keeps every row.
-
-    Returns:
-      All rows, the same on all devices.
-    """
+    """Gather the rows of all devices, without padding."""
     if axis_name is None:
         return x
     return jax.lax.all_gather(x, axis_name, tiled=True)[:count]
-
-
-def own_rows(x: Array, num_local: int, axis_name: str | None) -> Array:
-    """Cut the own rows out of an array that every device has.
-
-    Args:
-      x: All rows, at most ``num_local`` for each device.
-      num_local: Rows of each device; what is missing is filled with zeros.
-      axis_name: Axis of the devices, or None.
-
-    Returns:
-      The own rows.
-    """
-    if axis_name is None:
-        return x
-    total = num_local * jax.lax.axis_size(axis_name)
-    padded = jnp.pad(x, [(0, total - x.shape[0]), *[(0, 0)] * (x.ndim - 1)])
-    start = first_row(num_local, axis_name)
-    return jax.lax.dynamic_slice_in_dim(padded, start, num_local)
 
 
 def _owned(table: Array, rows: Int[Array, " b"], axis_name: str) -> Array:
@@ -155,15 +75,9 @@ def _owned(table: Array, rows: Int[Array, " b"], axis_name: str) -> Array:
 
 
 def take_rows(table: Array, rows: Int[Array, " b"], axis_name: str | None) -> Array:
-    """Look rows up in a table that is spread over devices.
+    """Look rows up in a sharded table; every device gets them, bit for bit.
 
-    Args:
-      table: Own rows of the table.
-      rows: Rows of the whole table, the same on all devices.
-      axis_name: Axis of the devices, or None.
-
-    Returns:
-      Those rows, the same on all devices and bit for bit those of the table.
+    ``rows`` are those of the whole table, the same on all devices.
     """
     if axis_name is None:
         return table[rows]
@@ -172,16 +86,9 @@ def take_rows(table: Array, rows: Int[Array, " b"], axis_name: str | None) -> Ar
 
 
 def scatter_rows(table: Array, rows: Int[Array, " b"], axis_name: str | None) -> Array:
-    """Look rows up in a spread table, each device its even share of them.
+    """Look rows up in a sharded table, each device its even share of them.
 
-    Args:
-      table: Own rows of the table.
-      rows: Rows of the whole table, the same on all devices; their number is a
-        multiple of that of the devices.
-      axis_name: Axis of the devices, or None.
-
-    Returns:
-      This device's share of the rows, in order.
+    Their number is a multiple of that of the devices.
     """
     if axis_name is None:
         return table[rows]

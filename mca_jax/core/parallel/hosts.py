@@ -124,17 +124,17 @@ def join_hosts(
         others could not be reached in time.
     """
     _give_threads_to_virtual_devices()
-    given = {
+    flags = {
         "--coordinator": coordinator,
         "--num_processes": num_processes,
         "--process_id": process_id,
     }
-    missing = [name for name, value in given.items() if value is None]
-    if len(missing) == len(given) and not _is_cluster():
+    missing = [name for name, value in flags.items() if value is None]
+    if len(missing) == len(flags) and not _is_cluster():
         return
-    if missing and len(missing) < len(given):
+    if missing and len(missing) < len(flags):
         raise InputError(
-            f"Expected {', '.join(given)} together, found no {' and no '.join(missing)}"
+            f"Expected {', '.join(flags)} together, found no {' and no '.join(missing)}"
         )
     if coordinator is not None and num_processes is not None:
         host, separator, port = coordinator.rpartition(":")
@@ -192,11 +192,7 @@ def _wait_for(action: Callable[[], object], timeout: float) -> None:
 
 
 def is_first_host() -> bool:
-    """Tell whether this process writes the results and talks to the terminal.
-
-    Returns:
-      True for the first process, and for one that is alone.
-    """
+    """Whether this process writes the results and talks to the terminal."""
     return jax.process_index() == 0
 
 
@@ -223,11 +219,11 @@ def on_first_host(action: Callable[[], Result]) -> Result | None:
         except BaseException as error:
             # Not yet raised: the others would wait for this host forever.
             failure = error
-    told = np.zeros(_MOST_BYTES, np.uint8)
+    sent = np.zeros(_MOST_BYTES, np.uint8)
     if failure is not None:
         text = (str(failure) or type(failure).__name__).encode()[:_MOST_BYTES]
-        told[: len(text)] = np.frombuffer(text, np.uint8)
-    reason = multihost_utils.broadcast_one_to_all(told).astype(np.uint8).tobytes()
+        sent[: len(text)] = np.frombuffer(text, np.uint8)
+    reason = multihost_utils.broadcast_one_to_all(sent).astype(np.uint8).tobytes()
     if failure is not None:
         raise failure
     if text := reason.rstrip(b"\0").decode(errors="ignore"):
@@ -236,14 +232,7 @@ def on_first_host(action: Callable[[], Result]) -> Result | None:
 
 
 def same_on_all_hosts(values: np.ndarray) -> np.ndarray:
-    """Take the first host's values on every host; each calls this.
-
-    Args:
-      values: Numbers, of one shape and type on all hosts.
-
-    Returns:
-      Those of the first host.
-    """
+    """Take the first host's numbers on every host; each calls this."""
     if jax.process_count() == 1:
         return values
     return np.asarray(multihost_utils.broadcast_one_to_all(values))

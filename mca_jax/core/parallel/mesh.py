@@ -33,11 +33,10 @@ def data_mesh(
 
 
 def default_mesh() -> Mesh | None:
-    """Choose what a run uses: all devices where there are several.
+    """The devices that a run uses, or None for one device.
 
-    Returns:
-      A mesh, or None for the plain path: one device, or one that was chosen by
-      ``jax.default_device``.
+    All of them where there are several, unless one was chosen by
+    ``jax.default_device``.
     """
     chosen = jax.config.jax_default_device  # pyright: ignore[reportAttributeAccessIssue]
     if chosen is not None or jax.device_count() == 1:

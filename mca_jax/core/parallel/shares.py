@@ -33,28 +33,20 @@ _MOST_BYTES = 2**28
 
 
 def num_hosts() -> int:
-    """Count the hosts that make one run.
+    """Number of the hosts that make one run.
 
-    Returns:
-      1 also where a device was chosen by ``jax.default_device``: then each process is
-      for itself, as it is for ``default_mesh``.
+    1 also where a device was chosen by ``jax.default_device``: then each process is for
+    itself, as it is for ``default_mesh``.
     """
     chosen = jax.config.jax_default_device  # pyright: ignore[reportAttributeAccessIssue]
     return 1 if chosen is not None else jax.process_count()
 
 
 def share_of(count: int, host: int, hosts: int, devices: int) -> range:
-    """Tell which rows are a host's: those that its devices get of a spread table.
+    """Rows of a host: consecutive, those that its devices get of a sharded table.
 
-    Args:
-      count: Rows of the whole set, at least 0.
-      host: Index of the host.
-      hosts: Number of hosts, at least 1; where they don't have as many devices each,
-        shares are not quite those of the devices.
-      devices: Number of devices of all hosts, at least ``hosts``.
-
-    Returns:
-      Consecutive rows; those of all hosts are all rows, in order.
+    Where hosts don't have as many devices each, shares are not quite those of the
+    devices.
 
     Example:
       >>> [share_of(10, host, hosts=2, devices=4) for host in range(2)]
@@ -66,84 +58,47 @@ def share_of(count: int, host: int, hosts: int, devices: int) -> range:
 
 
 def host_shares(count: int) -> list[range]:
-    """Tell which rows of a set are which host's.
-
-    Args:
-      count: Rows of the whole set.
-
-    Returns:
-      Consecutive rows of each host, in order; one range where there is one host.
-    """
+    """Consecutive rows of each host, in order; one range where there is one host."""
     hosts = num_hosts()
     devices = jax.device_count() if hosts > 1 else 1
     return [share_of(count, host, hosts, devices) for host in range(hosts)]
 
 
 def host_share(count: int) -> range:
-    """Tell which rows of a set are this host's.
-
-    Args:
-      count: Rows of the whole set.
-
-    Returns:
-      Consecutive rows.
-    """
+    """Consecutive rows of a set that are this host's."""
     return pick_own(host_shares(count))
 
 
 def own_blocks(count: int, size: int) -> Iterator[slice]:
-    """Cut this host's rows of a set into blocks.
-
-    Args:
-      count: Rows of the whole set.
-      size: Rows of a block, at least 1; the last may have fewer.
-
-    Yields:
-      Slices of the set's rows, in order.
-    """
+    """Cut this host's rows of a set into blocks of ``size``, the last maybe smaller."""
     own = host_share(count)
     for start in own[::size]:
         yield slice(start, min(start + size, own.stop))
 
 
 def pick_own(shares: Sequence[range]) -> range:
-    """Pick this host's share.
-
-    Args:
-      shares: That of each host, in order.
-
-    Returns:
-      The own one.
-    """
+    """Pick this host's share from those of all hosts."""
     return shares[jax.process_index() if len(shares) > 1 else 0]
 
 
 def exchange(part: np.ndarray) -> np.ndarray:
-    """Give every host what each has.
+    """Give every host what each has, ``[hosts, ...]`` in their order, bit for bit.
 
-    Args:
-      part: An array, of one shape and type on all hosts.
-
-    Returns:
-      Those of all hosts in their order, ``[hosts, ...]``, bit for bit.
+    The part is of one shape and type on all hosts.
     """
     part = np.ascontiguousarray(part)
     if num_hosts() == 1:
         return part[None]
     # As bytes: jax would round float64 and int64.
-    told = np.frombuffer(part.tobytes(), np.uint8)
-    every = np.asarray(multihost_utils.process_allgather(told))
+    own = np.frombuffer(part.tobytes(), np.uint8)
+    every = np.asarray(multihost_utils.process_allgather(own))
     return np.frombuffer(every.tobytes(), part.dtype).reshape(-1, *part.shape)
 
 
 def sum_over_hosts(parts: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Add up what the hosts have, in the order of the hosts.
+    """Add up what the hosts have, in their order: the same bits on all hosts.
 
-    Args:
-      parts: Arrays, each of one shape and type on all hosts.
-
-    Returns:
-      The sums, the same bits on all hosts.
+    Each array is of one shape and type on all hosts.
     """
     return [exchange(part).sum(axis=0, dtype=part.dtype) for part in parts]
 

@@ -151,7 +151,7 @@ class RetrievalConfig:
         sampled, and all of it refines the centres.
       exact_up_to: Images up to which neighbours are exact; above, most of them
         are found and the share is measured.
-      probes: Cells of the set that an image above ``exact_up_to`` looks into.
+      probes: Inverted lists that an image above ``exact_up_to`` looks into.
     """
 
     image_neighbors: int = 20
