@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.sets import SweepSet
+from mca_jax.core.random import make_keys
 from mca_jax.core.text import fingerprint
 from mca_jax.evaluation import measure_clusters, measure_risk
 from mca_jax.neighbors import KMeansResult
@@ -29,7 +30,6 @@ from mca_jax.pipeline.stages import (
     find_initialization,
     find_neighbors,
     gather_data,
-    make_keys,
     predict_prepared,
     project,
     select_nouns,
@@ -127,7 +127,7 @@ class Shared:
 
         Settings of losses, heads and training don't count.
         """
-        projected, keys = self.project(config), make_keys(config.seed)
+        projected, keys = self.project(config), make_keys(jax.random.key(config.seed))
 
         def group() -> tuple[Neighborhood, KMeansResult]:
             near = find_neighbors(keys.neighbor_search, projected.images, config)
@@ -242,7 +242,7 @@ def run_variant(shared: Shared, config: Config) -> Outcome:
     watch = _RiskWatch(setup, prepared)
     with _timed(seconds, "training"):
         fit = train_heads(
-            make_keys(config.seed).training,
+            make_keys(jax.random.key(config.seed)).training,
             setup,
             prepared.data,
             prepared.initialization,
@@ -284,7 +284,7 @@ def run_baseline(shared: Shared, name: str, config: Config) -> Outcome:
     with _timed(seconds, "clustering"):
         found = baselines.run_baseline(
             name.replace("-", "_"),
-            make_keys(config.seed),
+            make_keys(jax.random.key(config.seed)),
             shared.given.embeddings,
             prepared,
             config,

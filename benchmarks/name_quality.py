@@ -9,10 +9,12 @@ import argparse
 import json
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from mca_jax.core.random import make_keys
 from mca_jax.data import find_images, folder_labels
 from mca_jax.encoders import build_encoder
 from mca_jax.encoders.embed_images import embed_images
@@ -27,7 +29,6 @@ from mca_jax.pipeline.stages import (
     cluster_images,
     find_neighbors,
     gather_data,
-    make_keys,
     predict_prepared,
     project,
     select_nouns,
@@ -45,7 +46,7 @@ def _run(
     images: np.ndarray, nouns: Nouns, config: Config
 ) -> tuple[np.ndarray, dict[str, list[int]]]:
     """Cluster once; return assignments and the row of each cluster's name."""
-    keys = make_keys(config.seed)
+    keys = make_keys(jax.random.key(config.seed))
     projected = project(shard_embeddings(images, config), nouns, config)
     near = find_neighbors(keys.neighbor_search, projected.images, config)
     kmeans = cluster_images(keys.kmeans, near.images, config)

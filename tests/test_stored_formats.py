@@ -16,6 +16,7 @@ from goldens.make_format_goldens import (
     cluster_blobs,
     cluster_images,
 )
+from sklearn.metrics import adjusted_rand_score
 
 import mca_jax
 
@@ -26,8 +27,9 @@ VERSIONS = sorted(path.name for path in FOLDERS.iterdir() if path.is_dir())
 # The value is what the refusal has to name, such as
 # {"v0.1": r"settings\.losses\.new is not set there and 1\.0 now"}.
 REFUSED_CHECKPOINTS: dict[str, str] = {
-    # The null noun had an offset that never got a gradient.
-    "v0.1": r"arrays\..*null_offset.* is .* there and not set now",
+    # Other keys are made of a seed, and the null noun had an offset that never got a
+    # gradient.
+    "v0.1": r"keys is not set there and \"by name\" now",
 }
 # Kept embeddings that count as another encoder's now, and are made again.
 OUTDATED_CACHES: frozenset[str] = frozenset()
@@ -250,7 +252,7 @@ def test_kept_embeddings_are_found_again(stored):
     # An embedding that was made again would have been written again.
     assert after == before
     np.testing.assert_array_equal(result.embeddings, want["embeddings"])
-    np.testing.assert_array_equal(result.assignments, want["assignments"])
+    assert adjusted_rand_score(result.assignments, want["assignments"]) == 1
 
 
 @pytest.mark.parametrize("stored", VERSIONS, indirect=True)
@@ -267,6 +269,6 @@ def test_a_damaged_old_cache_is_named_and_made_again(stored, kept):
     (warning,) = [text for text in result.warnings if "Damaged cache file" in text]
     assert path.name in warning
     np.testing.assert_allclose(result.embeddings, want["embeddings"], atol=1e-5)
-    np.testing.assert_array_equal(result.assignments, want["assignments"])
+    assert adjusted_rand_score(result.assignments, want["assignments"]) == 1
     # And once it is made again, nothing is said of it.
     assert not [text for text in cluster_images().warnings if "cache" in text]

@@ -11,6 +11,7 @@ from jaxtyping import Int
 
 from mca_jax.core.errors import check_one_of
 from mca_jax.core.progress import Clock, EpochCallback
+from mca_jax.core.random import RunKeys, named_key
 from mca_jax.core.types import PRNGKey
 from mca_jax.evaluation import (
     adjusted_rand_index,
@@ -24,7 +25,6 @@ from mca_jax.neighbors.retrieved_text import image_text_rows
 from mca_jax.pipeline.config import Config
 from mca_jax.pipeline.stages import (
     Prepared,
-    RunKeys,
     TrainingSetup,
     build_setup,
     cluster_images,
@@ -130,14 +130,15 @@ def run_baseline(
       Interrupted: With checkpoints, after a signal in training.
     """
     check_one_of("baseline", name, BASELINES)
+    key = named_key(keys.baselines, name)
     if name == "kmeans":
         return _from_kmeans(prepared.kmeans)
     if name == "kmeans_raw":
         rows = unit_rows(shard_embeddings(embeddings, config))
-        return _from_kmeans(cluster_images(keys.baselines, rows, config))
+        return _from_kmeans(cluster_images(key, rows, config))
     if name == "kmeans_image_text":
         rows = _text_rows(prepared, config)
-        return _from_kmeans(cluster_images(keys.baselines, rows, config))
+        return _from_kmeans(cluster_images(key, rows, config))
     train = {"consistency_only": _consistency_only, "sic_style": _sic_style}[name]
     setup = setup or build_setup(prepared.data, config)
     fit = train(keys.training, prepared, config, setup, hooks or Hooks())

@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+import jax
 import numpy as np
 
 from mca_jax.alignment.forward import assign_clusters
 from mca_jax.core.errors import check_in_range
 from mca_jax.core.progress import Callback, Clock
+from mca_jax.core.random import make_keys
 from mca_jax.data import Images
 from mca_jax.model.calibration import calibrate
 from mca_jax.model.result import ClusterResult
@@ -38,7 +40,6 @@ from mca_jax.pipeline.stages import (
     cluster_images,
     find_neighbors,
     gather_data,
-    make_keys,
     predict_prepared,
     project,
     select_nouns,
@@ -93,7 +94,8 @@ def cluster(
       Interrupted: With ``checkpoint_dir``, after Ctrl-C or SIGTERM in training.
 
     Example:
-      >>> import numpy as np
+      >>> import jax
+    import numpy as np
       >>> axes = np.eye(4, dtype=np.float32)
       >>> photos = np.repeat(axes[:2], 20, axis=0)
       >>> result = cluster(image_embeddings=photos, noun_embeddings=axes,
@@ -116,7 +118,7 @@ def cluster(
     vocabulary, encoder, damaged = embed_vocabulary(
         inputs, config.encoder, clock, cache_dir=cache_dir
     )
-    keys = make_keys(config.seed)
+    keys = make_keys(jax.random.key(config.seed))
     about = provenance(encoder, len(vocabulary.rows))
     identity = {}
     if checkpoint_dir is not None:

@@ -12,14 +12,13 @@ import numpy as np
 from mca_jax.core.errors import InputError, check_in_range
 from mca_jax.core.parallel import same_on_all_hosts
 from mca_jax.core.progress import Clock
+from mca_jax.core.random import make_keys
 from mca_jax.neighbors.cluster_count import ClusterCount, estimate_cluster_count
 from mca_jax.pipeline.config import Config
 
 __all__ = ["CountRange", "parse_num_clusters", "settle_num_clusters"]
 
 _AUTO = re.compile(r"auto(?::(\d+)-(\d+))?", re.IGNORECASE)
-# Tells the key of the estimate from the others of a run.
-_COUNTING = 3
 
 
 class CountRange(NamedTuple):
@@ -95,7 +94,7 @@ def settle_num_clusters(
         return replace(config, num_clusters=wanted), {}
     clock.report_stage("Counting clusters")
     found = estimate_cluster_count(
-        jax.random.fold_in(jax.random.key(config.seed), _COUNTING),
+        make_keys(jax.random.key(config.seed)).cluster_count,
         embeddings,
         least=wanted.least,
         most=wanted.most,

@@ -41,6 +41,8 @@ def training_identity(
     """
     names = "\n".join(nouns.table.names).encode()
     return {
+        # Of one seed other keys are made than by version 0.1.
+        "keys": "by name",
         "settings": settings_of_result(config_to_dict(config)),
         "encoder": "" if encoder is None else encoder.fingerprint,
         "images": {"count": len(images), "embeddings": _hash_rows(images)},

@@ -23,6 +23,7 @@ from mca_jax.core.parallel import (
     shard_rows,
 )
 from mca_jax.core.progress import EpochCallback
+from mca_jax.core.random import RunKeys
 from mca_jax.core.types import Params, PRNGKey
 from mca_jax.neighbors import (
     KMeansResult,
@@ -57,14 +58,12 @@ from mca_jax.training.loop import WeightsHook
 __all__ = [
     "Prepared",
     "Projected",
-    "RunKeys",
     "TrainingSetup",
     "build_setup",
     "cluster_images",
     "find_initialization",
     "find_neighbors",
     "gather_data",
-    "make_keys",
     "predict_prepared",
     "project",
     "select_nouns",
@@ -73,43 +72,6 @@ __all__ = [
 ]
 
 _IMAGES_PER_AXIS = 8
-
-
-class RunKeys(NamedTuple):
-    """One key for each random stage of a run.
-
-    Attributes:
-      cluster_count: Estimate of the number of clusters.
-      neighbor_search: Inverted lists of an approximate search.
-      kmeans: Restarts of k-means.
-      initialization: Finer clusters, and the sample that the choice is made on.
-      training: Initial weights, order of the images, neighbours that are drawn.
-      calibration: Images that the temperature is fitted on.
-      baselines: k-means of the simpler methods.
-    """
-
-    cluster_count: PRNGKey
-    neighbor_search: PRNGKey
-    kmeans: PRNGKey
-    initialization: PRNGKey
-    training: PRNGKey
-    calibration: PRNGKey
-    baselines: PRNGKey
-
-
-def make_keys(seed: int) -> RunKeys:
-    """Make all keys of a run."""
-    root = jax.random.key(seed)
-    kmeans, training = jax.random.split(root, 2)
-    return RunKeys(
-        cluster_count=jax.random.fold_in(root, 3),
-        neighbor_search=jax.random.fold_in(root, 2),
-        kmeans=kmeans,
-        initialization=jax.random.fold_in(kmeans, 2),
-        training=training,
-        calibration=jax.random.fold_in(kmeans, 3),
-        baselines=jax.random.fold_in(kmeans, 1),
-    )
 
 
 class Projected(NamedTuple):

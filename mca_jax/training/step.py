@@ -21,6 +21,7 @@ from mca_jax.alignment.losses import (
     init_prototypes,
 )
 from mca_jax.core.parallel import DATA_AXIS, over_devices
+from mca_jax.core.random import named_key
 from mca_jax.core.types import Params, PRNGKey
 
 __all__ = [
@@ -104,7 +105,7 @@ def init_state(
     centers: Float[Array, "k d"],
 ) -> TrainState:
     """Initialize networks and prototypes with the k-means centres, unit vectors."""
-    params = heads.init(key, centers)
+    params = heads.init(named_key(key, "weights"), centers)
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         key=key,

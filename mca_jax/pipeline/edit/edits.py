@@ -21,6 +21,7 @@ from PIL import Image
 
 from mca_jax.core.errors import InputError, check_in_range
 from mca_jax.core.progress import Callback
+from mca_jax.core.random import make_keys
 from mca_jax.core.text import printable
 from mca_jax.core.types import PRNGKey
 from mca_jax.model.calibration import calibrate
@@ -40,7 +41,6 @@ from mca_jax.pipeline.stages import (
     build_setup,
     cluster_images,
     gather_data,
-    make_keys,
     project,
     train_heads,
 )
@@ -226,7 +226,7 @@ def split_cluster(
     the parts hold exactly its images.
 
     Args:
-      key: Key of k-means and of training.
+      key: Root of all that is random here.
       result: A result with a model.
       cluster: Index of the cluster.
       num_parts: Number of parts, at least 2.
@@ -255,8 +255,7 @@ def split_cluster(
     config = apply_overrides(
         config_from_dict(model.config), [*overrides, f"num_clusters={num_parts}"]
     )
-    kmeans_key, training_key = jax.random.split(key)
-    keys = make_keys(config.seed)._replace(kmeans=kmeans_key, training=training_key)
+    keys = make_keys(key)
     images = jnp.asarray(project_images(model, result.embeddings[rows]))
     # All its nouns passed the filters of the run already.
     inside = project(images, model_nouns(model), config)
