@@ -158,9 +158,9 @@ print("noise:", predictor.predict(noise).names[0])
 
 # %%
 largest = max(result.clusters, key=lambda group: group.size)
-edited = mca_jax.split_cluster(jax.random.key(0), result, largest.index, num_parts=2)
-edited = mca_jax.merge_clusters(edited, [0, 1], name="merged")
-edited = mca_jax.rename_cluster(edited, len(edited.clusters) - 1, "my name")
+edited = mca_jax.split_cluster(result, largest.id, seed=0, num_parts=2)
+edited = mca_jax.merge_clusters(edited, edited.model.edits[-1]["into"], name="merged")
+edited = mca_jax.rename_cluster(edited, edited.clusters[-1].id, "my name")
 mca_jax.save_version(edited, "OUT-v2", overwrite=True)
 show_groups(edited)
 

@@ -155,7 +155,10 @@ def test_an_old_run_can_be_edited_and_saved(stored):
         jax.random.key(0), before, 1, overrides=["train.epochs=1"]
     )
     assert len(after.clusters) == len(before.clusters) + 1
-    merged = mca_jax.merge_clusters(after, [1, len(before.clusters)], name="one again")
+    parts = after.model.edits[-1]["into"]
+    # In a run of before there were ids, they are the indices.
+    assert not {each.id for each in before.clusters} & set(parts)
+    merged = mca_jax.merge_clusters(after, parts, name="one again")
     np.testing.assert_array_equal(merged.assignments, before.assignments)
     mca_jax.save_version(merged, "newer")
     newer = mca_jax.load_result("newer")

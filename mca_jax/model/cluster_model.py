@@ -8,19 +8,66 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mca_jax.data.files import SkippedImage
-from mca_jax.model.result import Cluster
 
 __all__ = [
     "NONE_OF_THESE",
+    "Cluster",
     "ClusterModel",
     "Memory",
     "Network",
     "Prediction",
+    "ScoredNoun",
     "Split",
 ]
 
 NONE_OF_THESE = "none of these"
 """What an image is called that is far from all clusters."""
+
+
+@dataclass(frozen=True)
+class ScoredNoun:
+    """A noun that speaks for a cluster.
+
+    Attributes:
+      name: The noun, with spaces.
+      synset: WordNet 3.0 id such as ``"n02084071"``, or empty.
+      score: Share of the cluster's text evidence, in [0, 1].
+      gloss: Its definition, or empty.
+    """
+
+    name: str
+    synset: str
+    score: float
+    gloss: str
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """One group of images.
+
+    Attributes:
+      index: Number of the cluster, from 0: its column of the probabilities.
+      size: Number of its images; 0 for a dead cluster.
+      name: Its printable name, distinct from the other clusters' names.
+      confidence: Mean assignment probability of its images, in [0, 1].
+      nouns: The nouns behind the name, best first.
+      exemplars: Rows of the images nearest to its centre, nearest first.
+      id: What edits name it by: the index that it had in the run, and the same when
+        other clusters are merged or split. -1 takes the index.
+    """
+
+    index: int
+    size: int
+    name: str
+    confidence: float
+    nouns: tuple[ScoredNoun, ...]
+    exemplars: tuple[int, ...]
+    id: int = -1
+
+    def __post_init__(self) -> None:
+        """Take the index for want of an id."""
+        if self.id < 0:
+            object.__setattr__(self, "id", self.index)
 
 
 class Network(NamedTuple):

@@ -9,46 +9,9 @@ import numpy as np
 
 from mca_jax.core.host_tables import row_blocks
 from mca_jax.data.files import SkippedImage
+from mca_jax.model.cluster_model import Cluster, ScoredNoun
 
 __all__ = ["Cluster", "ClusterResult", "ScoredNoun"]
-
-
-@dataclass(frozen=True)
-class ScoredNoun:
-    """A noun that speaks for a cluster.
-
-    Attributes:
-      name: The noun, with spaces.
-      synset: WordNet 3.0 id such as ``"n02084071"``, or empty.
-      score: Share of the cluster's text evidence, in [0, 1].
-      gloss: Its definition, or empty.
-    """
-
-    name: str
-    synset: str
-    score: float
-    gloss: str
-
-
-@dataclass(frozen=True)
-class Cluster:
-    """One group of images.
-
-    Attributes:
-      index: Number of the cluster, from 0.
-      size: Number of its images; 0 for a dead cluster.
-      name: Its printable name, distinct from the other clusters' names.
-      confidence: Mean assignment probability of its images, in [0, 1].
-      nouns: The nouns behind the name, best first.
-      exemplars: Rows of the images nearest to its centre, nearest first.
-    """
-
-    index: int
-    size: int
-    name: str
-    confidence: float
-    nouns: tuple[ScoredNoun, ...]
-    exemplars: tuple[int, ...]
 
 
 @dataclass(frozen=True)

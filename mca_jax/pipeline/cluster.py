@@ -169,8 +169,6 @@ def cluster(
 
     # What the networks say, in words and numbers.
     clock.report_stage("Predicting")
-    predictions = predict_prepared(setup.heads, fit.params, data)
-    label_free = label_free_metrics(predictions, prepared, fit, near.recall)
     params = calibrate(
         keys.calibration,
         setup.heads,
@@ -203,6 +201,7 @@ def cluster(
         clusters=clusters,
     )
     clock.report_stage("Measuring")
+    label_free = label_free_metrics(predictions, prepared, fit, near.recall)
     metrics = {**counted, "label_free": label_free}
     if compared:
         metrics["baselines"] = compare_baselines(assignments, others, prepared, config)

@@ -101,6 +101,7 @@ def _clusters(result: ClusterResult) -> dict[str, Any]:
         "clusters": [
             {
                 "index": cluster.index,
+                "id": cluster.id,
                 "name": cluster.name,
                 "size": cluster.size,
                 "confidence": cluster.confidence,

@@ -9,6 +9,7 @@ from mca_jax.pipeline.config import (
     apply_overrides,
     config_from_dict,
     config_to_dict,
+    list_overrides,
 )
 
 
@@ -16,6 +17,17 @@ def test_round_trip():
     config = apply_overrides(Config(), ["train.epochs=3", "losses.semantic=0.5"])
     assert config_from_dict(config_to_dict(config)) == config
     assert (config.train.epochs, config.losses.semantic) == (3, 0.5)
+
+
+def test_values_in_place_of_texts():
+    values = {"train.epochs": 3, "losses.semantic": 1, "encoder.glosses": True}
+    texts = ["train.epochs=3", "losses.semantic=1", "encoder.glosses=True"]
+    assert apply_overrides(Config(), values) == apply_overrides(Config(), texts)
+    assert list_overrides(values) == texts
+    with pytest.raises(InputError, match=r"train\.epochs as a whole number, found '3'"):
+        apply_overrides(Config(), {"train.epochs": "3"})
+    with pytest.raises(InputError, match=r"did you mean 'train\.epochs'"):
+        apply_overrides(Config(), {"train.epoch": 3})
 
 
 def test_later_overrides_win_and_words_are_read():

@@ -10,7 +10,10 @@ from small_runs import blobs, small_encoder, small_run, small_vocabulary
 
 import mca_jax
 from mca_jax.core.errors import InputError
+from mca_jax.evaluation import measure_risk
 from mca_jax.model.predict import Predictor
+from mca_jax.pipeline.edit.describe_again import describe_again
+from mca_jax.report.write import write_outputs
 
 
 @pytest.fixture(scope="module")
@@ -49,12 +52,13 @@ def test_a_new_name_and_nothing_else():
     (edit,) = after.model.edits
     assert edit["action"] == "rename"
     assert (edit["cluster"], edit["to"]) == (2, "my boats")
+    assert mca_jax.rename_cluster(after, 2, "my boats ") is after
 
 
 @pytest.mark.parametrize(
     ("cluster", "name", "message"),
     [
-        (4, "fine", "between 0 and 3, found 4"),
+        (4, "fine", "id of a cluster, one of 0, 1, 2, 3; found 4$"),
         (0, " ", "printable name of 1 to 100"),
         (0, "a\nb", "printable name"),
         (0, "x" * 101, "printable name"),
@@ -84,10 +88,12 @@ def test_a_merged_cluster_holds_exactly_its_parts():
     np.testing.assert_allclose(
         after.probabilities[:, 1], before.probabilities[:, [1, 3]].sum(1), atol=1e-6
     )
-    # Those that stay keep their names and nouns, under an index of their own.
-    for old, new in ((0, 0), (2, 2)):
-        assert after.clusters[new].name == before.clusters[old].name
-        assert after.clusters[new].nouns == before.clusters[old].nouns
+    # Those that stay are what they were.
+    for index in (0, 2):
+        assert after.clusters[index] == before.clusters[index]
+        np.testing.assert_array_equal(
+            after.probabilities[:, index], before.probabilities[:, index]
+        )
     parts = {before.clusters[index].name for index in (1, 3)}
     assert {noun.name for noun in after.clusters[1].nouns} >= parts
     assert mca_jax.merge_clusters(before, [0, 1], name="pair").clusters[0].name == (
@@ -100,13 +106,61 @@ def test_a_merged_cluster_holds_exactly_its_parts():
     [
         ([1], "two or more different clusters, found \\[1\\]"),
         ([1, 1], "two or more different"),
-        ([1, 9], "between 0 and 3, found 9"),
+        ([1, 9], "one of 0, 1, 2, 3; found 9"),
         ([0, 1, 2, 3], "some of the clusters, found all 4"),
     ],
 )
 def test_clusters_that_cannot_be_merged(clusters, message):
     with pytest.raises(InputError, match=message):
         mca_jax.merge_clusters(small_run(), clusters)
+
+
+def test_ids_stay_while_indices_move():
+    before = small_run()
+    after = mca_jax.merge_clusters(before, [0, 1], name="first two")
+    assert [each.id for each in after.clusters] == [0, 2, 3]
+    assert [each.name for each in after.clusters[1:]] == [
+        each.name for each in before.clusters[2:]
+    ]
+    renamed = mca_jax.rename_cluster(after, 3, "the last")
+    assert renamed.clusters[2].name == "the last"
+    with pytest.raises(InputError, match="one of 0, 2, 3; found 1, .* merged into 0"):
+        mca_jax.rename_cluster(after, 1, "gone")
+    parts = mca_jax.split_cluster(renamed, 0, seed=0, overrides={"train.epochs": 2})
+    check_consistent(parts)
+    # Never the id that another cluster had.
+    assert [each.id for each in parts.clusters] == [4, 2, 3, 5]
+    edit = parts.model.edits[-1]
+    assert (edit["into"], edit["overrides"]) == ([4, 5], ["train.epochs=2"])
+    with pytest.raises(InputError, match=r"found 0, .* split into \[4, 5\]"):
+        mca_jax.merge_clusters(parts, [0, 2])
+    with pytest.raises(TypeError, match="split_cluster"):
+        mca_jax.split_cluster(renamed, 0)
+
+
+def test_the_metrics_are_those_of_the_result(split):
+    for result in (small_run(), split, mca_jax.merge_clusters(small_run(), [0, 1])):
+        near = small_run().neighbors
+        risk = measure_risk(result.probabilities, near)
+        for name, value in risk._asdict().items():
+            assert result.metrics["label_free"][name] == float(value)
+
+
+def test_an_edit_that_changes_nothing_changes_no_byte(tmp_path):
+    before = small_run()
+    count = len(before.clusters)
+    again = describe_again(before, before.model, origins=range(count), ids={}, names={})
+    for name, result in (("before", before), ("again", again)):
+        (tmp_path / name).mkdir()
+        write_outputs(result, tmp_path / name)
+    mca_jax.save_version(before, tmp_path / "saved")
+    mca_jax.save_version(mca_jax.load_result(tmp_path / "saved"), tmp_path / "resaved")
+    for one, other in (("before", "again"), ("saved", "resaved")):
+        files = sorted(path.name for path in (tmp_path / one).iterdir())
+        assert files == sorted(path.name for path in (tmp_path / other).iterdir())
+        for name in files:
+            same = (tmp_path / one / name).read_bytes()
+            assert same == (tmp_path / other / name).read_bytes(), name
 
 
 def test_scores_of_the_old_clusters_are_left_out():
@@ -147,7 +201,7 @@ def test_the_parts_of_a_split_are_exactly_the_cluster(split):
 
 def test_edits_follow_each_other_and_new_images_follow_them(split, tmp_path):
     # A part of the split with what was never touched.
-    again = mca_jax.merge_clusters(split, [1, 3])
+    again = mca_jax.merge_clusters(split, [1, split.clusters[3].id])
     last = mca_jax.rename_cluster(again, 1, "mixed")
     check_consistent(last)
     mca_jax.save_version(last, tmp_path / "v2")
@@ -188,7 +242,7 @@ def test_a_version_does_not_overwrite_another(tmp_path):
 def test_splits_that_cannot_be(key):
     with pytest.raises(InputError, match="num_parts between 2 and"):
         mca_jax.split_cluster(key, small_run(), 0, num_parts=1)
-    with pytest.raises(InputError, match="between 0 and 3, found 7"):
+    with pytest.raises(InputError, match="one of 0, 1, 2, 3; found 7"):
         mca_jax.split_cluster(key, small_run(), 7)
     with pytest.raises(InputError, match="did you mean"):
         mca_jax.split_cluster(key, small_run(), 0, overrides=["train.epoch=2"])

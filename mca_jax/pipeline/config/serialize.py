@@ -6,17 +6,22 @@ import dataclasses
 import types
 import typing
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from mca_jax.core.errors import InputError, nearest_option
 from mca_jax.pipeline.config.settings import Config
 
 __all__ = [
+    "Overrides",
     "apply_overrides",
     "config_from_dict",
     "config_to_dict",
+    "list_overrides",
     "settings_of_result",
 ]
+
+Overrides: TypeAlias = "Mapping[str, Any] | Sequence[str]"
+"""Settings by name, ``{"train.epochs": 10}``, or as ``["train.epochs=10"]``."""
 
 # Speed, memory and safety: another value of these gives the same clusters.
 _WITHOUT_EFFECT = (
@@ -55,12 +60,12 @@ def config_from_dict(values: Mapping[str, Any]) -> Config:
     return _build(Config, values, prefix="")
 
 
-def apply_overrides(config: Config, overrides: Sequence[str]) -> Config:
-    """Apply ``"train.epochs=30"``-like overrides.
+def apply_overrides(config: Config, overrides: Overrides) -> Config:
+    """Apply overrides such as ``{"train.epochs": 30}`` or ``["train.epochs=30"]``.
 
     Args:
       config: Settings to start from.
-      overrides: One ``name=value`` each; later ones win.
+      overrides: Values by name, or one ``name=value`` each; later ones win.
 
     Returns:
       New, checked settings.
@@ -70,24 +75,40 @@ def apply_overrides(config: Config, overrides: Sequence[str]) -> Config:
         one is named) or a value of the wrong type or range.
 
     Example:
+      >>> apply_overrides(Config(), {"train.epochs": 3}).train.epochs
+      3
       >>> apply_overrides(Config(), ["train.epochs=3"]).train.epochs
       3
     """
     values = config_to_dict(config)
     known = _flatten(values)
-    for override in overrides:
-        name, separator, text = override.partition("=")
-        name, text = name.strip(), text.strip()
-        if not separator:
-            raise InputError(f"Expected a setting as name=value, found {override!r}")
+    for name, value in _pairs(overrides):
         if name not in known:
             raise InputError(f"Unknown setting {name!r}{nearest_option(name, known)}")
         *parents, leaf = name.split(".")
         target = values
         for parent in parents:
             target = target[parent]
-        target[leaf] = _parse(name, text, type(known[name]))
+        is_text = not isinstance(overrides, Mapping)
+        target[leaf] = _parse(name, value, type(known[name])) if is_text else value
     return config_from_dict(values)
+
+
+def list_overrides(overrides: Overrides) -> list[str]:
+    """Write overrides as ``name=value``."""
+    return [f"{name}={value}" for name, value in _pairs(overrides)]
+
+
+def _pairs(overrides: Overrides) -> list[tuple[str, Any]]:
+    if isinstance(overrides, Mapping):
+        return list(overrides.items())
+    pairs = []
+    for override in overrides:
+        name, separator, text = override.partition("=")
+        if not separator:
+            raise InputError(f"Expected a setting as name=value, found {override!r}")
+        pairs.append((name.strip(), text.strip()))
+    return pairs
 
 
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

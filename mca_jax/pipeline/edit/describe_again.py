@@ -11,7 +11,6 @@ import numpy as np
 
 from mca_jax.alignment.forward import Predictions
 from mca_jax.core.errors import InputError
-from mca_jax.evaluation import measure_risk
 from mca_jax.model.assign import build_membership
 from mca_jax.model.cluster_model import ClusterModel
 from mca_jax.model.predict import Predictor, project_images
@@ -19,6 +18,7 @@ from mca_jax.model.result import Cluster, ClusterResult
 from mca_jax.neighbors import image_neighbors
 from mca_jax.pipeline.describe import (
     describe_cluster,
+    measure_risk_of,
     name_predictions,
     scored_nouns,
 )
@@ -79,17 +79,21 @@ def describe_again(
     model: ClusterModel,
     *,
     origins: Sequence[int | None],
+    ids: Mapping[int, int],
     names: Mapping[int, str | None],
 ) -> ClusterResult:
     """Put a result together for an edited model.
 
+    What the edit does not touch stays to the last bit.
+
     Args:
       result: What was edited.
       model: The edited model; its ``clusters`` are still the old ones.
-      origins: For each new cluster the old one that it is, or None for one that
-        the edit made.
-      names: Names that were given to new clusters; None, like no entry, stands
-        for a name by the nouns.
+      origins: For each new cluster the index of the old one that it is, or None for
+        one that the edit made.
+      ids: Ids of those that the edit made.
+      names: Names that were given to them; None, like no entry, stands for a name by
+        the nouns.
 
     Returns:
       The new result. What was said of labels is left out.
@@ -97,43 +101,50 @@ def describe_again(
     blank = Cluster(0, 0, "", 0.0, (), ())
     model = replace(model, clusters=(blank,) * len(origins))
     placed: Any = Predictor(model).place(result.embeddings)
+    probabilities = np.array(placed.probabilities)
+    made = [index for index, origin in enumerate(origins) if origin is None]
+    moved = np.full(len(result.clusters), -1, np.int32)
+    for index, origin in enumerate(origins):
+        if origin is not None:
+            probabilities[:, index] = result.probabilities[:, origin]
+            moved[origin] = index
+    assignments = moved[result.assignments]
+    rows, columns = np.flatnonzero(assignments < 0), np.array(made, np.int32)
+    if len(rows):
+        likeliest = probabilities[rows][:, columns].argmax(axis=1)
+        assignments[rows] = columns[likeliest]
+    placed = placed._replace(probabilities=probabilities, clusters=assignments)
     images = project_images(model, result.embeddings)
-    vocabulary = model_nouns(model)
-    automatic = _name_all(model, placed, vocabulary)
-    kept = {
-        index: result.clusters[origin]
-        for index, origin in enumerate(origins)
-        if origin is not None
-    }
-    used = {cluster.name.casefold() for cluster in kept.values()}
+    nouns = model_nouns(model)
+    automatic = _name_all(model, placed, nouns)
+    used = {result.clusters[i].name.casefold() for i in origins if i is not None}
     used |= {name.casefold() for name in names.values() if name}
     clusters = []
-    for index in range(len(origins)):
-        if index in kept:
-            name, nouns = kept[index].name, kept[index].nouns
-        else:
-            name = names.get(index) or _unlike(automatic[index].name, used)
-            nouns = scored_nouns(automatic[index], vocabulary.table)
-            used.add(name.casefold())
-        clusters.append(
-            describe_cluster(
-                index,
-                name,
-                nouns,
-                images=images,
-                probabilities=placed.probabilities,
-                assignments=placed.clusters,
-            )
+    for index, origin in enumerate(origins):
+        if origin is not None:
+            clusters.append(replace(result.clusters[origin], index=index))
+            continue
+        name = names.get(index) or _unlike(automatic[index].name, used)
+        used.add(name.casefold())
+        described = describe_cluster(
+            index,
+            name,
+            scored_nouns(automatic[index], nouns.table),
+            images=images,
+            probabilities=probabilities,
+            assignments=assignments,
         )
-    near = jnp.asarray(image_neighbors(jnp.asarray(images)).indices)
-    risk = measure_risk(jnp.asarray(placed.probabilities), near)
-    label_free = {name: float(value) for name, value in risk._asdict().items()}
+        clusters.append(replace(described, id=ids[index]))
+    near = result.neighbors
+    if near is None:
+        near = image_neighbors(jnp.asarray(images)).indices
     metrics = {name: v for name, v in result.metrics.items() if name not in _STALE}
-    metrics["label_free"] = {**metrics.get("label_free", {}), **label_free}
+    risk = measure_risk_of(probabilities, near)
+    metrics["label_free"] = {**metrics.get("label_free", {}), **risk}
     return replace(
         result,
-        assignments=placed.clusters,
-        probabilities=placed.probabilities,
+        assignments=assignments,
+        probabilities=probabilities,
         clusters=tuple(clusters),
         metrics=metrics,
         model=replace(model, clusters=tuple(clusters)),

@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import jax
 import jax.numpy as jnp
@@ -21,20 +21,23 @@ from PIL import Image
 
 from mca_jax.core.errors import InputError, check_in_range
 from mca_jax.core.progress import Callback
-from mca_jax.core.random import make_keys
+from mca_jax.core.random import RunKeys, make_keys
 from mca_jax.core.text import printable
 from mca_jax.core.types import PRNGKey
 from mca_jax.model.calibration import calibrate
-from mca_jax.model.cluster_model import NONE_OF_THESE, ClusterModel, Split
+from mca_jax.model.cluster_model import NONE_OF_THESE, ClusterModel, Network, Split
 from mca_jax.model.files import read_result
 from mca_jax.model.predict import project_images
 from mca_jax.model.result import ClusterResult
 from mca_jax.pipeline.assembly import host_network
 from mca_jax.pipeline.cluster import cluster as run_clustering
 from mca_jax.pipeline.config import (
+    Config,
+    Overrides,
     apply_overrides,
     config_from_dict,
     config_to_dict,
+    list_overrides,
 )
 from mca_jax.pipeline.edit.describe_again import describe_again, model_nouns
 from mca_jax.pipeline.stages import (
@@ -57,6 +60,8 @@ __all__ = [
 ]
 
 _LONGEST_NAME = 100
+# Ids that a message names.
+_MOST_NAMED = 12
 
 
 def load_result(folder: str | os.PathLike[str]) -> ClusterResult:
@@ -92,10 +97,33 @@ def _model_of(result: ClusterResult) -> ClusterModel:
     """
     if result.model is None:
         raise InputError(
-            "Expected a result from mca_jax.cluster or mca_jax.load_result, found one "
+            "Expected a result from mca_jax.cluster or mca_jax.load, found one "
             "without a model"
         )
     return result.model
+
+
+def _find(result: ClusterResult, cluster: int) -> int:
+    """Find the index of a cluster by its id.
+
+    Raises:
+      InputError: No cluster has the id, or none has it any more.
+    """
+    for each in result.clusters:
+        if each.id == cluster:
+            return each.index
+    known = ", ".join(str(each.id) for each in result.clusters[:_MOST_NAMED])
+    known += ", ..." if len(result.clusters) > _MOST_NAMED else ""
+    message = f"Expected the id of a cluster, one of {known}; found {cluster}"
+    for edit in reversed(_model_of(result).edits):
+        into = edit.get("into")
+        if edit["action"] == "merge" and cluster in edit["clusters"]:
+            message += f", which was merged into {into}"
+            break
+        if edit["action"] == "split" and cluster == edit["cluster"]:
+            message += f", which was split into {into}"
+            break
+    raise InputError(message)
 
 
 def _check_name(name: str, others: Sequence[str]) -> str:
@@ -120,7 +148,7 @@ def rename_cluster(result: ClusterResult, cluster: int, name: str) -> ClusterRes
 
     Args:
       result: A result with a model.
-      cluster: Index of the cluster.
+      cluster: Id of the cluster.
       name: Its new name, unlike all others.
 
     Returns:
@@ -135,13 +163,14 @@ def rename_cluster(result: ClusterResult, cluster: int, name: str) -> ClusterRes
       >>> rename_cluster(result, 0, "my pets").clusters[0].name
       'my pets'
     """
-    model = _model_of(result)
-    check_in_range("cluster", cluster, 0, len(result.clusters) - 1)
-    before = result.clusters[cluster].name
-    others = [each.name for each in result.clusters if each.index != cluster]
+    model, index = _model_of(result), _find(result, cluster)
+    before = result.clusters[index].name
+    others = [each.name for each in result.clusters if each.index != index]
     name = _check_name(name, others)
+    if name == before:
+        return result
     clusters = list(result.clusters)
-    clusters[cluster] = replace(clusters[cluster], name=name)
+    clusters[index] = replace(clusters[index], name=name)
     edit = {"action": "rename", "cluster": cluster, "from": before, "to": name}
     edited = replace(model, clusters=tuple(clusters), edits=(*model.edits, edit))
     return replace(result, clusters=tuple(clusters), model=edited)
@@ -152,12 +181,13 @@ def merge_clusters(
 ) -> ClusterResult:
     """Make one cluster of several.
 
-    It takes the lowest of their indices; those behind move up. Its images are
-    exactly theirs, and its probability is the sum of theirs.
+    It keeps the lowest of their ids, and all others keep theirs; indices have no
+    gaps, so those behind move up. Its images are exactly theirs, and its probability
+    is the sum of theirs.
 
     Args:
       result: A result with a model.
-      clusters: Indices of at least two clusters.
+      clusters: Ids of at least two clusters.
       name: Name of the new cluster; None names it by its images' nouns.
 
     Returns:
@@ -170,35 +200,30 @@ def merge_clusters(
     Example:
       >>> from mca_jax.pipeline.example import example_result
       >>> result = example_result()
-      >>> merged = merge_clusters(result, [0, 2], name="both")
-      >>> [(each.name, each.size) for each in merged.clusters][0]
-      ('both', 40)
+      >>> merged = merge_clusters(result, [0, 1], name="both")
+      >>> [(each.id, each.size) for each in merged.clusters]
+      [(0, 40), (2, 20)]
     """
-    model = _model_of(result)
-    wanted = sorted(int(index) for index in clusters)
-    for index in wanted:
-        check_in_range("cluster", index, 0, len(result.clusters) - 1)
+    model, count = _model_of(result), len(result.clusters)
+    ids = sorted(int(cluster) for cluster in clusters)
+    wanted = sorted(_find(result, cluster) for cluster in ids)
     if len(wanted) < 2 or len(set(wanted)) < len(wanted):
-        raise InputError(f"Expected two or more different clusters, found {wanted}")
-    if len(wanted) == len(result.clusters):
+        raise InputError(f"Expected two or more different clusters, found {ids}")
+    if len(wanted) == count:
         raise InputError(f"Expected some of the clusters, found all {len(wanted)}")
     first, others = wanted[0], set(wanted[1:])
-    staying = [index for index in range(len(result.clusters)) if index not in others]
+    staying = [index for index in range(count) if index not in others]
     if name is not None:
         kept = [result.clusters[index].name for index in staying if index != first]
         name = _check_name(name, kept)
     moved = np.array(
-        [
-            staying.index(first if index in others else index)
-            for index in range(len(result.clusters))
-        ],
-        np.int32,
+        [staying.index(first if i in others else i) for i in range(count)], np.int32
     )
     edit = {
         "action": "merge",
-        "clusters": wanted,
-        "names": [result.clusters[index].name for index in wanted],
-        "into": staying.index(first),
+        "clusters": ids,
+        "names": [result.clusters[_find(result, each)].name for each in ids],
+        "into": ids[0],
     }
     return describe_again(
         result,
@@ -208,30 +233,55 @@ def merge_clusters(
             edits=(*model.edits, edit),
         ),
         origins=[None if index == first else index for index in staying],
+        ids={staying.index(first): ids[0]},
         names={staying.index(first): name},
     )
 
 
+@overload
+def split_cluster(
+    result: ClusterResult,
+    cluster: int,
+    /,
+    *,
+    seed: int,
+    num_parts: int = 2,
+    overrides: Overrides = (),
+) -> ClusterResult: ...
+
+
+@overload
 def split_cluster(
     key: PRNGKey,
     result: ClusterResult,
     cluster: int,
+    /,
     *,
     num_parts: int = 2,
-    overrides: Sequence[str] = (),
+    overrides: Overrides = (),
+) -> ClusterResult: ...
+
+
+def split_cluster(
+    *arguments: Any,
+    seed: int | None = None,
+    num_parts: int = 2,
+    overrides: Overrides = (),
 ) -> ClusterResult:
     """Cut one cluster into parts, by running the method inside of it.
 
-    The first part keeps the index; the others come behind all clusters. Together
-    the parts hold exactly its images.
+    Called as ``split_cluster(result, cluster, seed=0)``, or with a key of one's own in
+    front: ``split_cluster(key, result, cluster)``. All parts have new ids, which no
+    cluster had before. The first part keeps the index; the others come behind all
+    clusters. Together the parts hold exactly its images.
 
     Args:
-      key: Root of all that is random here.
-      result: A result with a model.
-      cluster: Index of the cluster.
+      *arguments: A result with a model and the id of the cluster, behind the key if
+        there is no seed.
+      seed: Seed of all that is random, at least 0.
       num_parts: Number of parts, at least 2.
       overrides: Settings other than those of the run, such as
-        ``"train.epochs=10"``.
+        ``{"train.epochs": 10}`` or ``["train.epochs=10"]``.
 
     Returns:
       A new result. Scores against labels are left out: score it again.
@@ -244,19 +294,57 @@ def split_cluster(
       >>> from mca_jax.pipeline.example import example_result
       >>> result = example_result()
       >>> merged = merge_clusters(result, [0, 2])
-      >>> parts = split_cluster(jax.random.key(0), merged, 0)
-      >>> [each.size for each in parts.clusters]
-      [20, 20, 20]
+      >>> parts = split_cluster(merged, 0, seed=0)
+      >>> [(each.id, each.size) for each in parts.clusters]
+      [(3, 20), (1, 20), (4, 20)]
     """
-    model = _model_of(result)
-    check_in_range("cluster", cluster, 0, len(result.clusters) - 1)
-    rows = np.flatnonzero(result.assignments == cluster)
+    if len(arguments) != (3 if seed is None else 2):
+        raise TypeError(
+            "Expected split_cluster(result, cluster, seed=0) or split_cluster(key, "
+            f"result, cluster), found {len(arguments)} arguments and seed={seed}"
+        )
+    key = arguments[0] if seed is None else jax.random.key(seed)
+    result, cluster = arguments[-2:]
+    model, index = _model_of(result), _find(result, cluster)
+    rows = np.flatnonzero(result.assignments == index)
     check_in_range("num_parts", num_parts, 2, max(len(rows), 1))
-    config = apply_overrides(
-        config_from_dict(model.config), [*overrides, f"num_clusters={num_parts}"]
+    config = apply_overrides(config_from_dict(model.config), overrides)
+    config = replace(config, num_clusters=num_parts)
+    split = _train_inside(make_keys(key), model, result.embeddings[rows], config)
+    members, count = model.groups == index, len(result.clusters)
+    # A part's id is its column, which no other cluster ever had.
+    ids = [len(model.groups) + part for part in range(num_parts)]
+    indices = [index, *range(count, count + num_parts - 1)]
+    edit = {
+        "action": "split",
+        "cluster": cluster,
+        "name": result.clusters[index].name,
+        "into": ids,
+        "key": np.asarray(jax.random.key_data(key)).tolist(),
+        "overrides": list_overrides(overrides),
+    }
+    groups = np.concatenate([np.where(members, -1, model.groups), indices])
+    return describe_again(
+        result,
+        replace(
+            model,
+            splits=(*model.splits, Split(members, split)),
+            groups=groups.astype(np.int32),
+            edits=(*model.edits, edit),
+        ),
+        origins=[
+            None if each in indices else each for each in range(count + num_parts - 1)
+        ],
+        ids=dict(zip(indices, ids, strict=True)),
+        names={},
     )
-    keys = make_keys(key)
-    images = jnp.asarray(project_images(model, result.embeddings[rows]))
+
+
+def _train_inside(
+    keys: RunKeys, model: ClusterModel, embeddings: np.ndarray, config: Config
+) -> Network:
+    """Run the method on the images of one cluster."""
+    images = jnp.asarray(project_images(model, embeddings))
     # All its nouns passed the filters of the run already.
     inside = project(images, model_nouns(model), config)
     kmeans = cluster_images(keys.kmeans, inside.images, config)
@@ -271,36 +359,12 @@ def split_cluster(
         image_neighbors=data.image_neighbors,
         assignments=fit.assignments,
     )
-    members = model.groups == cluster
-    added = len(result.clusters) + np.arange(num_parts - 1)
-    groups = [np.where(members, -1, model.groups), [cluster], added]
-    edit = {
-        "action": "split",
-        "cluster": cluster,
-        "name": result.clusters[cluster].name,
-        "into": [cluster, *added.tolist()],
-        "key": np.asarray(jax.random.key_data(key)).tolist(),
-        "overrides": list(overrides),
-    }
-    return describe_again(
-        result,
-        replace(
-            model,
-            splits=(*model.splits, Split(members, host_network(inside, setup, params))),
-            groups=np.concatenate(groups).astype(np.int32),
-            edits=(*model.edits, edit),
-        ),
-        origins=[
-            None if index == cluster or index >= len(result.clusters) else index
-            for index in range(len(result.clusters) + num_parts - 1)
-        ],
-        names={},
-    )
+    return host_network(inside, setup, params)
 
 
 def rerun(
     result: ClusterResult,
-    overrides: Sequence[str],
+    overrides: Overrides,
     *,
     images: str | os.PathLike[str] | np.ndarray | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
@@ -310,7 +374,8 @@ def rerun(
 
     Args:
       result: A result with a model.
-      overrides: What to change, such as ``["num_clusters=30", "seed=1"]``.
+      overrides: What to change, such as ``{"num_clusters": 30, "seed": 1}`` or
+        ``["num_clusters=30", "seed=1"]``.
       images: Folder or pixels; None takes the folder of ``result``.
       cache_dir: Folder with embeddings, such as ``embeddings`` in the workdir of
         the run; None embeds all images again.
@@ -324,7 +389,7 @@ def rerun(
 
     Example:
       >>> from mca_jax.pipeline.example import example_result
-      >>> rerun(example_result(), ["num_clusters=2"])
+      >>> rerun(example_result(), {"num_clusters": 2})
       Traceback (most recent call last):
       mca_jax.core.errors.InputError: Expected images, found none: this run was made \
 from arrays, which are not kept; pass them, or call cluster with the embeddings
@@ -345,7 +410,7 @@ from arrays, which are not kept; pass them, or call cluster with the embeddings
         baselines=[name for name in result.baselines if name != "kmeans"],
         callback=callback,
     )
-    edit = {"action": "rerun", "overrides": list(overrides)}
+    edit = {"action": "rerun", "overrides": list_overrides(overrides)}
     edited = replace(_model_of(again), edits=(*model.edits, edit))
     # What a launcher noted beside the settings goes with the images.
     noted = {name: v for name, v in result.config.items() if name not in model.config}
@@ -385,7 +450,9 @@ def save_version(
       'pets'
     """
     model = _model_of(result)
-    settings = {**result.config, "edits": [_sentence(edit) for edit in model.edits]}
+    settings = result.config
+    if model.edits:
+        settings = {**settings, "edits": [_sentence(edit) for edit in model.edits]}
     prepare_workdir(workdir, settings, overwrite=overwrite, outputs=OUTPUT_FILES)
     return write_outputs(
         replace(result, config=settings),
