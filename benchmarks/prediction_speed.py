@@ -17,7 +17,7 @@ import numpy as np
 import mca_jax
 from mca_jax.data import ImageFolder, find_images
 from mca_jax.encoders.embed_images import embed_images
-from mca_jax.encoders.rows import compile_rows
+from mca_jax.encoders.encoder import compile_encoder
 from mca_jax.model.predict import load_encoder
 
 __all__ = ["main"]
@@ -49,7 +49,7 @@ def main() -> None:
     pixels = np.random.default_rng(0).standard_normal(
         (_BATCH, height, width, 3), np.float32
     )
-    encode = compile_rows(encoder.encode_images, encoder.params, _BATCH)
+    encode = compile_encoder(encoder.encode_images, encoder.params, _BATCH)
     batches = -(-len(paths) // _BATCH)
 
     def tower() -> None:

@@ -100,7 +100,7 @@ EDGES = {
     "alignment/forward.py",
     "core/parallel/drivers.py",
     "core/parallel/rows.py",
-    "encoders/rows.py",
+    "encoders/encoder.py",
     "model/predict.py",
     "neighbors/approximate.py",
     "neighbors/exact.py",

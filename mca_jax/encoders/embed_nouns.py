@@ -12,14 +12,17 @@ import numpy as np
 
 from mca_jax.core.errors import InputError, check_in_range, check_one_of
 from mca_jax.encoders.cache.embedding_cache import EmbeddingCache
-from mca_jax.encoders.encoder import Encoder
-from mca_jax.encoders.rows import compile_rows
-from mca_jax.encoders.text_encoder import TextEncoder
+from mca_jax.encoders.encoder import (
+    Encoder,
+    TextEncoder,
+    compile_encoder,
+    encode_ahead,
+)
 
 __all__ = ["EmbeddedNouns", "cut_length", "embed_nouns", "noun_cache_dir"]
 
-# Places of a row that text towers are compiled for, beside the longest row's: most
-# prompts of WordNet's nouns take 8 to 16 tokens, the longest some forty.
+# Lengths that text towers are compiled for, beside the longest row's: most prompts of
+# WordNet's nouns take 8 to 16 tokens, the longest some forty.
 _LENGTHS = (8, 10, 12, 14, 16, 24, 48)
 _ENVIRONMENT = "MCA_JAX_CACHE"
 
@@ -41,11 +44,10 @@ class EmbeddedNouns(NamedTuple):
 
 
 def noun_cache_dir() -> str:
-    """Return the user's folder for embeddings of nouns, which all runs share.
+    """The user's folder for embeddings of nouns, which all runs share.
 
-    Returns:
-      ``$MCA_JAX_CACHE`` if that is set, else ``mca_jax`` in ``$XDG_CACHE_HOME`` or
-      ``~/.cache``.
+    That is ``$MCA_JAX_CACHE`` if it is set, else ``mca_jax`` in ``$XDG_CACHE_HOME``
+    or ``~/.cache``.
     """
     chosen = os.environ.get(_ENVIRONMENT)
     if chosen:
@@ -55,14 +57,9 @@ def noun_cache_dir() -> str:
 
 
 def cut_length(needed: int, longest: int) -> int:
-    """Return the length of rows that a text tower is compiled for.
+    """The smallest of a few lengths, for which text towers are compiled, that will do.
 
-    Args:
-      needed: Places that the longest text of a batch takes, at least 1.
-      longest: Places of the token rows, at least ``needed``.
-
-    Returns:
-      The smallest of a few lengths that is enough.
+    That is, for texts of ``needed`` tokens in rows of ``longest``.
     """
     return next((each for each in _LENGTHS if needed <= each < longest), longest)
 
@@ -89,7 +86,7 @@ def _group_rows(
 
 
 def _digest(name: str, synset_id: str) -> bytes:
-    """Tell a noun from others; what is said of it belongs to the encoder's key."""
+    """Key of a noun in the cache; what is said of it belongs to the encoder's key."""
     return hashlib.sha256(f"{name}\0{synset_id}".encode()).digest()
 
 
@@ -99,8 +96,7 @@ def _batches(
     """Cut tokens into batches of one number of rows and a few lengths.
 
     Yields:
-      Places of the rows of a batch, and its tokens; the last row is repeated to
-      fill a batch up.
+      Indices of the rows of a batch, and its tokens, padded by its last row.
     """
     groups: Iterator[tuple[np.ndarray, int]]
     if encoder.count_tokens is None:
@@ -110,10 +106,10 @@ def _batches(
         groups = _group_rows(counts, tokens.shape[-1], batch_size)
     for rows, length in groups:
         for start in range(0, len(rows), batch_size):
-            places = rows[start : start + batch_size]
-            full = np.pad(places, (0, batch_size - len(places)), mode="edge")
+            indices = rows[start : start + batch_size]
+            full = np.pad(indices, (0, batch_size - len(indices)), mode="edge")
             batch = jax.tree.map(lambda leaf, full=full: leaf[full], tokens)
-            yield places, batch[..., :length] if length else batch
+            yield indices, batch[..., :length] if length else batch
 
 
 def _encode_missing(
@@ -121,30 +117,38 @@ def _encode_missing(
     names: Sequence[str],
     synset_ids: Sequence[str],
     missing: Sequence[int],
-    take: Callable[[np.ndarray, np.ndarray], None],
     batch_size: int,
-) -> None:
-    """Encode the nouns that are not cached; one batch computes ahead."""
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Encode the nouns that are not cached.
+
+    Yields:
+      Rows, and their embeddings.
+    """
     tokens = encoder.tokenize(
         [names[row] for row in missing], [synset_ids[row] for row in missing]
     )
     # A short vocabulary needs no full batch; eights keep shapes from varying.
     batch_size = min(batch_size, -(-len(missing) // 8) * 8)
-    encode = compile_rows(encoder.encode_texts, encoder.params, batch_size)
+    encode = compile_encoder(encoder.encode_texts, encoder.params, batch_size)
+    batches = _batches(encoder, tokens, len(missing), batch_size)
     rows = np.asarray(missing)
-    computing: tuple[np.ndarray, jax.Array] | None = None
-    for places, batch in _batches(encoder, tokens, len(missing), batch_size):
-        embeddings = encode(batch)
-        if computing is not None:
-            take(*_finish(*computing))
-        computing = rows[places], embeddings
-    if computing is not None:
-        take(*_finish(*computing))
+    for indices, embeddings in encode_ahead(encode, batches):
+        if embeddings is not None:
+            yield rows[indices], embeddings[: len(indices)]
 
 
-def _finish(rows: np.ndarray, embeddings: jax.Array) -> tuple[np.ndarray, np.ndarray]:
-    """Wait for a batch and drop what filled it up."""
-    return rows, np.asarray(embeddings)[: len(rows)]
+def _fill_cached(
+    table: np.ndarray, digests: Sequence[bytes], cache: EmbeddingCache
+) -> list[int]:
+    """Fill rows of nouns in the cache; return the others."""
+    missing = []
+    for row, digest in enumerate(digests):
+        cached = cache.get(digest)
+        if cached is None:
+            missing.append(row)
+        else:
+            table[row] = cached
+    return missing
 
 
 def embed_nouns(
@@ -161,7 +165,7 @@ def embed_nouns(
 
     With a cache every noun is embedded once for an encoder with its prompts: what
     is kept, verified when read, serves all later runs and other vocabularies, and
-    a run that is broken off goes on where it was.
+    a run that is interrupted resumes where it was.
 
     Args:
       encoder: The encoder; one of texts alone will do.
@@ -173,18 +177,15 @@ def embed_nouns(
       batch_size: Nouns of a batch, at least 1.
       progress: Called with the number of nouns that are done since the last call.
 
-    Returns:
-      Embeddings in the order of the names.
-
     Raises:
-      InputError: The encoder can't place a noun or gives no finite embedding of
+      InputError: The encoder doesn't know a noun or gives no finite embedding of
         it, the cache can't be used or written (what was done so far is kept), or
         an argument is out of range. Ctrl-C and other exceptions pass with a note
         that says what is kept.
     """
     check_in_range("batch_size", batch_size, low=1)
     check_one_of("dtype", dtype, ("float16", "float32"))
-    tell = progress or (lambda count: None)
+    advance = progress or (lambda count: None)
     cache = None
     if cache_dir is not None and encoder.keep_texts:
         key = f"nouns {encoder.fingerprint}"
@@ -194,14 +195,10 @@ def embed_nouns(
         for name, synset_id in zip(names, synset_ids, strict=True)
     ]
     table = np.zeros((len(names), encoder.width), np.float32)
-    missing = []
-    for row, digest in enumerate(digests):
-        cached = None if cache is None else cache.get(digest)
-        if cached is None:
-            missing.append(row)
-        else:
-            table[row] = cached
-    tell(len(names) - len(missing))
+    missing = list(range(len(names)))
+    if cache is not None:
+        missing = _fill_cached(table, digests, cache)
+    advance(len(names) - len(missing))
 
     def take(rows: np.ndarray, embeddings: np.ndarray) -> None:
         finite = np.isfinite(embeddings).all(axis=1)
@@ -214,11 +211,14 @@ def embed_nouns(
         table[rows] = kept
         if cache is not None:
             cache.add([digests[row] for row in rows], kept)
-        tell(len(rows))
+        advance(len(rows))
 
     try:
         if missing:
-            _encode_missing(encoder, names, synset_ids, missing, take, batch_size)
+            for rows, embeddings in _encode_missing(
+                encoder, names, synset_ids, missing, batch_size
+            ):
+                take(rows, embeddings)
         if cache is not None:
             cache.flush()
     except InputError:

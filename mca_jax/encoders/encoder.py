@@ -1,22 +1,37 @@
-"""What an encoder is: pure functions over a pytree of weights, and its origin."""
+"""What an encoder is: pure functions over a pytree of weights, and how they are run."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
+from jaxtyping import Array, Float
 from PIL import Image
 
-__all__ = ["Encoder"]
+from mca_jax.core.numerics import l2_normalize
+from mca_jax.core.parallel import DATA_AXIS, data_mesh
+
+__all__ = [
+    "Encoder",
+    "TextEncoder",
+    "compile_encoder",
+    "encode_ahead",
+    "with_text_encoder",
+]
+
+Label = TypeVar("Label")
 
 
 class Encoder(NamedTuple):
     """A frozen cross-modal encoder: images and nouns into one space.
 
     Weights travel as an argument, so that ``encode_images`` and
-    ``encode_texts`` are pure and the caller decides on jit and placement.
+    ``encode_texts`` are pure and the caller decides on jit and devices.
 
     Attributes:
       name: What the user typed, such as ``"lite"``.
@@ -35,13 +50,13 @@ class Encoder(NamedTuple):
         of arrays, whose first axis has one row a noun. Names have spaces, not
         underscores. A synset id is WordNet 3.0's, ``"n02084071"``, or empty for
         a noun that is not WordNet's. Raises ``InputError`` naming the nouns
-        that the encoder can't place.
+        that the encoder doesn't know.
       encode_texts: ``(params, tokens)`` to float32 unit vectors ``[m, d]``.
       image_fingerprint: The same over what embeddings of images alone depend on,
         so that other prompts leave them valid; empty stands for ``fingerprint``.
-      count_tokens: Tokens to the number of places along their last axis that each
-        row needs, int ``[m]``; the axis may be cut behind them. None where all
-        rows are of one length.
+      count_tokens: Tokens to the length that each row needs along their last axis,
+        int ``[m]``; the axis may be cut behind it. None where all rows are of one
+        length.
       keep_texts: Whether embeddings of nouns are worth keeping on disk: not where
         they are made faster than read.
     """
@@ -60,3 +75,137 @@ class Encoder(NamedTuple):
     image_fingerprint: str = ""
     count_tokens: Callable[[Any], np.ndarray] | None = None
     keep_texts: bool = True
+
+
+class TextEncoder(NamedTuple):
+    """A frozen encoder of nouns alone; the fields are those of ``Encoder``.
+
+    Its fingerprint is over weights, tokenizer and prompts, its width ``s`` its own.
+    """
+
+    name: str
+    fingerprint: str
+    licence: str
+    width: int
+    params: Any
+    tokenize: Callable[[Sequence[str], Sequence[str]], Any]
+    encode_texts: Callable[[Any, Any], jax.Array]
+    count_tokens: Callable[[Any], np.ndarray] | None = None
+    keep_texts: bool = True
+
+
+def with_text_encoder(
+    encoder: Encoder,
+    text_encoder: TextEncoder,
+    matrix: Float[Array, "s d"],
+    offset: Float[Array, " d"],
+) -> Encoder:
+    """Let another encoder encode the nouns, through an affine map.
+
+    Map and offset lead from the second encoder's space to the first's, see
+    ``fit_text_map``. Images are embedded, and cached, as before.
+    """
+    affine = {
+        "matrix": np.asarray(matrix, np.float32),
+        "offset": np.asarray(offset, np.float32)[None],
+    }
+    digest = hashlib.sha256(b"".join(part.tobytes() for part in affine.values()))
+    digest.update(f"{encoder.fingerprint} {text_encoder.fingerprint}".encode())
+
+    def encode_images(params: Any, pixels: jax.Array) -> jax.Array:
+        return encoder.encode_images(params["images"], pixels)
+
+    def encode_texts(params: Any, tokens: Any) -> jax.Array:
+        own = text_encoder.encode_texts(params["texts"], tokens)
+        return l2_normalize(own @ params["matrix"] + params["offset"])
+
+    return encoder._replace(
+        fingerprint=digest.hexdigest(),
+        image_fingerprint=encoder.image_fingerprint or encoder.fingerprint,
+        domain=f"{encoder.domain}; nouns encoded by {text_encoder.name}",
+        params={"images": encoder.params, "texts": text_encoder.params, **affine},
+        encode_images=encode_images,
+        tokenize=text_encoder.tokenize,
+        encode_texts=encode_texts,
+        count_tokens=text_encoder.count_tokens,
+        keep_texts=True,
+    )
+
+
+def compile_encoder(
+    encode: Callable[[Any, Any], jax.Array], params: Any, batch_size: int
+) -> Callable[[Any], jax.Array]:
+    """Compile an encoder for batches that are split over the local devices.
+
+    As many local devices as divide the batch size each get a copy of the weights
+    and a share of the rows; a row is computed from itself alone, so that neither
+    devices nor hosts wait for each other.
+
+    Args:
+      encode: ``(params, batch)`` to embeddings; the rows of the batch, a tree of
+        arrays, stay in their order.
+      params: Weights.
+      batch_size: Rows of each batch.
+
+    Returns:
+      The function of a batch on the host; one compilation for one shape.
+    """
+    count = _count_devices(batch_size)
+    compiled = _compile(encode, count)
+    if count == 1:
+        weights = jax.device_put(params)
+        return lambda batch: compiled(weights, batch)
+    mesh = data_mesh(count, devices=jax.local_devices())
+    weights = jax.device_put(params, NamedSharding(mesh, PartitionSpec()))
+    sharding = NamedSharding(mesh, PartitionSpec(DATA_AXIS))
+    return lambda batch: compiled(weights, jax.device_put(batch, sharding))
+
+
+def _count_devices(batch_size: int) -> int:
+    """As many local devices as divide a batch; one, if one was chosen."""
+    if jax.config.jax_default_device is not None:  # pyright: ignore
+        return 1
+    most = min(jax.local_device_count(), batch_size)
+    return next(count for count in range(most, 0, -1) if batch_size % count == 0)
+
+
+# Kept, so that a second set finds the compiled function of the first.
+@lru_cache(8)
+def _compile(
+    encode: Callable[[Any, Any], jax.Array], count: int
+) -> Callable[[Any, Any], jax.Array]:
+    """Compile a function for some devices; nothing but its code is held."""
+    if count == 1:
+        return jax.jit(encode)
+    rows = PartitionSpec(DATA_AXIS)
+    mapped = jax.shard_map(
+        encode,
+        mesh=data_mesh(count, devices=jax.local_devices()),
+        in_specs=(PartitionSpec(), rows),
+        out_specs=rows,
+        # Scans inside would have to say of every carry how it varies.
+        check_vma=False,
+    )
+    return jax.jit(mapped)
+
+
+def encode_ahead(
+    encode: Callable[[Any], jax.Array], batches: Iterable[tuple[Label, Any]]
+) -> Iterator[tuple[Label, np.ndarray | None]]:
+    """Encode labelled batches; one computes while the next is prepared.
+
+    Yields:
+      Each label with the embeddings of its batch on the host, float32. The label of a
+      batch that is None comes at once, with None.
+    """
+    computing: tuple[Label, jax.Array] | None = None
+    for label, batch in batches:
+        if batch is None:
+            yield label, None
+            continue
+        embeddings = encode(batch)
+        if computing is not None:
+            yield computing[0], np.asarray(computing[1], np.float32)
+        computing = label, embeddings
+    if computing is not None:
+        yield computing[0], np.asarray(computing[1], np.float32)

@@ -1,4 +1,4 @@
-"""Places new images among the clusters of a finished run."""
+"""Assigns new images to the clusters of a finished run."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from mca_jax.core.errors import InputError, check_in_range
-from mca_jax.data import Images, open_source
+from mca_jax.data import Images, ImageSource, open_source
 from mca_jax.data.files import SkippedImage
+from mca_jax.encoders import Encoder, build_encoder
+from mca_jax.encoders.embed_images import encode_rows
+from mca_jax.encoders.encoder import compile_encoder
 from mca_jax.model.assign import Assigned, build_assign, build_projection
 from mca_jax.model.cluster_model import NONE_OF_THESE, ClusterModel, Prediction
-from mca_jax.model.encode import ImageReader, load_encoder
 from mca_jax.model.files import read_model
 
 __all__ = [
@@ -30,7 +32,7 @@ __all__ = [
 OUTLIER_QUANTILE = 0.005
 """Default share of the training images that lie below the threshold."""
 
-# Rows that are placed at once, in one compiled shape.
+# Rows that are assigned at once, in one compiled shape.
 _BLOCK = 1024
 # Images that are held at once, as embeddings.
 _WINDOW = 2048
@@ -39,13 +41,7 @@ _NUM_NOUNS = 3
 
 
 def load(folder: str | os.PathLike[str]) -> Predictor:
-    """Load the model of a finished run.
-
-    Args:
-      folder: Workdir of the run.
-
-    Returns:
-      What places new images.
+    """Load the model of a finished run, from its workdir.
 
     Raises:
       InputError: The folder is not a finished run's, or a file of it is damaged.
@@ -63,16 +59,65 @@ def load(folder: str | os.PathLike[str]) -> Predictor:
     return Predictor(read_model(folder))
 
 
-def project_images(model: ClusterModel, embeddings: np.ndarray) -> np.ndarray:
-    """Move embeddings to the space that was clustered.
+def load_encoder(model: ClusterModel) -> Encoder:
+    """Load the encoder that a model was trained with.
 
-    Args:
-      model: The model.
-      embeddings: Of images, ``[n, d]``.
-
-    Returns:
-      Unit vectors, float32 ``[n, c]``.
+    Raises:
+      InputError: There is none, or it gives other embeddings by now.
     """
+    name, expected = model.encoder["name"], model.encoder["fingerprint"]
+    if not expected:
+        raise InputError(
+            "Expected image_embeddings, found images: this run was made from given "
+            "embeddings and knows no encoder"
+        )
+    encoder = build_encoder(name, dtype=model.config["encoder"]["dtype"])
+    found = encoder.image_fingerprint or encoder.fingerprint
+    if found != expected:
+        raise InputError(
+            f"Expected encoder {name!r} with fingerprint {expected[:16]}, found "
+            f"{found[:16]}: its weights or preprocessing changed since the run; "
+            "restore them or run it again"
+        )
+    return encoder
+
+
+def _build_embed(model: ClusterModel) -> Callable[..., tuple[np.ndarray, dict]]:
+    """Return the function that embeds rows as training did, compiled once.
+
+    It takes a source, consecutive rows of it and a progress callback, and returns unit
+    vectors, float32 ``[len(rows), d]``, and by row the reason why there is none.
+    """
+    encoder = load_encoder(model)
+    # What a run of an earlier release did not record takes today's defaults.
+    settings = {"batch_size": 32, "store_dtype": "float32", "threads": 0}
+    settings |= model.config["encoder"]
+    batch_size = settings["batch_size"]
+    encode = compile_encoder(encoder.encode_images, encoder.params, batch_size)
+
+    def embed(
+        source: ImageSource, rows: range, progress: Callable[[int], Any] | None
+    ) -> tuple[np.ndarray, dict[int, str]]:
+        # Rounded as training kept them.
+        table = np.zeros((len(rows), encoder.width), settings["store_dtype"])
+        reasons, _ = encode_rows(
+            encoder,
+            source,
+            rows,
+            table,
+            first=rows.start,
+            batch_size=batch_size,
+            encode=encode,
+            threads=settings["threads"] or None,
+            progress=progress,
+        )
+        return table.astype(np.float32), reasons
+
+    return embed
+
+
+def project_images(model: ClusterModel, embeddings: np.ndarray) -> np.ndarray:
+    """Project embeddings ``[n, d]`` to what is clustered, unit vectors ``[n, c]``."""
     project, arrays = build_projection(model)
     vectors = np.asarray(embeddings, np.float32)
     blocks = [
@@ -83,7 +128,7 @@ def project_images(model: ClusterModel, embeddings: np.ndarray) -> np.ndarray:
 
 
 class Predictor:
-    """Places images among the clusters of a model.
+    """Assigns images to the clusters of a model.
 
     Attributes:
       model: The model.
@@ -96,16 +141,12 @@ class Predictor:
     """
 
     def __init__(self, model: ClusterModel) -> None:
-        """Take a model; nothing is compiled or loaded yet.
-
-        Args:
-          model: The model.
-        """
+        """Take a model; nothing is compiled or loaded yet."""
         self.model = model
-        place, arrays = build_assign(model)
-        self._place = jax.jit(place)
+        assign, arrays = build_assign(model)
+        self._assign = jax.jit(assign)
         self._arrays = jax.device_put(arrays)
-        self._reader: ImageReader | None = None
+        self._embed: Callable[..., tuple[np.ndarray, dict]] | None = None
 
     def predict(
         self,
@@ -114,7 +155,7 @@ class Predictor:
         image_embeddings: Any = None,
         outlier_quantile: float = OUTLIER_QUANTILE,
     ) -> Prediction:
-        """Place images among the clusters.
+        """Assign images to clusters.
 
         An image of the training set gets the cluster that it has in the run.
 
@@ -158,7 +199,7 @@ class Predictor:
         outlier_quantile: float = OUTLIER_QUANTILE,
         progress: Callable[[int], Any] | None = None,
     ) -> Iterator[Prediction]:
-        """Place any number of images in bounded memory.
+        """Assign any number of images in bounded memory.
 
         Args:
           images: As for ``predict``.
@@ -174,13 +215,13 @@ class Predictor:
         """
         threshold = self._threshold(outlier_quantile)
         source = open_source(images)
-        if self._reader is None:
-            self._reader = ImageReader(self.model)
-        reader, count = self._reader, len(source.names)
+        if self._embed is None:
+            self._embed = _build_embed(self.model)
+        count = len(source.names)
         listed = source.skipped
         for start in range(0, count, _WINDOW):
             rows = range(start, min(start + _WINDOW, count))
-            vectors, reasons = reader.read(source, rows, progress or (lambda n: None))
+            vectors, reasons = self._embed(source, rows, progress)
             good = [row for row in rows if row not in reasons]
             skipped = [
                 SkippedImage(source.names[row], reasons[row]) for row in sorted(reasons)
@@ -217,8 +258,8 @@ class Predictor:
             raise InputError("Expected finite image_embeddings, found other values")
         return array
 
-    def place(self, vectors: np.ndarray) -> Assigned:
-        """Place embeddings block by block, in one compiled shape.
+    def assign(self, vectors: np.ndarray) -> Assigned:
+        """Assign embeddings block by block, in one compiled shape.
 
         Args:
           vectors: Embeddings of images, float32 ``[n, d]``.
@@ -231,8 +272,8 @@ class Predictor:
             part = vectors[start : start + _BLOCK]
             padded = np.zeros((_BLOCK, vectors.shape[1]), np.float32)
             padded[: len(part)] = part
-            placed = self._place(self._arrays, jnp.asarray(padded))
-            blocks.append([np.asarray(each)[: len(part)] for each in placed])
+            assigned = self._assign(self._arrays, jnp.asarray(padded))
+            blocks.append([np.asarray(each)[: len(part)] for each in assigned])
         columns: list[Any] = [
             np.concatenate(each) for each in zip(*blocks, strict=True)
         ]
@@ -246,22 +287,24 @@ class Predictor:
         skipped: tuple[SkippedImage, ...],
     ) -> Prediction:
         """Put the answer for some images together."""
-        placed: Any = self.place(vectors)
-        clusters = np.where(placed.closeness < threshold, -1, placed.clusters)
+        assigned: Any = self.assign(vectors)
+        clusters = np.where(assigned.closeness < threshold, -1, assigned.clusters)
         # The last name is that of -1.
         names = [*(cluster.name for cluster in self.model.clusters), NONE_OF_THESE]
         return Prediction(
             paths=paths,
             clusters=clusters.astype(np.int32),
-            nearest=placed.clusters,
+            nearest=assigned.clusters,
             names=tuple(names[cluster] for cluster in clusters),
-            confidences=placed.probabilities[np.arange(len(paths)), placed.clusters],
-            probabilities=placed.probabilities,
-            closeness=placed.closeness,
+            confidences=assigned.probabilities[
+                np.arange(len(paths)), assigned.clusters
+            ],
+            probabilities=assigned.probabilities,
+            closeness=assigned.closeness,
             threshold=threshold,
             nouns=tuple(
                 tuple(self.model.nouns[noun] for noun in row[:_NUM_NOUNS])
-                for row in placed.noun_rows
+                for row in assigned.noun_rows
             ),
             skipped=skipped,
         )

@@ -18,8 +18,8 @@ from mca_jax.data import Images, ImageSource, open_source
 from mca_jax.encoders import ENCODERS, Encoder, build_encoder
 from mca_jax.encoders.embed_images import Embedded, embed_images
 from mca_jax.encoders.embed_nouns import embed_nouns, noun_cache_dir
+from mca_jax.encoders.encoder import TextEncoder, with_text_encoder
 from mca_jax.encoders.prompts import parse_templates
-from mca_jax.encoders.text_encoder import TextEncoder, with_text_encoder
 from mca_jax.pipeline.config import Config, EncoderConfig
 from mca_jax.semantics import NounTable, load_nouns
 from mca_jax.semantics.text_map import apply_text_map, fit_text_map

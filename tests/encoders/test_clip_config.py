@@ -6,7 +6,8 @@ import pytest
 from clip_goldens import ROOT
 
 from mca_jax.core.errors import InputError
-from mca_jax.encoders.clip.config import TowerConfig, parse_clip_config
+from mca_jax.encoders.clip.config import parse_clip_config
+from mca_jax.encoders.huggingface.transformer import TowerConfig
 
 
 def parse(raw):

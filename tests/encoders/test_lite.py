@@ -13,8 +13,12 @@ from PIL import Image
 from mca_jax.core.assets import load_asset
 from mca_jax.core.errors import InputError
 from mca_jax.encoders import ENCODERS, build_encoder
-from mca_jax.encoders.lite.encoder import build_lite, preprocess
-from mca_jax.encoders.lite.lexicon import build_lexicon, find_rows
+from mca_jax.encoders.lite.encoder import (
+    build_lexicon,
+    build_lite,
+    find_rows,
+    preprocess,
+)
 
 DOG, CRANE_BIRD, GOLDFISH = "n02084071", "n02012849", "n01443537"
 

@@ -16,9 +16,9 @@ from mca_jax.core.errors import InputError
 from mca_jax.data import find_images
 from mca_jax.encoders.embed_images import embed_images
 from mca_jax.encoders.embed_nouns import embed_nouns
+from mca_jax.encoders.encoder import with_text_encoder
 from mca_jax.encoders.sentence.encoder import build_sentence_encoder
 from mca_jax.encoders.sentence.tower import relative_buckets
-from mca_jax.encoders.text_encoder import with_text_encoder
 
 ROOT = Path(__file__).resolve().parent.parent / "goldens" / "sentence"
 NAMES = ("bert", "mpnet", "roberta")

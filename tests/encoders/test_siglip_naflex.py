@@ -7,9 +7,9 @@ from clip_goldens import PHOTOS, ROOT, copy_golden, edit_json, photo
 from PIL import Image
 
 from mca_jax.core.errors import InputError
-from mca_jax.encoders.clip.image_processing import load_image_processing
-from mca_jax.encoders.clip.naflex import (
+from mca_jax.encoders.clip.image_processing import (
     fit_patches,
+    load_image_processing,
     pack_patches,
     position_weights,
     unpack_patches,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -69,6 +70,25 @@ def test_arrays(encoder):
     np.testing.assert_allclose(found.embeddings, direct, atol=2e-6)
     assert found.paths[8] == "row-000008"
     assert found.root == ""
+
+
+@pytest.mark.parametrize("form", ["folder", "paths", "pictures"])
+def test_folders_and_lists_embed_alike(encoder, folder, tmp_path, form):
+    for path in folder.iterdir():
+        os.utime(path, (0, 0))
+    files = sorted(folder.iterdir())
+    expected = embed_images(encoder, find_images(folder), batch_size=4)
+    images = {
+        "folder": lambda: folder,
+        "paths": lambda: files,
+        "pictures": lambda: map(Image.open, files),
+    }[form]
+    for computed in (21, 0):
+        found = embed_images(encoder, images(), batch_size=4, cache_dir=tmp_path / "c")
+        assert found.num_computed == computed
+        assert found.embeddings.tobytes() == expected.embeddings.tobytes()
+    if form == "paths":
+        assert found.paths == tuple(map(str, files))
 
 
 def test_one_compilation_for_all_batches_and_calls(folder):
@@ -178,13 +198,9 @@ def test_decoding_goes_on_while_the_encoder_computes(encoder, folder, monkeypatc
             events.append("decoded")
             yield batch
 
-    original_take = store_module._Collector.take_embeddings
-
-    def take(self, images, embeddings):
-        events.append("taken")
-        original_take(self, images, embeddings)
+    def done(count):
+        events.extend(["encoded"] * (count > 0))
 
     monkeypatch.setattr(store_module, "load_batches", batches)
-    monkeypatch.setattr(store_module._Collector, "take_embeddings", take)
-    embed_images(encoder, find_images(folder), batch_size=7)
-    assert events == ["decoded", "decoded", "taken", "decoded", "taken", "taken"]
+    embed_images(encoder, find_images(folder), batch_size=7, progress=done)
+    assert events == ["decoded"] * 2 + ["encoded", "decoded", "encoded", "encoded"]

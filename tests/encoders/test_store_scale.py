@@ -24,8 +24,8 @@ from mca_jax.core.errors import InputError
 from mca_jax.data import find_images, open_source
 from mca_jax.encoders import embed_images as store_module
 from mca_jax.encoders.cache import embedding_cache as cache_module
-from mca_jax.encoders.embed_images import embed_images
-from mca_jax.encoders.rows import compile_rows, own_rows
+from mca_jax.encoders.embed_images import embed_images, even_shares
+from mca_jax.encoders.encoder import compile_encoder
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def test_a_batch_is_split_over_the_devices_that_divide_it(batch_size, devices):
     encoder = build_small_encoder()
     pixels = np.zeros((batch_size, 8, 8, 3), np.uint8) + 7
     with jax.default_device(None):
-        run = compile_rows(encoder.encode_images, encoder.params, batch_size)
+        run = compile_encoder(encoder.encode_images, encoder.params, batch_size)
         found = run(pixels)
     assert len(found.sharding.device_set) == devices
     shapes = {shard.data.shape for shard in found.addressable_shards}
@@ -56,14 +56,14 @@ def test_a_batch_is_split_over_the_devices_that_divide_it(batch_size, devices):
 def test_a_chosen_device_is_the_only_one():
     encoder = build_small_encoder()
     with jax.default_device(jax.devices()[3]):
-        run = compile_rows(encoder.encode_images, encoder.params, 8)
+        run = compile_encoder(encoder.encode_images, encoder.params, 8)
         assert run(np.zeros((8, 8, 8, 3), np.uint8)).devices() == {jax.devices()[3]}
 
 
 @pytest.mark.parametrize("hosts", [1, 2, 3, 8])
 @pytest.mark.parametrize("count", [0, 1, 21, 1000])
 def test_hosts_share_all_rows_evenly(count, hosts):
-    shares = [own_rows(count, host, hosts) for host in range(hosts)]
+    shares = even_shares(count, hosts)
     assert [row for share in shares for row in share] == list(range(count))
     sizes = [len(share) for share in shares]
     assert max(sizes) - min(sizes) <= 1

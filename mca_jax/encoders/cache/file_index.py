@@ -90,24 +90,13 @@ class FileIndex:
         known, digest = self._entries.get(path, (None, b""))
         return digest if identity is not None and known == identity else None
 
-    def record(self, path: str, identity: FileIdentity, digest: bytes) -> None:
-        """Note the content of a file.
-
-        Args:
-          path: Absolute path.
-          identity: What the file was when it was read.
-          digest: SHA-256 of its content.
-        """
-        self._entries[path] = (identity, digest)
-        self._changed = True
-
-    def forget(self, path: str) -> None:
-        """Drop a file that is gone or unreadable; it need not be known.
-
-        Args:
-          path: Absolute path.
-        """
-        self._changed |= self._entries.pop(path, None) is not None
+    def record(self, path: str, identity: FileIdentity | None, digest: bytes) -> None:
+        """Record the content of a file; forget it where the identity is None."""
+        if identity is None:
+            self._changed |= self._entries.pop(path, None) is not None
+        else:
+            self._entries[path] = (identity, digest)
+            self._changed = True
 
     def changed_content(self) -> bytes | None:
         """Give what to write to disk.

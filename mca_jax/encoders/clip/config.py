@@ -6,17 +6,15 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from mca_jax.core.errors import InputError, check_one_of
-from mca_jax.encoders.huggingface.activations import ACTIVATIONS
+from mca_jax.core.errors import InputError
+from mca_jax.encoders.huggingface.transformer import (
+    TowerConfig,
+    check_whole,
+    parse_tower,
+    parse_whole,
+)
 
-__all__ = [
-    "FAMILIES",
-    "ClipConfig",
-    "TowerConfig",
-    "parse_clip_config",
-    "parse_tower",
-    "parse_whole",
-]
+__all__ = ["FAMILIES", "ClipConfig", "parse_clip_config"]
 
 FAMILIES = ("clip", "siglip", "siglip2")
 
@@ -78,26 +76,6 @@ _TEXT_DEFAULTS = {
 _WRONG_EOS_ID = 2
 
 
-class TowerConfig(NamedTuple):
-    """The transformer of one tower.
-
-    Attributes:
-      width: Width of the residual stream.
-      hidden_width: Width inside each MLP.
-      num_layers: Number of blocks.
-      num_heads: Number of attention heads; divides ``width``.
-      activation: Name of the MLP's activation, a key of ``ACTIVATIONS``.
-      epsilon: Added to the variance in each layer norm.
-    """
-
-    width: int
-    hidden_width: int
-    num_layers: int
-    num_heads: int
-    activation: str
-    epsilon: float
-
-
 class ClipConfig(NamedTuple):
     """Everything that the two towers' shapes depend on.
 
@@ -132,14 +110,9 @@ class ClipConfig(NamedTuple):
 
 
 def parse_clip_config(raw: Any, *, source: str) -> ClipConfig:
-    """Read the parsed config.json of a checkpoint.
+    """Read the parsed config.json of a checkpoint, whose path is for messages.
 
-    Args:
-      raw: Content of config.json.
-      source: Its path, for messages.
-
-    Returns:
-      The configuration, with the defaults of the reference for absent keys.
+    Absent keys have the defaults of the reference.
 
     Raises:
       InputError: The model is no CLIP or SigLIP, a value is impossible, or the
@@ -204,71 +177,6 @@ def _section(
     return dict(defaults)
 
 
-def parse_tower(section: Mapping[str, Any], source: str) -> TowerConfig:
-    """Read the transformer of a tower and check that its heads fit its width.
-
-    Args:
-      section: What config.json says of it, without gaps.
-      source: Its path, for messages.
-
-    Returns:
-      The transformer.
-
-    Raises:
-      InputError: A value is impossible or the activation unknown.
-    """
-    width = parse_whole(section, "hidden_size", source)
-    num_heads = parse_whole(section, "num_attention_heads", source)
-    if width % num_heads:
-        raise InputError(
-            f"Expected hidden_size of {source} to be a multiple of "
-            f"num_attention_heads, found {width} and {num_heads}"
-        )
-    epsilon = section["layer_norm_eps"]
-    if not isinstance(epsilon, int | float) or not 0 < epsilon < 1:
-        raise InputError(
-            f"Expected layer_norm_eps of {source} between 0 and 1, found {epsilon!r}"
-        )
-    activation = section["hidden_act"]
-    return TowerConfig(
-        width=width,
-        hidden_width=parse_whole(section, "intermediate_size", source),
-        num_layers=parse_whole(section, "num_hidden_layers", source),
-        num_heads=num_heads,
-        activation=check_one_of(
-            f"hidden_act in {source}", str(activation), ACTIVATIONS
-        ),
-        epsilon=float(epsilon),
-    )
-
-
-def _check_whole(value: Any, key: str, source: str) -> int:
-    """Return a whole number of at least 1."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise InputError(
-            f"Expected {key} in {source} to be a whole number of at least 1, "
-            f"found {value!r}"
-        )
-    return value
-
-
-def parse_whole(section: Mapping[str, Any], name: str, source: str) -> int:
-    """Return what a key names, a whole number of at least 1.
-
-    Args:
-      section: What config.json says, without gaps.
-      name: A key of it.
-      source: Path of config.json, for messages.
-
-    Returns:
-      The number.
-
-    Raises:
-      InputError: It is none.
-    """
-    return _check_whole(section[name], name, source)
-
-
 def _pair(section: Mapping[str, Any], key: str, source: str) -> tuple[int, int]:
     """Return height and width from one number or a pair."""
     value = section[key]
@@ -278,7 +186,7 @@ def _pair(section: Mapping[str, Any], key: str, source: str) -> tuple[int, int]:
             f"Expected {key} in {source} to be a number or [height, width], "
             f"found {value!r}"
         )
-    height, width = (_check_whole(side, key, source) for side in sides)
+    height, width = (check_whole(side, key, source) for side in sides)
     return height, width
 
 

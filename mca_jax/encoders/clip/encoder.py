@@ -15,23 +15,30 @@ from PIL import Image
 
 from mca_jax.core.errors import InputError, check_one_of
 from mca_jax.core.numerics import l2_normalize
-from mca_jax.encoders.clip import naflex
 from mca_jax.encoders.clip.config import ClipConfig, parse_clip_config
 from mca_jax.encoders.clip.image_processing import (
     ImageProcessing,
     load_image_processing,
+    pack_patches,
+    position_weights,
     process_image,
+    unpack_patches,
 )
-from mca_jax.encoders.clip.towers import ImageTower, TextTower, find_ends
-from mca_jax.encoders.clip.weights import convert_tensors
+from mca_jax.encoders.clip.towers import (
+    ImageTower,
+    TextTower,
+    convert_tensors,
+    find_ends,
+)
 from mca_jax.encoders.encoder import Encoder
 from mca_jax.encoders.huggingface.checkpoint_files import (
     find_checkpoint,
     find_weights,
+    hash_files,
     read_json,
+    read_licence,
     read_weights,
 )
-from mca_jax.encoders.huggingface.provenance import hash_files, read_licence
 from mca_jax.encoders.huggingface.tokenizers import TextTokenizer, load_tokenizer
 from mca_jax.encoders.prompts import PHOTO, build_prompts, check_templates
 
@@ -66,8 +73,8 @@ def build_clip(
     reference's PyTorch model to 1e-5. Weights stay on the host.
 
     NaFlex checkpoints of SigLIP 2 keep the aspect ratio of an image; what
-    ``preprocess`` returns for them is a table of patches (see ``naflex``), and not
-    a picture.
+    ``preprocess`` returns for them is a table of patches (see ``image_processing``),
+    not a picture.
 
     Args:
       checkpoint: An id on the hub, such as ``"openai/clip-vit-base-patch32"``, or a
@@ -161,7 +168,7 @@ def _build_preprocess(
     def preprocess(image: Image.Image) -> np.ndarray:
         if config.family != "siglip2":
             return process_image(processing, image)
-        return naflex.pack_patches(
+        return pack_patches(
             image,
             patch_size=config.patch_size,
             max_patches=processing.max_patches,
@@ -196,8 +203,8 @@ def _build_encode_images(
                 f"encoder, found {list(pixels.shape)}"
             )
         if config.family == "siglip2":
-            patches, grid, mask = naflex.unpack_patches(pixels)
-            weights = naflex.position_weights(
+            patches, grid, mask = unpack_patches(pixels)
+            weights = position_weights(
                 grid, num_patches=patches.shape[1], side=math.isqrt(config.num_patches)
             )
         else:
@@ -249,7 +256,7 @@ def _build_encode_texts(
 def _build_count_tokens(
     config: ClipConfig,
 ) -> Callable[[np.ndarray], np.ndarray] | None:
-    """Return the function that says how many places each noun's prompts need.
+    """Return the function that says how many tokens each noun's prompts need.
 
     CLIP's text is pooled at its end and sees nothing behind it. SigLIP's sees the
     padding too and has to keep it.

@@ -1,4 +1,14 @@
-"""Image preprocessing as preprocessor_config.json asks for it, by Pillow alone."""
+"""Image preprocessing as preprocessor_config.json asks for it, by Pillow alone.
+
+SigLIP 2's NaFlex images (Tschannen et al., "SigLIP 2: Multilingual Vision-Language
+Encoders with Improved Semantic Understanding, Localization, and Dense Features", 2025,
+section 2.5) have any aspect ratio: an image is resized so that its sides are multiples
+of the patch size and it has at most so many patches. Because every encoder takes one
+array of uint8 pixels, the patches travel as rows of a canvas ``[max_patches + 1, patch
+height * patch width, 3]``: each row is one flattened patch, rows past the last patch
+are black, and the first pixel of the final row holds the grid, (rows - 1, columns - 1,
+0).
+"""
 
 from __future__ import annotations
 
@@ -7,13 +17,25 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Bool, Float, Int, UInt8
 from PIL import Image
 
 from mca_jax.core.errors import InputError
 from mca_jax.encoders.huggingface.checkpoint_files import read_json
+from mca_jax.encoders.huggingface.transformer import check_whole
 
-__all__ = ["ImageProcessing", "load_image_processing", "process_image"]
+__all__ = [
+    "ImageProcessing",
+    "fit_patches",
+    "load_image_processing",
+    "pack_patches",
+    "position_weights",
+    "process_image",
+    "unpack_patches",
+]
 
 _DEFAULTS: dict[str, dict[str, Any]] = {
     "clip": {
@@ -73,18 +95,15 @@ def load_image_processing(
     image_size: tuple[int, int],
     patch_size: tuple[int, int] = (16, 16),
 ) -> ImageProcessing:
-    """Read how a checkpoint wants its images.
+    """Read how a checkpoint wants its images; what it doesn't say is its family's.
 
     Args:
       folder: Local folder of the checkpoint.
-      family: ``"clip"``, ``"siglip"`` or ``"siglip2"``, for what isn't said.
+      family: ``"clip"``, ``"siglip"`` or ``"siglip2"``.
       image_size: Height and width in pixels that config.json names; not looked at
         for ``"siglip2"``.
       patch_size: Height and width of a patch that config.json names; looked at
         for ``"siglip2"`` alone.
-
-    Returns:
-      The processing; the one of the family where the folder has no such file.
 
     Raises:
       InputError: The file asks for something unknown, or for images of another
@@ -144,21 +163,11 @@ def _read_config(folder: Path) -> tuple[Mapping[str, Any], str]:
     return {}, str(folder / "preprocessor_config.json")
 
 
-def _whole(value: Any, key: str, source: str) -> int:
-    """Return a whole number of at least 1."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise InputError(
-            f"Expected {key} in {source} to be a whole number of at least 1, found "
-            f"{value!r}"
-        )
-    return value
-
-
 def _height_width(size: Mapping[str, Any], source: str) -> tuple[int, int]:
     """Return height and width of a size."""
     return (
-        _whole(size["height"], "height", source),
-        _whole(size["width"], "width", source),
+        check_whole(size["height"], "height", source),
+        check_whole(size["width"], "width", source),
     )
 
 
@@ -198,12 +207,12 @@ def _resize(
             return image_size[0], None
         return None, image_size
     if isinstance(size, int):
-        side = _whole(size, "size", source)
+        side = check_whole(size, "size", source)
         # Files of before 2023 write CLIP's shortest edge as a bare number.
         return (side, None) if family == "clip" else (None, (side, side))
     keys = set(size) if isinstance(size, Mapping) else set()
     if keys == {"shortest_edge"}:
-        return _whole(size["shortest_edge"], "shortest_edge", source), None
+        return check_whole(size["shortest_edge"], "shortest_edge", source), None
     if keys == {"height", "width"}:
         return None, _height_width(size, source)
     raise InputError(
@@ -217,7 +226,7 @@ def _crop(size: Any, image_size: tuple[int, int], source: str) -> tuple[int, int
     if size is None:
         return image_size
     if isinstance(size, int):
-        side = _whole(size, "crop_size", source)
+        side = check_whole(size, "crop_size", source)
         return side, side
     if isinstance(size, Mapping) and {"height", "width"} <= set(size):
         return _height_width(size, source)
@@ -244,14 +253,9 @@ def _channels(
 
 
 def process_image(processing: ImageProcessing, image: Image.Image) -> np.ndarray:
-    """Resize and crop an image as the reference does, byte for byte.
+    """Resize and crop an upright image as the reference does, byte for byte.
 
-    Args:
-      processing: What to do; for models of one resolution.
-      image: An upright image.
-
-    Returns:
-      Pixels uint8 ``[h, w, 3]``.
+    For models of one resolution; returns pixels uint8 ``[h, w, 3]``.
     """
     if image.mode != "RGB":
         image = image.convert("RGB")
@@ -286,3 +290,104 @@ def _center_crop(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
             padding[axis] = (before, wanted - found - before)
             pixels = np.pad(pixels, padding)
     return pixels
+
+
+def fit_patches(
+    height: int, width: int, *, patch_size: tuple[int, int], max_patches: int
+) -> tuple[int, int]:
+    """Return the size to which the reference resizes an image.
+
+    Both sides are scaled by one factor and rounded up to whole patches; the factor
+    is the largest, found by bisection to 1e-5 as in the reference, that leaves at
+    most ``max_patches`` patches. Heights come before widths.
+
+    Example:
+      >>> fit_patches(480, 640, patch_size=(16, 16), max_patches=256)
+      (224, 288)
+    """
+    tolerance = 1e-5
+
+    def scaled(scale: float) -> tuple[int, int]:
+        rows = max(1, math.ceil(height * scale / patch_size[0]))
+        columns = max(1, math.ceil(width * scale / patch_size[1]))
+        return rows, columns
+
+    low, high = tolerance / 10, 100.0
+    while high - low >= tolerance:
+        middle = (low + high) / 2
+        if math.prod(scaled(middle)) <= max_patches:
+            low = middle
+        else:
+            high = middle
+    rows, columns = scaled(low)
+    return rows * patch_size[0], columns * patch_size[1]
+
+
+def pack_patches(
+    image: Image.Image,
+    *,
+    patch_size: tuple[int, int],
+    max_patches: int,
+    resample: Image.Resampling,
+) -> np.ndarray:
+    """Resize an upright image and lay its patches, at most 256, out as a canvas."""
+    if image.mode != "RGB":
+        image = image.convert("RGB")
+    tall, wide = patch_size
+    height, width = fit_patches(
+        image.height, image.width, patch_size=patch_size, max_patches=max_patches
+    )
+    pixels = np.asarray(image.resize((width, height), resample))
+    rows, columns = height // tall, width // wide
+    patches = pixels.reshape(rows, tall, columns, wide, 3).swapaxes(1, 2)
+    canvas = np.zeros((max_patches + 1, tall * wide, 3), np.uint8)
+    canvas[: rows * columns] = patches.reshape(rows * columns, tall * wide, 3)
+    canvas[-1, 0] = (rows - 1, columns - 1, 0)
+    return canvas
+
+
+def unpack_patches(
+    canvas: UInt8[Array, "b s q 3"],
+) -> tuple[UInt8[Array, "b t p"], Int[Array, "b 2"], Bool[Array, "b t"]]:
+    """Return flattened patches, rows and columns of each grid, and the valid mask."""
+    batch, rows, pixels, channels = canvas.shape
+    patches = canvas[:, :-1].reshape(batch, rows - 1, pixels * channels)
+    grid = canvas[:, -1, 0, :2].astype(jnp.int32) + 1
+    count = jnp.prod(grid, axis=1)
+    mask = jnp.arange(rows - 1)[None] < count[:, None]
+    return patches, grid, mask
+
+
+def position_weights(
+    grid: Int[Array, "b 2"], *, num_patches: int, side: int
+) -> Float[Array, "b t s"]:
+    """Weights that resize learnt position embeddings to each image's own grid.
+
+    The learnt embeddings are a square grid; each image takes them resized by
+    bilinear interpolation with antialiasing: a triangle filter whose half-width
+    is the larger of 1 and the scale, its weights scaled to sum to 1. Resizing is
+    linear, hence one matrix for each image.
+
+    For ``t`` patches of the canvas and ``s = side * side`` learnt embeddings; rows past
+    the last patch of an image hold something finite.
+    """
+    index = jnp.arange(num_patches)[None]
+    columns = grid[:, 1:]
+    by_row = _triangle(index // columns, grid[:, :1], side)
+    by_column = _triangle(index % columns, columns, side)
+    weights = by_row[..., :, None] * by_column[..., None, :]
+    return weights.reshape(grid.shape[0], num_patches, side * side)
+
+
+def _triangle(
+    index: Int[Array, "b t"], length: Int[Array, "b 1"], side: int
+) -> Float[Array, "b t s"]:
+    """Weights of ``side`` samples for some indices among ``length``."""
+    scale = (side / length.astype(jnp.float32))[..., None]
+    center = (index.astype(jnp.float32)[..., None] + 0.5) * scale
+    samples = jnp.arange(side)[None, None] + 0.5
+    distance = jnp.abs(samples - center) / jnp.maximum(scale, 1.0)
+    weights = jax.nn.relu(1.0 - distance)
+    total = jnp.sum(weights, axis=-1, keepdims=True)
+    # Indices past the end of a grid may lie outside every filter.
+    return weights / jnp.maximum(total, 1e-6)

@@ -1,4 +1,4 @@
-"""The two towers of CLIP, SigLIP and SigLIP 2 as Flax modules.
+"""The two towers of CLIP, SigLIP and SigLIP 2 as Flax modules, and their weights.
 
 The vision transformer is that of Dosovitskiy et al., "An Image is Worth 16x16
 Words" (ICLR 2021), with the changes of Radford et al., "Learning Transferable
@@ -7,23 +7,43 @@ Visual Models From Natural Language Supervision" (ICML 2021), and of Zhai et al.
 
 Blocks are one module scanned over stacked weights: a 40-layer tower compiles as
 fast as one layer and computes as fast as an unrolled one. Queries, keys and
-values come from one matrix product. Where one place of a row is pooled, the last
-block computes that place alone. No module leaves the encoders: callers see
+values come from one matrix product. Where one token of a row is pooled, the last
+block computes that token alone. No module leaves the encoders: callers see
 pure functions over a tree of weights.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from mca_jax.encoders.clip.config import ClipConfig, TowerConfig
-from mca_jax.encoders.huggingface.transformer import Mlp, attend, layer_norm
+from mca_jax.encoders.clip.config import ClipConfig
+from mca_jax.encoders.huggingface.tensors import Tensors, check_tensors, stack_layers
+from mca_jax.encoders.huggingface.transformer import (
+    Mlp,
+    TowerConfig,
+    attend,
+    layer_norm,
+)
 
-__all__ = ["ImageTower", "TextTower", "find_ends"]
+__all__ = [
+    "ImageTower",
+    "TextTower",
+    "convert_tensors",
+    "expected_tensors",
+    "find_ends",
+]
+
+_Shapes = dict[str, tuple[int, ...]]
+
+# Old checkpoints hold these buffers; they count from 0 up and nothing reads them.
+_BUFFERS = ".position_ids"
+_POSITIONS = "vision_model.embeddings.position_embedding.weight"
 
 # The weights come from files; the modules are never initialised but in shape.
 _INIT = nn.initializers.normal(0.02)
@@ -32,7 +52,7 @@ _INIT = nn.initializers.normal(0.02)
 class _Block(nn.Module):
     """Pre-norm attention and MLP, each added to the residual stream.
 
-    The places of all rows stand in one axis of ``n = batch * t``: on a CPU, XLA
+    The tokens of all rows are one axis of ``n = batch * t``: on a CPU, XLA
     spreads elementwise work over a matrix better than over ``[b, t, w]``. Returns
     a pair because it is scanned over the layers.
     """
@@ -58,9 +78,9 @@ class _Block(nn.Module):
 
 
 class _LastBlock(nn.Module):
-    """The last block, computed only at the one place where a row is pooled.
+    """The last block, computed only at the one token where a row is pooled.
 
-    The other places still are keys and values, but nothing reads what would
+    The other tokens still are keys and values, but nothing reads what would
     become of them: five sixths of a block are saved.
     """
 
@@ -71,20 +91,20 @@ class _LastBlock(nn.Module):
     def __call__(
         self,
         x: Float[Array, "b t w"],
-        places: Int[Array, " b"],
+        ends: Int[Array, " b"],
         mask: Bool[Array, "b 1 1 t"] | None,
     ) -> Float[Array, "b w"]:
         width = self.tower.width
         rows = jnp.arange(x.shape[0])
         normed = layer_norm(self.tower, self.dtype, "attention_norm")(x)
-        query = nn.Dense(width, dtype=self.dtype, name="query")(normed[rows, places])
+        query = nn.Dense(width, dtype=self.dtype, name="query")(normed[rows, ends])
         both = nn.Dense(2 * width, dtype=self.dtype, name="key_value")(
             normed.reshape(-1, width)
         )
         key, value = jnp.split(both.reshape(*x.shape[:2], 2 * width), 2, axis=-1)
         attended = attend(query[:, None], key, value, mask, self.tower.num_heads)
         out = nn.Dense(width, dtype=self.dtype, name="out")(attended[:, 0])
-        pooled = x[rows, places] + out
+        pooled = x[rows, ends] + out
         normed = layer_norm(self.tower, self.dtype, "mlp_norm")(pooled)
         return pooled + Mlp(self.tower, self.dtype, name="mlp")(normed)
 
@@ -191,12 +211,7 @@ class ImageTower(nn.Module):
 def find_ends(config: ClipConfig, ids: Int[Array, "b t"]) -> Int[Array, " b"]:
     """Return where CLIP pools each text: at its first end-of-text token.
 
-    Args:
-      config: A CLIP's configuration.
-      ids: Token ids.
-
-    Returns:
-      Positions; of the largest id, where the configuration names no token.
+    That is the largest id where the configuration names no token.
     """
     return jnp.argmax(ids if config.eos_id is None else ids == config.eos_id, axis=1)
 
@@ -206,7 +221,7 @@ class TextTower(nn.Module):
 
     CLIP's text sees only what comes before and is pooled at the end-of-text
     token, so that padding behind it changes nothing. SigLIP's sees everything,
-    padding too, and is pooled at the last place: rows have to be of full length.
+    padding too, and is pooled at the last token: rows have to be of full length.
     """
 
     config: ClipConfig
@@ -237,3 +252,219 @@ class TextTower(nn.Module):
         return nn.Dense(
             config.embed_width, use_bias=not is_clip, dtype=dtype, name="projection"
         )(x)
+
+
+def expected_tensors(config: ClipConfig) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every tensor of a checkpoint, as the reference saves it."""
+    shapes: _Shapes = {"logit_scale": ()}
+    vision, text = config.vision, config.text
+    height, width = config.patch_size
+    is_clip = config.family == "clip"
+    patch = "vision_model.embeddings.patch_embedding"
+    if config.family == "siglip2":
+        shapes[f"{patch}.weight"] = (vision.width, height * width * 3)
+    else:
+        shapes[f"{patch}.weight"] = (vision.width, 3, height, width)
+    positions = config.num_patches + is_clip
+    shapes[_POSITIONS] = (positions, vision.width)
+    table = "text_model.embeddings.{}_embedding.weight"
+    shapes[table.format("token")] = (config.vocab_size, text.width)
+    shapes[table.format("position")] = (config.text_length, text.width)
+    for model, tower in (("vision_model", vision), ("text_model", text)):
+        for layer in range(tower.num_layers):
+            shapes |= _layer_shapes(f"{model}.encoder.layers.{layer}", tower)
+    shapes |= _norm_shapes("vision_model.post_layernorm", vision.width)
+    shapes |= _norm_shapes("text_model.final_layer_norm", text.width)
+    if is_clip:
+        shapes["vision_model.embeddings.class_embedding"] = (vision.width,)
+        # The misspelling is the reference's.
+        shapes |= _norm_shapes("vision_model.pre_layrnorm", vision.width)
+        shapes["visual_projection.weight"] = (config.embed_width, vision.width)
+        shapes["text_projection.weight"] = (config.embed_width, text.width)
+        return shapes
+    shapes |= {
+        "logit_scale": (1,),
+        "logit_bias": (1,),
+        f"{patch}.bias": (vision.width,),
+    }
+    shapes |= _dense_shapes("text_model.head", text.width, config.embed_width)
+    return shapes | _pool_shapes("vision_model.head", vision)
+
+
+def _dense_shapes(name: str, inputs: int, outputs: int) -> _Shapes:
+    return {f"{name}.weight": (outputs, inputs), f"{name}.bias": (outputs,)}
+
+
+def _norm_shapes(name: str, width: int) -> _Shapes:
+    return {f"{name}.weight": (width,), f"{name}.bias": (width,)}
+
+
+def _mlp_shapes(name: str, tower: TowerConfig) -> _Shapes:
+    return _dense_shapes(f"{name}.fc1", tower.width, tower.hidden_width) | (
+        _dense_shapes(f"{name}.fc2", tower.hidden_width, tower.width)
+    )
+
+
+def _layer_shapes(name: str, tower: TowerConfig) -> _Shapes:
+    shapes = _mlp_shapes(f"{name}.mlp", tower)
+    for part in ("q_proj", "k_proj", "v_proj", "out_proj"):
+        shapes |= _dense_shapes(f"{name}.self_attn.{part}", tower.width, tower.width)
+    for part in ("layer_norm1", "layer_norm2"):
+        shapes |= _norm_shapes(f"{name}.{part}", tower.width)
+    return shapes
+
+
+def _pool_shapes(name: str, tower: TowerConfig) -> _Shapes:
+    width = tower.width
+    return {
+        f"{name}.probe": (1, 1, width),
+        f"{name}.attention.in_proj_weight": (3 * width, width),
+        f"{name}.attention.in_proj_bias": (3 * width,),
+        **_dense_shapes(f"{name}.attention.out_proj", width, width),
+        **_norm_shapes(f"{name}.layernorm", width),
+        **_mlp_shapes(f"{name}.mlp", tower),
+    }
+
+
+def convert_tensors(
+    tensors: Mapping[str, np.ndarray], config: ClipConfig, *, dtype: str, source: str
+) -> dict[str, Any]:
+    """Return the weights as the towers take them.
+
+    Args:
+      tensors: Name -> array, all of the checkpoint. May be memory-mapped: each is
+        read once.
+      config: What config.json says.
+      dtype: ``"float32"`` or ``"bfloat16"``, of every weight but the logit scale.
+      source: Name of the checkpoint, for messages.
+
+    Returns:
+      ``{"image": ..., "text": ..., "logit_scale": [], "logit_bias": []}``, the
+      first two the variables of ``ImageTower`` and ``TextTower``. The probability
+      that image and text belong together is a softmax over texts (CLIP, whose
+      bias is 0) or a sigmoid (SigLIP) of ``exp(logit_scale) * cosine +
+      logit_bias``.
+
+    Raises:
+      InputError: Tensors are missing, too many, or of another shape.
+    """
+    check_tensors(
+        tensors,
+        expected_tensors(config),
+        source=source,
+        ignored=(_BUFFERS,),
+        hints={_POSITIONS: "; image_size or patch_size in config.json is wrong"},
+    )
+    named = _TowerTensors(tensors, dtype)
+    scale = np.asarray(tensors["logit_scale"], np.float32).reshape(())
+    bias = np.asarray(tensors.get("logit_bias", 0.0), np.float32).reshape(())
+    return {
+        "image": _image_weights(named, config),
+        "text": _text_weights(named, config),
+        "logit_scale": scale,
+        "logit_bias": bias,
+    }
+
+
+class _TowerTensors(Tensors):
+    """Tensors of a whole tower."""
+
+    def mlp(self, name: str) -> dict[str, Any]:
+        return {
+            "expand": self.dense(f"{name}.fc1"),
+            "project": self.dense(f"{name}.fc2"),
+        }
+
+    def block(self, name: str, *, is_last: bool = False) -> dict[str, Any]:
+        attention = f"{name}.self_attn"
+        groups = {"query": "q", "key_value": "kv"} if is_last else {"qkv": "qkv"}
+        return {
+            "attention_norm": self.norm(f"{name}.layer_norm1"),
+            **{
+                group: self.dense(*(f"{attention}.{part}_proj" for part in parts))
+                for group, parts in groups.items()
+            },
+            "out": self.dense(f"{attention}.out_proj"),
+            "mlp_norm": self.norm(f"{name}.layer_norm2"),
+            "mlp": self.mlp(f"{name}.mlp"),
+        }
+
+    def blocks(self, name: str, count: int, *, is_pooled: bool) -> dict[str, Any]:
+        """All layers of a tower, stacked along a new first axis.
+
+        Where one token of a row is pooled, the last layer stands by itself.
+        """
+        tree: dict[str, Any] = {}
+        if is_pooled:
+            count -= 1
+            tree["last"] = self.block(f"{name}.{count}", is_last=True)
+        if count:
+            tree["blocks"] = stack_layers(
+                lambda layer: self.block(f"{name}.{layer}"), count
+            )
+        return tree
+
+
+def _image_weights(named: _TowerTensors, config: ClipConfig) -> dict[str, Any]:
+    """Weights of ``ImageTower``."""
+    model = "vision_model"
+    patch = named.array(f"{model}.embeddings.patch_embedding.weight")
+    if config.family != "siglip2":
+        # [width, channel, height, width] to a matrix over flattened patches.
+        patch = patch.transpose(0, 2, 3, 1).reshape(config.vision.width, -1)
+    weights = {
+        "patch": {"kernel": np.ascontiguousarray(patch.T)},
+        "positions": named.array(f"{model}.embeddings.position_embedding.weight"),
+        **named.blocks(
+            f"{model}.encoder.layers",
+            config.vision.num_layers,
+            is_pooled=config.family == "clip",
+        ),
+        "post_norm": named.norm(f"{model}.post_layernorm"),
+    }
+    if config.family == "clip":
+        first = named.array(f"{model}.embeddings.class_embedding")
+        weights["class"] = first[None, None]
+        weights["pre_norm"] = named.norm(f"{model}.pre_layrnorm")
+        weights["projection"] = named.kernel("visual_projection")
+    else:
+        bias = named.array(f"{model}.embeddings.patch_embedding.bias")
+        weights["patch"]["bias"] = bias
+        weights["pool"] = _pool_weights(named, f"{model}.head", config.vision.width)
+    return {"params": weights}
+
+
+def _pool_weights(named: _TowerTensors, name: str, width: int) -> dict[str, Any]:
+    """Weights of the attention pooling, whose query has a product of its own."""
+    kernel = named.array(f"{name}.attention.in_proj_weight").T
+    bias = named.array(f"{name}.attention.in_proj_bias")
+    parts = {"query": slice(width), "key_value": slice(width, None)}
+    return {
+        "probe": named.array(f"{name}.probe")[0],
+        "out": named.dense(f"{name}.attention.out_proj"),
+        "norm": named.norm(f"{name}.layernorm"),
+        "mlp": named.mlp(f"{name}.mlp"),
+        **{
+            part: {"kernel": np.ascontiguousarray(kernel[:, of]), "bias": bias[of]}
+            for part, of in parts.items()
+        },
+    }
+
+
+def _text_weights(named: _TowerTensors, config: ClipConfig) -> dict[str, Any]:
+    """Weights of ``TextTower``."""
+    model = "text_model"
+    if config.family == "clip":
+        projection = named.kernel("text_projection")
+    else:
+        projection = named.dense(f"{model}.head")
+    weights = {
+        "tokens": named.array(f"{model}.embeddings.token_embedding.weight"),
+        "positions": named.array(f"{model}.embeddings.position_embedding.weight"),
+        **named.blocks(
+            f"{model}.encoder.layers", config.text.num_layers, is_pooled=True
+        ),
+        "post_norm": named.norm(f"{model}.final_layer_norm"),
+        "projection": projection,
+    }
+    return {"params": weights}

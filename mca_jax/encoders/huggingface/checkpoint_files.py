@@ -1,4 +1,4 @@
-"""Finds the files of a Hugging Face checkpoint and maps its weights.
+"""Files of a Hugging Face checkpoint: found, mapped, hashed, and their licence.
 
 Weights come from safetensors or from Flax's msgpack. Pickles are never opened:
 reading one runs whatever code its author put in.
@@ -6,9 +6,11 @@ reading one runs whatever code its author put in.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import mmap
 import os
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,14 @@ import numpy as np
 from mca_jax.core.errors import InputError
 from mca_jax.core.text import printable
 
-__all__ = ["find_checkpoint", "find_weights", "read_json", "read_weights"]
+__all__ = [
+    "find_checkpoint",
+    "find_weights",
+    "hash_files",
+    "read_json",
+    "read_licence",
+    "read_weights",
+]
 
 _SAFETENSORS = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
@@ -46,6 +55,16 @@ _SHARDS = "model-*-of-*.safetensors"
 _INSTEAD = (
     "pass a local folder that holds the checkpoint, or use the embedded encoder lite"
 )
+
+# Names of licences on model cards that are SPDX's but for case.
+_SPDX = {
+    "apache-2.0": "Apache-2.0",
+    "bsd-3-clause": "BSD-3-Clause",
+    "cc-by-4.0": "CC-BY-4.0",
+    "cc-by-nc-4.0": "CC-BY-NC-4.0",
+    "cc-by-nc-sa-4.0": "CC-BY-NC-SA-4.0",
+    "mit": "MIT",
+}
 
 _DTYPES = {
     "BF16": ml_dtypes.bfloat16,
@@ -165,12 +184,6 @@ def _download(
 def read_json(path: Path) -> Any:
     """Return the content of a JSON file.
 
-    Args:
-      path: The file.
-
-    Returns:
-      What is in it.
-
     Raises:
       InputError: It can't be read or is no JSON.
     """
@@ -185,12 +198,8 @@ def read_json(path: Path) -> Any:
 def find_weights(folder: Path, *, source: str) -> list[Path]:
     """Return the files that hold the weights of a checkpoint.
 
-    Args:
-      folder: Local folder of the checkpoint.
-      source: Its name, for messages.
-
-    Returns:
-      One safetensors file, or all shards of one, or one msgpack file.
+    That is one safetensors file, or all shards of one, or one msgpack file.
+    ``source`` is the checkpoint's name, for messages.
 
     Raises:
       InputError: There are none, or only pickled ones, or a shard is absent.
@@ -216,11 +225,11 @@ def find_weights(folder: Path, *, source: str) -> list[Path]:
 def _shards(index: Path) -> list[Path]:
     """Return the files that an index names."""
     content = read_json(index)
-    places = content.get("weight_map") if isinstance(content, dict) else None
-    if not isinstance(places, dict) or not places:
+    files = content.get("weight_map") if isinstance(content, dict) else None
+    if not isinstance(files, dict) or not files:
         raise InputError(f"No weight_map in {index}; download it again")
     shards = []
-    for name in sorted({str(place) for place in places.values()}):
+    for name in sorted({str(file) for file in files.values()}):
         # An index is data from outside: it must not lead out of its folder.
         if Path(name).name != name or not (index.parent / name).is_file():
             raise InputError(
@@ -248,9 +257,6 @@ def _pickles_on_hub(checkpoint: str) -> list[str]:
 
 def read_weights(files: Iterable[Path]) -> dict[str, np.ndarray]:
     """Map the tensors of weight files into memory.
-
-    Args:
-      files: What ``find_weights`` returned.
 
     Returns:
       Name -> array, under the names and in the layout of the reference's PyTorch
@@ -343,3 +349,36 @@ def _from_flax(name: str, array: np.ndarray) -> tuple[str, np.ndarray]:
     if kind in ("scale", "embedding"):
         return f"{stem}.weight", array
     return name, array
+
+
+def hash_files(settings: object, files: Iterable[Path]) -> str:
+    """SHA-256 in hex of settings, by their ``repr``, and of name and content of files.
+
+    Files that are absent don't count.
+    """
+    digest = hashlib.sha256(repr(settings).encode())
+    for file in files:
+        if file.is_file():
+            with file.open("rb") as stream:
+                part = hashlib.file_digest(stream, "sha256")
+            digest.update(f"{file.name} {part.hexdigest()}".encode())
+    return digest.hexdigest()
+
+
+def read_licence(folder: Path) -> str:
+    """Return the licence in the front matter of a checkpoint's model card.
+
+    It is SPDX's name where that is known, else what the card says; ``"unknown"``
+    without a card or a licence on it.
+    """
+    card = folder / "README.md"
+    if not card.is_file():
+        return "unknown"
+    text = card.read_text(encoding="utf-8", errors="replace")
+    front = re.match(r"---\s*\n(.*?)\n---", text, re.DOTALL)
+    found = (
+        re.search(r"^license:\s*['\"]?([\w.+-]+)", front[1], re.M) if front else None
+    )
+    if found is None:
+        return "unknown"
+    return _SPDX.get(found[1].lower(), found[1])

@@ -10,7 +10,7 @@ import numpy as np
 
 from mca_jax.core.errors import InputError
 
-__all__ = ["TensorReader", "check_tensors", "stack_layers"]
+__all__ = ["Tensors", "check_tensors", "stack_layers"]
 
 _DTYPES = {"float32": np.float32, "bfloat16": ml_dtypes.bfloat16}
 _MOST_NAMED = 4
@@ -70,63 +70,30 @@ def _listed(names: list[str]) -> str:
     return ", ".join(names[:_MOST_NAMED]) + more
 
 
-class TensorReader:
-    """Reads tensors in the wanted type, in Flax's layout."""
+class Tensors:
+    """Tensors in the wanted type, in Flax's layout."""
 
     def __init__(self, tensors: Mapping[str, np.ndarray], dtype: str) -> None:
-        """Take the tensors of a checkpoint.
-
-        Args:
-          tensors: Name -> array; may be memory-mapped, each is read once.
-          dtype: ``"float32"`` or ``"bfloat16"``.
-        """
+        """Take the tensors of a checkpoint; mapped ones are read once each."""
         self._tensors = tensors
         self._dtype = _DTYPES[dtype]
 
     def array(self, name: str) -> np.ndarray:
-        """Return a tensor as it is.
-
-        Args:
-          name: Its name.
-
-        Returns:
-          The array.
-        """
+        """Return a tensor as it is."""
         return np.ascontiguousarray(self._tensors[name], dtype=self._dtype)
 
     def kernel(self, *names: str) -> dict[str, np.ndarray]:
-        """Return several dense layers on the same input, as one, without bias.
-
-        Args:
-          *names: Names without ``.weight``.
-
-        Returns:
-          Variables of ``flax.linen.Dense``.
-        """
+        """Return ``flax.linen.Dense`` layers on the same input as one, without bias."""
         rows = [np.asarray(self._tensors[f"{n}.weight"], self._dtype) for n in names]
         return {"kernel": np.ascontiguousarray(np.concatenate(rows).T)}
 
     def dense(self, *names: str) -> dict[str, np.ndarray]:
-        """Return several dense layers on the same input, as one.
-
-        Args:
-          *names: Names without ``.weight`` and ``.bias``.
-
-        Returns:
-          Variables of ``flax.linen.Dense``.
-        """
+        """Return ``flax.linen.Dense`` layers on the same input as one."""
         bias = np.concatenate([self.array(f"{name}.bias") for name in names])
         return {**self.kernel(*names), "bias": bias}
 
     def norm(self, name: str) -> dict[str, np.ndarray]:
-        """Return a layer norm.
-
-        Args:
-          name: Name without ``.weight`` and ``.bias``.
-
-        Returns:
-          Variables of ``flax.linen.LayerNorm``.
-        """
+        """Return the variables of a ``flax.linen.LayerNorm``."""
         return {
             "scale": self.array(f"{name}.weight"),
             "bias": self.array(f"{name}.bias"),
@@ -134,15 +101,7 @@ class TensorReader:
 
 
 def stack_layers(build: Callable[[int], dict[str, Any]], count: int) -> dict[str, Any]:
-    """Stack the trees of all layers along a new first axis.
-
-    Args:
-      build: Index of a layer to its tree of arrays.
-      count: Number of layers, at least 1.
-
-    Returns:
-      One tree.
-    """
+    """Stack the trees of ``count`` layers along a new first axis."""
     # Filled layer by layer, so that no second copy of a tower is held.
     stacked = _allocate(build(0), count)
     for layer in range(count):

@@ -1,31 +1,133 @@
-"""What the blocks of all towers share: norm, MLP and attention."""
+"""The transformer that all towers share: its settings, norm, MLP and attention."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from mca_jax.encoders.clip.config import TowerConfig
-from mca_jax.encoders.huggingface.activations import ACTIVATIONS
+from mca_jax.core.errors import InputError, check_one_of
 
-__all__ = ["Mlp", "attend", "layer_norm"]
+__all__ = [
+    "ACTIVATIONS",
+    "Mlp",
+    "TowerConfig",
+    "attend",
+    "check_whole",
+    "layer_norm",
+    "parse_tower",
+    "parse_whole",
+]
+
+
+def _quick_gelu(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """OpenAI's cheap stand-in for GELU, ``x * sigmoid(1.702 x)``."""
+    return x * jax.nn.sigmoid(1.702 * x)
+
+
+def _exact_gelu(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """GELU by the error function."""
+    return jax.nn.gelu(x, approximate=False)
+
+
+def _tanh_gelu(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """GELU by its approximation with the hyperbolic tangent."""
+    return jax.nn.gelu(x, approximate=True)
+
+
+ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
+    "gelu": _exact_gelu,
+    "gelu_new": _tanh_gelu,
+    "gelu_pytorch_tanh": _tanh_gelu,
+    "quick_gelu": _quick_gelu,
+    "relu": jax.nn.relu,
+    "silu": jax.nn.silu,
+}
+"""Name -> elementwise function."""
+
+
+class TowerConfig(NamedTuple):
+    """The transformer of one tower.
+
+    Attributes:
+      width: Width of the residual stream.
+      hidden_width: Width inside each MLP.
+      num_layers: Number of blocks.
+      num_heads: Number of attention heads; divides ``width``.
+      activation: Name of the MLP's activation, a key of ``ACTIVATIONS``.
+      epsilon: Added to the variance in each layer norm.
+    """
+
+    width: int
+    hidden_width: int
+    num_layers: int
+    num_heads: int
+    activation: str
+    epsilon: float
+
+
+def parse_tower(section: Mapping[str, Any], source: str) -> TowerConfig:
+    """Read the transformer of a tower from a section of config.json without gaps.
+
+    ``source`` names the section in messages.
+
+    Raises:
+      InputError: A value is impossible or the activation unknown.
+    """
+    width = parse_whole(section, "hidden_size", source)
+    num_heads = parse_whole(section, "num_attention_heads", source)
+    if width % num_heads:
+        raise InputError(
+            f"Expected hidden_size of {source} to be a multiple of "
+            f"num_attention_heads, found {width} and {num_heads}"
+        )
+    epsilon = section["layer_norm_eps"]
+    if not isinstance(epsilon, int | float) or not 0 < epsilon < 1:
+        raise InputError(
+            f"Expected layer_norm_eps of {source} between 0 and 1, found {epsilon!r}"
+        )
+    activation = section["hidden_act"]
+    return TowerConfig(
+        width=width,
+        hidden_width=parse_whole(section, "intermediate_size", source),
+        num_layers=parse_whole(section, "num_hidden_layers", source),
+        num_heads=num_heads,
+        activation=check_one_of(
+            f"hidden_act in {source}", str(activation), ACTIVATIONS
+        ),
+        epsilon=float(epsilon),
+    )
+
+
+def parse_whole(section: Mapping[str, Any], key: str, source: str) -> int:
+    """Return what a key of config.json names, a whole number of at least 1.
+
+    Raises:
+      InputError: It is none.
+    """
+    return check_whole(section[key], key, source)
+
+
+def check_whole(value: Any, key: str, source: str) -> int:
+    """Return a value of config.json if it is a whole number of at least 1.
+
+    Raises:
+      InputError: It isn't.
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise InputError(
+            f"Expected {key} in {source} to be a whole number of at least 1, "
+            f"found {value!r}"
+        )
+    return value
 
 
 def layer_norm(tower: TowerConfig, dtype: Any, name: str) -> nn.LayerNorm:
-    """Return a layer norm with the variance in two passes: E[x²] − E[x]² loses digits.
-
-    Args:
-      tower: Whose epsilon is added to the variance.
-      dtype: Type of what it returns.
-      name: Its name among the weights.
-
-    Returns:
-      The module.
-    """
+    """Layer norm with the variance in two passes: E[x²] − E[x]² loses digits."""
     return nn.LayerNorm(
         epsilon=tower.epsilon, use_fast_variance=False, dtype=dtype, name=name
     )
@@ -39,7 +141,7 @@ class Mlp(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "... w"]) -> Float[Array, "... w"]:
-        """Apply both layers to each place."""
+        """Apply both layers to each token."""
         hidden = nn.Dense(self.tower.hidden_width, dtype=self.dtype, name="expand")(x)
         hidden = ACTIVATIONS[self.tower.activation](hidden)
         return nn.Dense(self.tower.width, dtype=self.dtype, name="project")(hidden)
@@ -56,18 +158,8 @@ def attend(
     """Attention of several heads, its logits in float32.
 
     Written out because ``jax.nn.dot_product_attention`` takes half as long again
-    on a CPU, where it has no fused kernel either.
-
-    Args:
-      query: What asks.
-      keys: What is asked.
-      values: What is mixed.
-      mask: Which keys a query sees; None is all.
-      num_heads: Number of heads; divides the width.
-      bias: Added to the logits.
-
-    Returns:
-      Mixed values of all heads, side by side.
+    on a CPU, where it has no fused kernel either. The mask says which keys a query
+    sees, None all; the bias is added to the logits.
     """
 
     def split(x: Float[Array, "b t w"]) -> Float[Array, "b h t v"]:

@@ -13,27 +13,24 @@ from jaxtyping import Array, Float, Int
 
 from mca_jax.core.errors import InputError, check_one_of
 from mca_jax.core.numerics import l2_normalize
+from mca_jax.encoders.encoder import TextEncoder
 from mca_jax.encoders.huggingface.checkpoint_files import (
     find_checkpoint,
     find_weights,
+    hash_files,
     read_json,
+    read_licence,
     read_weights,
 )
-from mca_jax.encoders.huggingface.provenance import hash_files, read_licence
-from mca_jax.encoders.huggingface.tensors import (
-    TensorReader,
-    check_tensors,
-    stack_layers,
-)
+from mca_jax.encoders.huggingface.tensors import Tensors, check_tensors, stack_layers
 from mca_jax.encoders.huggingface.tokenizers import read_tokenizer
 from mca_jax.encoders.prompts import PHOTO, build_prompts, check_templates
-from mca_jax.encoders.sentence.config import (
+from mca_jax.encoders.sentence.tower import (
     SentenceConfig,
+    SentenceTower,
     parse_sentence_config,
     read_pooling,
 )
-from mca_jax.encoders.sentence.tower import SentenceTower
-from mca_jax.encoders.text_encoder import TextEncoder
 
 __all__ = ["build_sentence_encoder"]
 
@@ -235,28 +232,28 @@ def _convert_tensors(
         if name.startswith(prefix) and not name.removeprefix(prefix).startswith(_HEADS)
     }
     check_tensors(own, _expected_tensors(config), source=source, ignored=_BUFFERS)
-    reader = TensorReader(own, dtype)
+    named = Tensors(own, dtype)
 
     def layer(index: int) -> dict[str, Any]:
         names = _layer_names(config, index)
         return {
-            "qkv": reader.dense(*(names[key] for key in ("query", "key", "value"))),
-            "out": reader.dense(names["out"]),
-            "attention_norm": reader.norm(names["attention_norm"]),
-            "mlp": {key: reader.dense(names[key]) for key in ("expand", "project")},
-            "mlp_norm": reader.norm(names["mlp_norm"]),
+            "qkv": named.dense(*(names[key] for key in ("query", "key", "value"))),
+            "out": named.dense(names["out"]),
+            "attention_norm": named.norm(names["attention_norm"]),
+            "mlp": {key: named.dense(names[key]) for key in ("expand", "project")},
+            "mlp_norm": named.norm(names["mlp_norm"]),
         }
 
-    positions = reader.array("embeddings.position_embeddings.weight")
+    positions = named.array("embeddings.position_embeddings.weight")
     if config.num_types:
-        types = reader.array("embeddings.token_type_embeddings.weight")
+        types = named.array("embeddings.token_type_embeddings.weight")
         positions = positions + types[:1]
     weights = {
-        "tokens": reader.array(first),
+        "tokens": named.array(first),
         "positions": positions,
-        "embedding_norm": reader.norm("embeddings.LayerNorm"),
+        "embedding_norm": named.norm("embeddings.LayerNorm"),
         "blocks": stack_layers(layer, config.tower.num_layers),
     }
     if config.num_buckets:
-        weights["distances"] = reader.array("encoder.relative_attention_bias.weight")
+        weights["distances"] = named.array("encoder.relative_attention_bias.weight")
     return {"params": weights}

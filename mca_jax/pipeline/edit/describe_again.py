@@ -100,7 +100,7 @@ def describe_again(
     """
     blank = Cluster(0, 0, "", 0.0, (), ())
     model = replace(model, clusters=(blank,) * len(origins))
-    placed: Any = Predictor(model).place(result.embeddings)
+    placed: Any = Predictor(model).assign(result.embeddings)
     probabilities = np.array(placed.probabilities)
     made = [index for index, origin in enumerate(origins) if origin is None]
     moved = np.full(len(result.clusters), -1, np.int32)
