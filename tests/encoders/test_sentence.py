@@ -174,7 +174,7 @@ def test_an_encoder_with_other_texts(tmp_path):
     np.testing.assert_allclose(found.embeddings, expected, atol=1e-5)
     other = with_text_encoder(encoder, texts, -matrix, offset)
     assert len({e.fingerprint for e in (encoder, joined, other)}) == 3
-    assert joined.domain.startswith("noise; nouns read by ")
+    assert joined.domain.startswith("noise; nouns encoded by ")
 
 
 def test_nothing_of_torch_is_imported():

@@ -103,16 +103,16 @@ def parse_tower(section: Mapping[str, Any], source: str) -> TowerConfig:
     )
 
 
-def parse_whole(section: Mapping[str, Any], key: str, source: str) -> int:
+def parse_whole(section: Mapping[str, Any], name: str, source: str) -> int:
     """Return what a key of config.json names, a whole number of at least 1.
 
     Raises:
       InputError: It is none.
     """
-    return check_whole(section[key], key, source)
+    return check_whole(section[name], name, source)
 
 
-def check_whole(value: Any, key: str, source: str) -> int:
+def check_whole(value: Any, name: str, source: str) -> int:
     """Return a value of config.json if it is a whole number of at least 1.
 
     Raises:
@@ -120,7 +120,7 @@ def check_whole(value: Any, key: str, source: str) -> int:
     """
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise InputError(
-            f"Expected {key} in {source} to be a whole number of at least 1, "
+            f"Expected {name} in {source} to be a whole number of at least 1, "
             f"found {value!r}"
         )
     return value
