@@ -5,7 +5,6 @@ import json
 
 import numpy as np
 import pytest
-from experiments.scoring import baseline_lines
 from small_runs import NOUNS, blobs
 
 import mca_jax
@@ -170,16 +169,3 @@ def test_tables_of_baselines():
     assert own.texts == ("–", "–", "0.300", "–", "–", "0")
     assert other.texts == ("0.910", "0.500", "0.250", "0.125", "1.000", "2")
     assert not any(own.best + other.best)
-    lines = baseline_lines(table)
-    assert lines[2].split() == [
-        "kmeans",
-        "0.910",
-        "0.500",
-        "0.250",
-        "0.125",
-        "1.000",
-        "2",
-    ]
-    assert lines[3].split() == ["this", "run", "-", "-", "0.300", "-", "-", "0"]
-    assert len({len(line) for line in lines[1:]}) == 1
-    assert baseline_lines({}) == []
