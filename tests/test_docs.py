@@ -51,14 +51,6 @@ def parameters(node: Function) -> set[str]:
     return {each.arg for each in every}
 
 
-def is_record(node: ast.ClassDef) -> bool:
-    bases = {ast.unparse(base).split(".")[-1] for base in node.bases}
-    wrapped = (x.func if isinstance(x, ast.Call) else x for x in node.decorator_list)
-    return "NamedTuple" in bases or any(
-        ast.unparse(each).endswith("dataclass") for each in wrapped
-    )
-
-
 def fields(node: ast.ClassDef) -> set[str]:
     """Names that a class or its methods bind."""
     bound = {
@@ -88,24 +80,6 @@ def test_described_arguments_and_fields_are_there():
                 unknown = set(section(node, "Args")) - parameters(node)
             strange += [f"{file}: {node.name} has no {name}" for name in unknown]
     assert not strange, "\n".join(strange)
-
-
-def test_fields_of_records_are_described():
-    silent = []
-    for file in FILES:
-        for node in documented(file):
-            if isinstance(node, ast.ClassDef) and is_record(node):
-                own = [
-                    item.target.id
-                    for item in node.body
-                    if isinstance(item, ast.AnnAssign)
-                    and isinstance(item.target, ast.Name)
-                    and not ast.unparse(item.annotation).startswith("ClassVar")
-                ]
-                missing = [x for x in own if x not in section(node, "Attributes")]
-                if not node.name.startswith("_"):
-                    silent += [f"{file}: {node.name}.{name}" for name in missing]
-    assert not silent, "\n".join(silent)
 
 
 @pytest.mark.parametrize("file", WITH_EXAMPLES)

@@ -24,19 +24,23 @@ from mca_jax.core.atomic_files import refused_by_system, write_file, write_parts
 from mca_jax.core.errors import InputError
 from mca_jax.core.host_tables import row_blocks
 from mca_jax.core.text import dump_json, fingerprint, plain_json, printable
-from mca_jax.data.files import SkippedImage
-from mca_jax.model.cluster_model import ClusterModel, Memory, Network, Split
-from mca_jax.model.result import Cluster, ClusterResult, ScoredNoun
+from mca_jax.model.cluster_model import (
+    Cluster,
+    ClusterModel,
+    Memory,
+    Network,
+    ScoredNoun,
+    Split,
+)
 
 __all__ = [
     "MODEL_FILES",
     "model_digest",
     "read_artifact",
     "read_model",
-    "read_result",
     "write_artifact",
     "write_model",
-    "write_result",
+    "understood",
 ]
 
 MODEL_FILES = (
@@ -64,17 +68,6 @@ _MODEL_ARRAYS = (
     "closeness",
     "groups",
 )
-_RESULT_TEXTS = (
-    "root",
-    "status",
-    "metrics",
-    "history",
-    "audit",
-    "warnings",
-    "config",
-    "provenance",
-)
-
 _UNREADABLE = "name another folder, or make it readable"
 
 _T = TypeVar("_T")
@@ -320,15 +313,10 @@ def read_model(folder: str | os.PathLike[str]) -> ClusterModel:
             **{name: arrays[name] for name in _MODEL_ARRAYS},
         )
 
-    return _understood(build, Path(folder) / "model.json")
+    return understood(build, Path(folder) / "model.json")
 
 
-def _numbers(values: Mapping[str, float | None]) -> dict[str, float]:
-    """Read numbers back; JSON has no NaN."""
-    return {name: math.nan if v is None else v for name, v in values.items()}
-
-
-def _understood(build: Callable[[], _T], path: Path) -> _T:
+def understood(build: Callable[[], _T], path: Path) -> _T:
     """Build something from what was read.
 
     Raises:
@@ -341,71 +329,3 @@ def _understood(build: Callable[[], _T], path: Path) -> _T:
             f"Expected all parts of a run in {printable(str(path))!r}, found none of "
             f"{error}; run it again into this workdir"
         ) from error
-
-
-def write_result(result: ClusterResult, folder: str | os.PathLike[str]) -> None:
-    """Write ``result.safetensors`` and ``result.json``, and the model.
-
-    Everything but the times, so that two runs with one seed write equal files. The
-    result has a model, and the folder exists.
-
-    Raises:
-      InputError: A file can't be written.
-    """
-    write_model(result.model, folder)
-    arrays = {
-        "embeddings": result.embeddings,
-        "assignments": result.assignments,
-        "probabilities": result.probabilities,
-        **{
-            f"baselines/{name}": np.asarray(each, np.int32)
-            for name, each in result.baselines.items()
-        },
-    }
-    if result.neighbors is not None:
-        arrays["neighbors"] = np.asarray(result.neighbors, np.int32)
-    content = {
-        "paths": result.paths,
-        "skipped": [asdict(image) for image in result.skipped],
-        "baselines": list(result.baselines),
-        **{name: vars(result)[name] for name in _RESULT_TEXTS},
-    }
-    write_artifact(Path(folder), "result", content, arrays)
-
-
-def read_result(folder: str | os.PathLike[str]) -> ClusterResult:
-    """Read the result that a run wrote into its workdir, with its model.
-
-    Returns:
-      The result as it was, but without times; infinities have become NaN.
-
-    Raises:
-      InputError: The folder is not a run's, or a file is damaged.
-    """
-    model = read_model(folder)
-    content, arrays = read_artifact(folder, "result")
-
-    def build() -> ClusterResult:
-        texts = {name: content[name] for name in _RESULT_TEXTS}
-        texts["history"] = tuple(_numbers(row) for row in content["history"])
-        if "label_free" in texts["metrics"]:
-            texts["metrics"]["label_free"] = _numbers(texts["metrics"]["label_free"])
-        texts["warnings"] = tuple(content["warnings"])
-        return ClusterResult(
-            **texts,
-            paths=tuple(content["paths"]),
-            assignments=arrays["assignments"],
-            probabilities=arrays["probabilities"],
-            clusters=model.clusters,
-            skipped=tuple(SkippedImage(**image) for image in content["skipped"]),
-            seconds={},
-            embeddings=arrays["embeddings"],
-            params=model.network.params,
-            baselines={
-                name: arrays[f"baselines/{name}"] for name in content["baselines"]
-            },
-            neighbors=arrays.get("neighbors"),
-            model=model,
-        )
-
-    return _understood(build, Path(folder) / "result.json")

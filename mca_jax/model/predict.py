@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from typing import Any
 
 import jax
@@ -19,6 +20,7 @@ from mca_jax.encoders.encoder import compile_encoder
 from mca_jax.model.assign import Assigned, build_assign, build_projection
 from mca_jax.model.cluster_model import NONE_OF_THESE, ClusterModel, Prediction
 from mca_jax.model.files import read_model
+from mca_jax.model.result import ClusterResult, read_result
 
 __all__ = [
     "OUTLIER_QUANTILE",
@@ -41,7 +43,10 @@ _NUM_NOUNS = 3
 
 
 def load(folder: str | os.PathLike[str]) -> Predictor:
-    """Load the model of a finished run, from its workdir.
+    """Load a finished run from its workdir, or from where ``save`` put a result.
+
+    Returns:
+      What assigns new images; ``load(folder).result`` is the result itself.
 
     Raises:
       InputError: The folder is not a finished run's, or a file of it is damaged.
@@ -56,7 +61,7 @@ def load(folder: str | os.PathLike[str]) -> Predictor:
       >>> predictor.predict(image_embeddings=np.eye(4)).names
       ('cat', 'boat', 'tree', 'none of these')
     """
-    return Predictor(read_model(folder))
+    return Predictor(read_model(folder), folder)
 
 
 def load_encoder(model: ClusterModel) -> Encoder:
@@ -140,13 +145,35 @@ class Predictor:
       'boat'
     """
 
-    def __init__(self, model: ClusterModel) -> None:
-        """Take a model; nothing is compiled or loaded yet."""
+    def __init__(
+        self, model: ClusterModel, folder: str | os.PathLike[str] | None = None
+    ) -> None:
+        """Take a model; nothing is compiled or loaded yet.
+
+        Args:
+          model: The model.
+          folder: Where its run is, for :attr:`result`; None where it is nowhere.
+        """
         self.model = model
+        self._folder = folder
         assign, arrays = build_assign(model)
         self._assign = jax.jit(assign)
         self._arrays = jax.device_put(arrays)
         self._embed: Callable[..., tuple[np.ndarray, dict]] | None = None
+
+    @cached_property
+    def result(self) -> ClusterResult:
+        """The result of the run, read from its folder when it is first asked for.
+
+        Raises:
+          InputError: The model was not loaded from a folder, or a file is damaged.
+        """
+        if self._folder is None:
+            raise InputError(
+                "Expected a predictor from mca_jax.load, found one of a model alone, "
+                "which has no result"
+            )
+        return read_result(self._folder)
 
     def predict(
         self,

@@ -2,16 +2,40 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from mca_jax.core.atomic_files import refused_by_system
+from mca_jax.core.errors import InputError
 from mca_jax.core.host_tables import row_blocks
 from mca_jax.data.files import SkippedImage
 from mca_jax.model.cluster_model import Cluster, ScoredNoun
+from mca_jax.model.files import (
+    read_artifact,
+    read_model,
+    understood,
+    write_artifact,
+    write_model,
+)
 
-__all__ = ["Cluster", "ClusterResult", "ScoredNoun"]
+__all__ = ["Cluster", "ClusterResult", "ScoredNoun", "read_result", "write_result"]
+
+_RESULT_TEXTS = (
+    "root",
+    "status",
+    "metrics",
+    "history",
+    "audit",
+    "warnings",
+    "config",
+    "provenance",
+)
 
 
 @dataclass(frozen=True)
@@ -89,3 +113,106 @@ class ClusterResult:
             block, assigned = self.probabilities[rows], self.assignments[rows]
             own[rows] = block[np.arange(len(block)), assigned]
         return own
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write model and result, without a report, for :func:`mca_jax.load`.
+
+        Args:
+          folder: Where to; made if need be. ``write_outputs`` adds tables and report.
+
+        Raises:
+          InputError: The result has no model, or the system refused.
+
+        Example:
+          >>> import tempfile
+          >>> import mca_jax
+          >>> from mca_jax.pipeline.example import example_result
+          >>> with tempfile.TemporaryDirectory() as folder:
+          ...     example_result().save(folder)
+          ...     len(mca_jax.load(folder).result.clusters)
+          3
+        """
+        if self.model is None:
+            raise InputError(
+                "Expected a result with a model, found one that was put together by "
+                "hand; it can't be saved"
+            )
+        path = Path(folder)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise refused_by_system("create", path, error) from error
+        write_result(self, path)
+
+
+def write_result(result: ClusterResult, folder: str | os.PathLike[str]) -> None:
+    """Write ``result.safetensors`` and ``result.json``, and the model.
+
+    Everything but the times, so that two runs with one seed write equal files. The
+    result has a model, and the folder exists.
+
+    Raises:
+      InputError: A file can't be written.
+    """
+    write_model(result.model, folder)
+    arrays = {
+        "embeddings": result.embeddings,
+        "assignments": result.assignments,
+        "probabilities": result.probabilities,
+        **{
+            f"baselines/{name}": np.asarray(each, np.int32)
+            for name, each in result.baselines.items()
+        },
+    }
+    if result.neighbors is not None:
+        arrays["neighbors"] = np.asarray(result.neighbors, np.int32)
+    content = {
+        "paths": result.paths,
+        "skipped": [asdict(image) for image in result.skipped],
+        "baselines": list(result.baselines),
+        **{name: vars(result)[name] for name in _RESULT_TEXTS},
+    }
+    write_artifact(Path(folder), "result", content, arrays)
+
+
+def read_result(folder: str | os.PathLike[str]) -> ClusterResult:
+    """Read the result that a run wrote into its workdir, with its model.
+
+    Returns:
+      The result as it was, but without times; infinities have become NaN.
+
+    Raises:
+      InputError: The folder is not a run's, or a file is damaged.
+    """
+    model = read_model(folder)
+    content, arrays = read_artifact(folder, "result")
+
+    def build() -> ClusterResult:
+        texts = {name: content[name] for name in _RESULT_TEXTS}
+        texts["history"] = tuple(_numbers(row) for row in content["history"])
+        if "label_free" in texts["metrics"]:
+            texts["metrics"]["label_free"] = _numbers(texts["metrics"]["label_free"])
+        texts["warnings"] = tuple(content["warnings"])
+        return ClusterResult(
+            **texts,
+            paths=tuple(content["paths"]),
+            assignments=arrays["assignments"],
+            probabilities=arrays["probabilities"],
+            clusters=model.clusters,
+            skipped=tuple(SkippedImage(**image) for image in content["skipped"]),
+            seconds={},
+            embeddings=arrays["embeddings"],
+            params=model.network.params,
+            baselines={
+                name: arrays[f"baselines/{name}"] for name in content["baselines"]
+            },
+            neighbors=arrays.get("neighbors"),
+            model=model,
+        )
+
+    return understood(build, Path(folder) / "result.json")
+
+
+def _numbers(values: Mapping[str, float | None]) -> dict[str, float]:
+    """Read numbers back; JSON has no NaN."""
+    return {name: math.nan if v is None else v for name, v in values.items()}

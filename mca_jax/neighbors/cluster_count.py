@@ -290,4 +290,4 @@ def _neighborhood(
     smoothed, _ = smooth_embeddings(
         projected, first_columns(near, num_neighbors // 2), num_steps=smoothing_steps
     )
-    return np.asarray(near), smoothed
+    return np.asarray(near), jnp.asarray(smoothed)

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from mca_jax.alignment.forward import assign_clusters
-from mca_jax.core.errors import check_in_range
+from mca_jax.core.errors import InputError, check_in_range
 from mca_jax.core.progress import Callback, Clock
 from mca_jax.core.random import make_keys
 from mca_jax.data import Images
@@ -71,9 +71,10 @@ def cluster(
     Args:
       images: Folder, read recursively; paths of files; PIL images; pixels, uint8
         ``[n, h, w, 3]``; or a source, such as the images of a named data set.
-      num_clusters: ``k``, at least 2 and at most ``n``; stands above that of
-        ``config``. ``"auto"`` estimates it, ``"auto:5-60"`` in a range; what was
-        found is in ``metrics["cluster_count"]``.
+      num_clusters: ``k``, at least 2 and at most ``n``; overrides that of
+        ``config``, and is needed where there is no ``config``. ``"auto"``
+        estimates it, ``"auto:5-60"`` in a range; what was found is in
+        ``metrics["cluster_count"]``.
       config: All settings; None takes the defaults.
       image_embeddings: In place of ``images``: unit vectors ``[n, d]``.
       noun_embeddings: With them: unit vectors of the nouns ``[m, d]``.
@@ -94,8 +95,7 @@ def cluster(
       Interrupted: With ``checkpoint_dir``, after Ctrl-C or SIGTERM in training.
 
     Example:
-      >>> import jax
-    import numpy as np
+      >>> import numpy as np
       >>> axes = np.eye(4, dtype=np.float32)
       >>> photos = np.repeat(axes[:2], 20, axis=0)
       >>> result = cluster(image_embeddings=photos, noun_embeddings=axes,
@@ -103,6 +103,11 @@ def cluster(
       >>> sorted(c.name for c in result.clusters)
       ['boat', 'cat']
     """
+    if num_clusters is None and config is None:
+        raise InputError(
+            "Expected num_clusters: how many groups to make, or num_clusters='auto' to "
+            "estimate it"
+        )
     config = config or Config()
     wanted = parse_num_clusters(
         config.num_clusters if num_clusters is None else num_clusters

@@ -15,8 +15,8 @@ from mca_jax.core.errors import InputError
 from mca_jax.core.text import csv_lines, dump_json, path_cell, printable, text_cell
 from mca_jax.data.files import SkippedImage
 from mca_jax.model.cluster_model import Prediction
-from mca_jax.model.files import MODEL_FILES, write_result
-from mca_jax.model.result import ClusterResult
+from mca_jax.model.files import MODEL_FILES
+from mca_jax.model.result import ClusterResult, write_result
 from mca_jax.report.findings import DuplicateGroup, Outlier
 from mca_jax.report.images import Thumbnails
 from mca_jax.report.page import Report, build_report

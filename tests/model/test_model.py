@@ -9,16 +9,16 @@ import pytest
 import safetensors.numpy
 from small_runs import small_run
 
+import mca_jax
 from mca_jax.core.errors import InputError
 from mca_jax.data.files import SkippedImage
 from mca_jax.model.files import (
     MODEL_FILES,
     read_artifact,
     read_model,
-    read_result,
     write_artifact,
-    write_result,
 )
+from mca_jax.model.result import read_result, write_result
 from mca_jax.pipeline.assembly import measure_closeness
 from mca_jax.report.write import write_outputs
 
@@ -161,3 +161,21 @@ def test_closeness_by_hand():
     outer = 3 / np.sqrt(10)
     np.testing.assert_allclose(quantiles[[0, 500, -1]], [half, half, outer], atol=1e-6)
     assert (np.diff(quantiles) >= 0).all()
+
+
+def test_a_saved_result_is_loaded_whole(tmp_path):
+    result = small_run()
+    result.save(tmp_path / "new" / "folder")
+    loaded = mca_jax.load(tmp_path / "new" / "folder")
+    np.testing.assert_array_equal(loaded.result.assignments, result.assignments)
+    found = loaded.predict(image_embeddings=result.embeddings)
+    np.testing.assert_array_equal(found.nearest, result.assignments)
+    with pytest.raises(InputError, match=r"mca_jax\.load, found one of a model alone"):
+        _ = mca_jax.Predictor(result.model).result
+    with pytest.raises(InputError, match="put together by hand"):
+        dataclasses.replace(result, model=None).save(tmp_path)
+
+
+def test_a_number_of_clusters_is_asked_for():
+    with pytest.raises(InputError, match="num_clusters: how many groups"):
+        mca_jax.cluster("photos")

@@ -11,7 +11,7 @@ from mca_jax.alignment import forward as evaluator
 from mca_jax.core import host_tables as scratch
 from mca_jax.evaluation import risk
 from mca_jax.model import files
-from mca_jax.model.files import read_result, write_result
+from mca_jax.model.result import read_result, write_result
 from mca_jax.report.write import write_outputs
 
 

@@ -15,8 +15,9 @@ from mca_jax.core.text import dump_json
 from mca_jax.data import find_images, folder_labels
 from mca_jax.evaluation import contingency_table, score_clustering
 from mca_jax.evaluation.runs import score_result
-from mca_jax.model.files import model_digest, read_result
+from mca_jax.model.files import model_digest
 from mca_jax.model.predict import Predictor, load
+from mca_jax.model.result import read_result
 from mca_jax.pipeline.command_line.flags import (
     EMBEDDINGS,
     check_apart,

@@ -26,9 +26,8 @@ from mca_jax.core.text import printable
 from mca_jax.core.types import PRNGKey
 from mca_jax.model.calibration import calibrate
 from mca_jax.model.cluster_model import NONE_OF_THESE, ClusterModel, Network, Split
-from mca_jax.model.files import read_result
 from mca_jax.model.predict import project_images
-from mca_jax.model.result import ClusterResult
+from mca_jax.model.result import ClusterResult, read_result
 from mca_jax.pipeline.assembly import host_network
 from mca_jax.pipeline.cluster import cluster as run_clustering
 from mca_jax.pipeline.config import (
