@@ -1,6 +1,19 @@
 """Clusters unlabelled images into named groups.
 
-Multi-level Cross-modal Alignment (Qiu et al., AAAI 2024) in JAX.
+Multi-level Cross-modal Alignment (Qiu et al., AAAI 2024) in JAX. The packages in the
+order of the data; each imports itself and those before it:
+
+- ``core``: types, errors, numerics, files, devices and hosts
+- ``data``: files and pixels to decoded batches; named data sets
+- ``encoders``: images and nouns to unit vectors
+- ``semantics``: nouns to a semantic space, and to names
+- ``neighbors``: the set as points: projection, neighbours, k-means, number of clusters
+- ``alignment``: the paper's networks and losses
+- ``training``: initialization, steps, convergence, checkpoints
+- ``model``: what is left after training, and new images
+- ``evaluation``: metrics, risk, baselines, comparison
+- ``report``: the page and all other files of a run
+- ``pipeline``: settings, the whole job, edits, the command and the estimator
 """
 
 from importlib import import_module
@@ -22,6 +35,7 @@ if TYPE_CHECKING:
         save_version,
         split_cluster,
     )
+    from mca_jax.pipeline.estimator import MCA
     from mca_jax.report.write import write_outputs
 
     __version__: str
@@ -31,6 +45,7 @@ __all__ = [
     "ClusterResult",
     "Config",
     "InputError",
+    "MCA",
     "Prediction",
     "Predictor",
     "apply_overrides",
@@ -53,6 +68,7 @@ _HOMES = {
     "ClusterResult": "mca_jax.model.result",
     "Config": "mca_jax.pipeline.config",
     "InputError": "mca_jax.core.errors",
+    "MCA": "mca_jax.pipeline.estimator",
     "Prediction": "mca_jax.model.cluster_model",
     "Predictor": "mca_jax.model.predict",
     "apply_overrides": "mca_jax.pipeline.config",
