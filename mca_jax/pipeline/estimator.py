@@ -112,7 +112,7 @@ class MCA(
             config = replace(config, encoder=replace(config.encoder, name=self.encoder))
         if self.seed is not None:
             config = replace(config, seed=self.seed)
-        images = list(X) if isinstance(X, Iterator) else X
+        images: Any = list(X) if isinstance(X, Iterator) else X
         if _is_table(images):
             table = validate_data(self, images, dtype=np.float32, ensure_min_samples=2)
             result = self._fit_table(np.asarray(table), config)
@@ -173,7 +173,7 @@ class MCA(
 
     def _predict(self, X: Any) -> tuple[np.ndarray, np.ndarray]:  # noqa: N803
         check_is_fitted(self)
-        images = list(X) if isinstance(X, Iterator) else X
+        images: Any = list(X) if isinstance(X, Iterator) else X
         if _is_table(images):
             table = validate_data(self, images, dtype=np.float32, reset=False)
             found = self._predictor.predict(image_embeddings=table)
@@ -227,9 +227,8 @@ class MCA(
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out compiled functions."""
-        state = dict(super().__getstate__())
-        state.pop("_predictor", None)
-        return state
+        whole: Any = super().__getstate__()
+        return {name: v for name, v in whole.items() if name != "_predictor"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Take compiled functions anew, if it was fitted."""
@@ -245,5 +244,5 @@ def _is_table(values: Any) -> bool:
         return False
     if len(getattr(values, "shape", (0,))) != 1 or not isinstance(values, Iterable):
         return len(getattr(values, "shape", ())) <= 2
-    first = next(iter(values), None)
+    first: Any = next(iter(values), None)
     return not isinstance(first, (str, os.PathLike, Image.Image)) and np.ndim(first) < 2
