@@ -58,7 +58,7 @@ class MCA(
       >>> axes = np.eye(4, dtype=np.float32)
       >>> model = MCA(2, noun_embeddings=axes, nouns=["cat", "boat", "tree", "lamp"])
       >>> labels = model.fit_predict(np.repeat(axes[:2], 20, axis=0))
-      >>> sorted(model.cluster_names_)
+      >>> sorted(model.cluster_names_.tolist())
       ['boat', 'cat']
       >>> model.cluster_names_[model.predict(axes[:1])]
       array(['cat'], dtype='<U4')
