@@ -1,4 +1,4 @@
-"""Sums, means and gathers over a batch or a set that devices share.
+"""Look-ups and the padding mask of rows that devices share.
 
 Each function is called inside a function that ``over_devices`` maps: there
 ``axis_name`` names the devices, and an array holds this device's rows of an array
@@ -11,14 +11,11 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Int
 
 __all__ = [
-    "all_rows",
     "valid_rows",
     "first_row",
-    "global_sum",
-    "mean_rows",
     "scatter_rows",
     "take_rows",
 ]
@@ -36,33 +33,6 @@ def valid_rows(
     if count is None:
         return jnp.ones(num_local, bool)
     return first_row(num_local, axis_name) + jnp.arange(num_local) < count
-
-
-def global_sum(x: Array, axis_name: str | None) -> Array:
-    """Sum of what the devices hold, the same on all of them."""
-    return x if axis_name is None else jax.lax.psum(x, axis_name)
-
-
-def mean_rows(
-    x: Float[Array, "b ..."], axis_name: str | None, batch_size: int | None = None
-) -> Float[Array, "..."]:
-    """Mean over the rows of all devices; padding has to be finite."""
-    if axis_name is None:
-        return jnp.mean(x, axis=0)
-    if batch_size is None:
-        return jax.lax.pmean(jnp.mean(x, axis=0), axis_name)
-    valid = valid_rows(x.shape[0], axis_name, batch_size)
-    kept = jnp.where(valid.reshape(-1, *[1] * (x.ndim - 1)), x, 0.0)
-    return jax.lax.psum(jnp.sum(kept, axis=0), axis_name) / batch_size
-
-
-def all_rows(
-    x: Array, axis_name: str | None, count: int | None = None
-) -> Float[Array, "n ..."]:
-    """Gather the rows of all devices, without padding."""
-    if axis_name is None:
-        return x
-    return jax.lax.all_gather(x, axis_name, tiled=True)[:count]
 
 
 def _owned(table: Array, rows: Int[Array, " b"], axis_name: str) -> Array:
