@@ -120,7 +120,7 @@ def test_semantic_variants_take_the_clusters_over(small_set):
     rough = apply_overrides(base, ["retrieval.smoothing_steps=0"])
     one, two, three = (shared.prepare(c) for c in (base, wide, rough))
     assert one.kmeans is two.kmeans
-    assert one.space is not two.space
+    assert one.nouns is not two.nouns
     assert one.kmeans is not three.kmeans
     again = shared.prepare(base)
     assert again.data is one.data

@@ -87,9 +87,9 @@ def _fail(message: str) -> int:
     return 2
 
 
-def _hint(name: str, options: Sequence[str], otherwise: str) -> str:
+def _hint(name: str, options: Sequence[str], otherwise: str, prefix: str = "") -> str:
     close = get_close_matches(name, options, n=1)
-    return f"did you mean {close[0]!r}?" if close else otherwise
+    return f"did you mean '{prefix}{close[0]}'?" if close else otherwise
 
 
 def _run(name: str, arguments: Sequence[str]) -> int:
@@ -110,9 +110,9 @@ def _run(name: str, arguments: Sequence[str]) -> int:
     try:
         rest = values([name, *arguments])[1:]
     except flags.UnrecognizedFlagError as error:
-        known = [f"--{each}" for each in values]
-        found = f"--{error.flagname}"
-        return _fail(f"Unknown flag {found!r}; {_hint(found, known, listing)}")
+        # Without their dashes, which would make any two flags look alike.
+        hint = _hint(error.flagname, list(values), listing, prefix="--")
+        return _fail(f"Unknown flag '--{error.flagname}'; {hint}")
     except flags.Error as error:
         return _fail(" ".join(str(error).split()))
     if rest:
