@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-__all__ = ["InputError", "check_in_range", "check_one_of", "nearest_option"]
+__all__ = [
+    "InputError",
+    "InputWarning",
+    "check_in_range",
+    "check_one_of",
+    "nearest_option",
+]
 
 
 class InputError(ValueError):
@@ -18,6 +24,13 @@ class InputError(ValueError):
       >>> check_in_range("num_clusters", 1, low=2)
       Traceback (most recent call last):
       mca_jax.core.errors.InputError: Expected num_clusters at least 2, found 1
+    """
+
+
+class InputWarning(UserWarning):
+    """Something in what came from outside that is passed over, and why.
+
+    The launchers print it in one line, as they print an ``InputError``.
     """
 
 

@@ -146,10 +146,13 @@ def list_differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
             return "not set"
         return dump_json(settings[name], indent=None)
 
+    # What was changed comes before what another version added or left away.
+    changed = [name for name in new if name in old and old[name] != new[name]]
+    added = [name for name in new if name not in old]
+    left_away = [name for name in old if name not in new]
     different = [
         f"{name} is {show(old, name)} there and {show(new, name)} now"
-        for name in [*new, *(name for name in old if name not in new)]
-        if name not in old or name not in new or old[name] != new[name]
+        for name in (*changed, *added, *left_away)
     ]
     named = ", ".join(different[:_MOST_NAMED_SETTINGS])
     if len(different) > _MOST_NAMED_SETTINGS:

@@ -42,11 +42,12 @@ _SOUND_LIKE_VOWEL = ("heir", "honest", "honor", "honour", "hour")
 _UNI_AS_UN = ("unid", "unim", "unin", "unill")
 
 
-def parse_templates(text: str) -> tuple[str, ...]:
+def parse_templates(text: str, *, setting: str = "encoder.prompts") -> tuple[str, ...]:
     """Read templates from a setting.
 
     Args:
       text: ``"photo"``, ``"ensemble"``, or templates joined by ``|``.
+      setting: Its name, for messages.
 
     Returns:
       The templates.
@@ -63,7 +64,7 @@ def parse_templates(text: str) -> tuple[str, ...]:
         return named[text]
     if _SLOT not in text:
         raise InputError(
-            f"Expected encoder.prompts as photo, ensemble or templates with {_SLOT} "
+            f"Expected {setting} as photo, ensemble or templates with {_SLOT} "
             f"joined by |, found {text!r}"
         )
     return check_templates([part.strip() for part in text.split("|")])

@@ -7,10 +7,11 @@ from pathlib import Path
 
 from mca_jax.core.errors import InputError, check_one_of
 from mca_jax.encoders.encoder import Encoder
+from mca_jax.encoders.huggingface.twins import twin_of
 from mca_jax.encoders.lite.encoder import build_lite, build_lite2
 from mca_jax.encoders.prompts import PHOTO
 
-__all__ = ["ENCODERS", "build_encoder"]
+__all__ = ["ENCODERS", "build_encoder", "check_encoder"]
 
 ENCODERS: dict[str, Callable[[], Encoder]] = {
     "lite": build_lite,
@@ -19,12 +20,35 @@ ENCODERS: dict[str, Callable[[], Encoder]] = {
 """Name of each embedded encoder -> the function that loads it."""
 
 
+def check_encoder(name: str) -> bool:
+    """Check the name of an encoder, without a look at what it names.
+
+    Returns:
+      Whether it is a checkpoint rather than an embedded encoder.
+
+    Raises:
+      InputError: No encoder can have that name.
+    """
+    if Path(name).expanduser().is_dir():
+        return True
+    twin = twin_of(name)
+    if twin:
+        raise InputError(
+            f"{name} is what other libraries call an architecture; {twin} is a "
+            "checkpoint of it on the hub"
+        )
+    if "/" not in name:
+        check_one_of("encoder", name, ENCODERS)
+    return "/" in name
+
+
 def build_encoder(
     name: str,
     *,
     dtype: str = "float32",
     prompts: Sequence[str] = PHOTO,
     glosses: Mapping[str, str] | None = None,
+    revision: str | None = None,
 ) -> Encoder:
     """Load an encoder by name.
 
@@ -36,6 +60,7 @@ def build_encoder(
         ``"bfloat16"``.
       prompts: Templates with one ``{}`` for the noun, for a checkpoint.
       glosses: Synset id -> gloss that goes behind the noun's prompt, likewise.
+      revision: Branch, tag or commit of a checkpoint on the hub.
 
     Returns:
       The encoder, its weights on the host.
@@ -48,12 +73,19 @@ def build_encoder(
       >>> build_encoder("lite").image_size
       (224, 224)
     """
-    if "/" in name or Path(name).expanduser().is_dir():
+    if check_encoder(name):
         # Imported here: runs with the embedded encoder need neither Flax nor the hub.
         from mca_jax.encoders.clip.encoder import build_clip
 
-        return build_clip(name, dtype=dtype, prompts=prompts, glosses=glosses)
-    build = ENCODERS[check_one_of("encoder", name, ENCODERS)]
+        return build_clip(
+            name, dtype=dtype, prompts=prompts, glosses=glosses, revision=revision
+        )
+    if revision is not None:
+        raise InputError(
+            f"Expected no encoder.revision with encoder {name!r}, which is part of "
+            "this package"
+        )
+    build = ENCODERS[name]
     for setting, given in (
         ("dtype", dtype != "float32"),
         ("prompts", tuple(prompts) != PHOTO),

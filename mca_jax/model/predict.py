@@ -76,7 +76,9 @@ def load_encoder(model: ClusterModel) -> Encoder:
             "Expected image_embeddings, found images: this run was made from given "
             "embeddings and knows no encoder"
         )
-    encoder = build_encoder(name, dtype=model.config["encoder"]["dtype"])
+    settings = model.config["encoder"]
+    revision = settings.get("revision") or None
+    encoder = build_encoder(name, dtype=settings["dtype"], revision=revision)
     found = encoder.image_fingerprint or encoder.fingerprint
     if found != expected:
         raise InputError(

@@ -201,14 +201,24 @@ def open_encoders(
         "prompts": parse_templates(config.prompts),
         "glosses": glosses,
     }
+    own: dict[str, Any] = {"revision": config.revision or None}
     if not config.text:
-        return build_encoder(config.name, **texts), None
+        if config.text_prompts:
+            raise InputError(
+                "Expected no encoder.text_prompts without encoder.text, whose prompts "
+                "they are; encoder.prompts is for the encoder's own texts"
+            )
+        return build_encoder(config.name, **own, **texts), None
     # Imported here: only such runs need it.
     from mca_jax.encoders.sentence.encoder import build_sentence_encoder
 
-    text_encoder = build_sentence_encoder(config.text, **texts)
+    read = texts
+    if config.text_prompts:
+        prompts = parse_templates(config.text_prompts, setting="encoder.text_prompts")
+        read = texts | {"prompts": prompts, "with_stored_prompt": False}
+    text_encoder = build_sentence_encoder(config.text, **read)
     # An embedded encoder takes no prompts: they are the text encoder's alone then.
-    own = {} if config.name in ENCODERS else texts
+    own |= {} if config.name in ENCODERS else texts
     return build_encoder(config.name, **own), text_encoder
 
 

@@ -2,20 +2,25 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import huggingface_hub
 import ml_dtypes
 import numpy as np
 import pytest
-from clip_goldens import ROOT, copy_golden, edit_json
+from clip_goldens import ROOT, copy_golden, edit_json, load_encoder
 from huggingface_hub import errors
 from safetensors.numpy import load_file, save_file
 
-from mca_jax.core.errors import InputError
+from mca_jax.core.errors import InputError, InputWarning
+from mca_jax.encoders import build_encoder
+from mca_jax.encoders.clip.config import parse_clip_config
 from mca_jax.encoders.clip.encoder import build_clip
+from mca_jax.encoders.clip.towers import expected_tensors
 from mca_jax.encoders.huggingface import checkpoint_files
 from mca_jax.encoders.huggingface.checkpoint_files import (
     find_checkpoint,
@@ -128,7 +133,12 @@ def test_missing_tensors_are_named(tmp_path):
 def test_extra_tensors_are_named_but_for_position_ids(tmp_path):
     folder = copy_golden("openai", tmp_path)
     rewrite(folder, lambda t: t.update({"head.weight": np.zeros(3, np.float32)}))
-    fails(folder, "Unknown tensors in .*model.safetensors: head.weight;")
+    with pytest.warns(InputWarning, match="that nothing reads: head.weight; if"):
+        found = build_clip(str(folder))
+    np.testing.assert_array_equal(
+        found.params["image"]["params"]["positions"],
+        load_encoder("openai").params["image"]["params"]["positions"],
+    )
     assert any(
         name.endswith(".position_ids")
         for name in read_weights([ROOT / "openai" / "model.safetensors"])
@@ -219,6 +229,58 @@ def test_folders_that_are_no_checkpoint(tmp_path):
     fails(tmp_path, "config.json is no JSON")
     fails(tmp_path / "config.json", "found a file; name the folder")
     fails(tmp_path / "absent", "No folder .*absent")
+    (tmp_path / "nested").mkdir()
+    modules = [{"path": "0_CLIPModel", "type": "models.CLIPModel"}]
+    (tmp_path / "nested" / "modules.json").write_text(json.dumps(modules))
+    fails(tmp_path / "nested", "old one; its model lies in 0_CLIPModel: pass that")
+
+
+@pytest.mark.parametrize(
+    ("name", "twin"),
+    [
+        ("ViT-B-32", "openai/clip-vit-base-patch32"),
+        ("ViT-L/14@336px", "openai/clip-vit-large-patch14-336"),
+        ("sentence-transformers/clip-ViT-B-16", "openai/clip-vit-base-patch16"),
+        ("ViT-B-16-SigLIP2", "google/siglip2-base-patch16-224"),
+    ],
+)
+def test_names_of_other_libraries_lead_to_the_twin(name, twin):
+    with pytest.raises(InputError, match=f"{name} is what other .*; {twin} is a"):
+        build_encoder(name)
+
+
+def test_siglip_without_a_last_layer_for_texts(tmp_path):
+    """As the multilingual ones: it gives what a layer that changes nothing would."""
+    folder = copy_golden("siglip2", tmp_path)
+
+    def square(config):
+        config["text_config"] |= {"hidden_size": 32, "num_attention_heads": 4}
+
+    edit_json(folder / "config.json", square)
+    config = parse_clip_config(
+        json.loads((folder / "config.json").read_text()), source="x"
+    )
+    rng = np.random.default_rng(0)
+    tensors = {
+        name: rng.normal(size=shape).astype(np.float32) / 4
+        for name, shape in expected_tensors(config).items()
+    }
+    tensors["text_model.head.weight"] = np.eye(32, dtype=np.float32)
+    tensors["text_model.head.bias"] *= 0
+    save_file(tensors, folder / "model.safetensors")
+    with_layer = build_clip(str(folder)).params["text"]["params"]["projection"]
+    for part in ("weight", "bias"):
+        del tensors[f"text_model.head.{part}"]
+    save_file(tensors, folder / "model.safetensors")
+    with pytest.warns(InputWarning, match="has no text_model.head, as is right for"):
+        build_clip(str(folder))
+    edit_json(folder / "config.json", lambda c: c["text_config"].update(no_head=True))
+    without = build_clip(str(folder)).params["text"]["params"]["projection"]
+    for part in ("kernel", "bias"):
+        np.testing.assert_array_equal(without[part], with_layer[part])
+    tensors["text_model.head.bias"] = np.zeros(32, np.float32)
+    save_file(tensors, folder / "model.safetensors")
+    fails(folder, "Missing tensors in .*: text_model.head.weight")
 
 
 def test_an_unknown_activation(tmp_path):
@@ -289,7 +351,7 @@ def serve(monkeypatch, source, folder):
     return asked
 
 
-@pytest.mark.parametrize(("name", "calls"), [("laion", 1), ("rectangular", 2)])
+@pytest.mark.parametrize(("name", "calls"), [("laion", 2), ("rectangular", 3)])
 def test_one_form_of_the_weights_is_downloaded(monkeypatch, tmp_path, name, calls):
     source = copy_golden(name, tmp_path / "hub")
     for extra in ("pytorch_model.bin", "tf_model.h5", "open_clip_model.safetensors"):
@@ -318,12 +380,90 @@ def test_a_repository_of_pickles(monkeypatch, tmp_path):
         lambda self, repo_id: ["README.md", "pytorch_model.bin"],
     )
     fails(REPOSITORY, r"some-clip has its weights only as a pickle \(pytorch_model")
+    requests = [SimpleNamespace(ref=f"refs/pr/{number}") for number in (3, 5)]
+    monkeypatch.setattr(
+        huggingface_hub.HfApi,
+        "list_repo_refs",
+        lambda self, repo_id, **kwargs: SimpleNamespace(pull_requests=requests),
+    )
+    monkeypatch.setattr(
+        huggingface_hub.HfApi,
+        "file_exists",
+        lambda self, repo_id, name, revision: revision == "refs/pr/5",
+    )
+    fails(
+        REPOSITORY,
+        "its revision refs/pr/5 has safetensors: set encoder.revision to refs/pr/5, or "
+        "fetch it with hf download somebody/some-clip --revision=refs/pr/5 --local-dir",
+    )
 
     def refuse(self, repo_id):
         raise OSError
 
     monkeypatch.setattr(huggingface_hub.HfApi, "list_repo_files", refuse)
     fails(REPOSITORY, "No model.safetensors and no flax_model.msgpack in somebody")
+
+
+def hub_cache(root, **revisions):
+    """A cache of the hub with some files at each revision; main is the first."""
+    folder = root / "models--somebody--some-clip"
+    (folder / "refs").mkdir(parents=True)
+    (folder / "refs" / "main").write_text(next(iter(revisions)))
+    for place, (name, files) in enumerate(revisions.items()):
+        snapshot = folder / "snapshots" / name
+        snapshot.mkdir(parents=True)
+        for file in files:
+            shutil.copy(ROOT / "openai" / file, snapshot / file)
+        os.utime(snapshot, (place, place))
+    return folder / "snapshots"
+
+
+SMALL = ("config.json", "preprocessor_config.json", "tokenizer.json")
+
+
+def test_offline_the_weights_of_another_revision_are_found(monkeypatch, tmp_path):
+    snapshots = hub_cache(tmp_path, a=SMALL, b=("model.safetensors",), c=())
+    monkeypatch.setattr(
+        huggingface_hub, "snapshot_download", lambda *a, **k: str(snapshots / "a")
+    )
+    with pytest.warns(InputWarning, match="revision a of some.* has no weights; .* b "):
+        found = build_encoder(REPOSITORY)
+    assert found.fingerprint == load_encoder("openai").fingerprint
+    (snapshots / "b" / "model.safetensors").unlink()
+    monkeypatch.setattr(huggingface_hub.HfApi, "list_repo_files", lambda *a: [])
+    fails(
+        REPOSITORY,
+        "of somebody/some-clip in the local cache, which holds the rest of revision "
+        "a, b, c; fetch it with hf download somebody/some-clip$",
+    )
+
+
+def test_offline_the_only_revision_in_the_cache_is_taken(monkeypatch, tmp_path):
+    hub_cache(tmp_path, a=(), b=(*SMALL, "model.safetensors"))
+
+    def refuse(*args, **kwargs):
+        raise errors.LocalEntryNotFoundError("x")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
+    with pytest.warns(InputWarning, match="can't be reached; revision b is taken"):
+        found = build_clip(REPOSITORY, cache_dir=str(tmp_path))
+    assert found.fingerprint == load_encoder("openai").fingerprint
+    with pytest.raises(InputError, match="is not in the local cache"):
+        build_clip(REPOSITORY, cache_dir=str(tmp_path), revision="refs/pr/8")
+
+
+def test_the_revision_is_asked_for(monkeypatch):
+    asked = []
+
+    def download(repo_id, *, revision, **kwargs):
+        asked.append(revision)
+        return str(ROOT / "openai")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    assert build_encoder(REPOSITORY, revision="refs/pr/8").width == 20
+    assert set(asked) == {"refs/pr/8"}
+    with pytest.raises(InputError, match="no encoder.revision with encoder 'lite'"):
+        build_encoder("lite", revision="refs/pr/8")
 
 
 def test_offline_the_hubs_cache_is_used_and_nothing_else(tmp_path):

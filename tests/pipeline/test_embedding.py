@@ -1,5 +1,6 @@
 """Opening the encoders that settings name, and placing nouns by them."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +50,20 @@ def test_without_a_cache_nothing_is_written(tmp_path, monkeypatch):
     monkeypatch.setenv("MCA_JAX_CACHE", str(tmp_path / "user"))
     place(EncoderConfig(name=CLIP, noun_cache=str(tmp_path / "chosen")))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_each_text_tower_has_prompts_of_its_own():
+    config = EncoderConfig(name=CLIP, text=SENTENCE, prompts="a {}|the {}")
+    both = [each.tokenize(["cat"], [""]) for each in open_encoders(config, TABLE)]
+    assert [tokens.shape[1] for tokens in both] == [2, 2]
+    config = replace(config, text_prompts="{}")
+    clip, reader = open_encoders(config, TABLE)
+    assert clip.tokenize(["cat"], [""]).shape[1] == 2
+    assert reader.tokenize(["cat"], [""]).shape[1] == 1
+    with pytest.raises(InputError, match="Expected encoder.text_prompts as photo,"):
+        open_encoders(replace(config, text_prompts="no slot"), TABLE)
+    with pytest.raises(InputError, match="no encoder.text_prompts without"):
+        open_encoders(replace(config, text=""), TABLE)
 
 
 def test_another_reader_is_brought_to_the_space_of_the_images(few_anchors):

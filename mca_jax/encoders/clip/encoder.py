@@ -105,7 +105,8 @@ def build_clip(
     templates = check_templates(prompts)
     folder = find_checkpoint(checkpoint, revision=revision, cache_dir=cache_dir)
     path = folder / "config.json"
-    config = parse_clip_config(read_json(path), source=str(path))
+    raw = read_json(path)
+    config = parse_clip_config(raw, source=str(path))
     processing = load_image_processing(
         folder,
         family=config.family,
@@ -117,7 +118,11 @@ def build_clip(
     )
     files = find_weights(folder, source=checkpoint)
     params = convert_tensors(
-        read_weights(files), config, dtype=dtype, source=str(files[0])
+        read_weights(files),
+        config,
+        dtype=dtype,
+        source=str(files[0]),
+        has_text_head=not (raw.get("text_config") or {}).get("no_head", False),
     )
     seen = (_VERSION, config, processing, dtype)
     glossed = sorted((glosses or {}).items())

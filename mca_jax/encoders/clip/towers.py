@@ -14,6 +14,7 @@ pure functions over a tree of weights.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,6 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from mca_jax.core.errors import InputWarning
 from mca_jax.encoders.clip.config import ClipConfig
 from mca_jax.encoders.huggingface.tensors import Tensors, check_tensors, stack_layers
 from mca_jax.encoders.huggingface.transformer import (
@@ -43,6 +45,7 @@ _Shapes = dict[str, tuple[int, ...]]
 
 # Old checkpoints hold these buffers; they count from 0 up and nothing reads them.
 _BUFFERS = ".position_ids"
+_TEXT_HEAD = "text_model.head"
 _POSITIONS = "vision_model.embeddings.position_embedding.weight"
 
 # The weights come from files; the modules are never initialised but in shape.
@@ -287,7 +290,7 @@ def expected_tensors(config: ClipConfig) -> dict[str, tuple[int, ...]]:
         "logit_bias": (1,),
         f"{patch}.bias": (vision.width,),
     }
-    shapes |= _dense_shapes("text_model.head", text.width, config.embed_width)
+    shapes |= _dense_shapes(_TEXT_HEAD, text.width, config.embed_width)
     return shapes | _pool_shapes("vision_model.head", vision)
 
 
@@ -327,7 +330,12 @@ def _pool_shapes(name: str, tower: TowerConfig) -> _Shapes:
 
 
 def convert_tensors(
-    tensors: Mapping[str, np.ndarray], config: ClipConfig, *, dtype: str, source: str
+    tensors: Mapping[str, np.ndarray],
+    config: ClipConfig,
+    *,
+    dtype: str,
+    source: str,
+    has_text_head: bool = True,
 ) -> dict[str, Any]:
     """Return the weights as the towers take them.
 
@@ -337,6 +345,8 @@ def convert_tensors(
       config: What config.json says.
       dtype: ``"float32"`` or ``"bfloat16"``, of every weight but the logit scale.
       source: Name of the checkpoint, for messages.
+      has_text_head: Whether SigLIP's texts pass a last dense layer; the multilingual
+        ones of the first SigLIP don't.
 
     Returns:
       ``{"image": ..., "text": ..., "logit_scale": [], "logit_bias": []}``, the
@@ -348,6 +358,7 @@ def convert_tensors(
     Raises:
       InputError: Tensors are missing, too many, or of another shape.
     """
+    tensors = _with_text_head(tensors, config, source, has_text_head)
     check_tensors(
         tensors,
         expected_tensors(config),
@@ -364,6 +375,30 @@ def convert_tensors(
         "logit_scale": scale,
         "logit_bias": bias,
     }
+
+
+def _with_text_head(
+    tensors: Mapping[str, np.ndarray],
+    config: ClipConfig,
+    source: str,
+    has_text_head: bool,
+) -> Mapping[str, np.ndarray]:
+    """Give a SigLIP without a last layer for texts one that changes nothing."""
+    width = config.text.width
+    names = [f"{_TEXT_HEAD}.{part}" for part in ("weight", "bias")]
+    absent = not any(name in tensors for name in names)
+    if config.family == "clip" or width != config.embed_width or not absent:
+        return tensors
+    if has_text_head:
+        warnings.warn(
+            InputWarning(
+                f"{source} has no {_TEXT_HEAD}, as is right for SigLIP's multilingual "
+                "checkpoints alone: its texts go without"
+            ),
+            stacklevel=2,
+        )
+    parts = np.eye(width, dtype=np.float32), np.zeros(width, np.float32)
+    return {**tensors, **dict(zip(names, parts, strict=True))}
 
 
 class _TowerTensors(Tensors):
@@ -457,7 +492,7 @@ def _text_weights(named: _TowerTensors, config: ClipConfig) -> dict[str, Any]:
     if config.family == "clip":
         projection = named.kernel("text_projection")
     else:
-        projection = named.dense(f"{model}.head")
+        projection = named.dense(_TEXT_HEAD)
     weights = {
         "tokens": named.array(f"{model}.embeddings.token_embedding.weight"),
         "positions": named.array(f"{model}.embeddings.position_embedding.weight"),

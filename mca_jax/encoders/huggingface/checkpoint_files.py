@@ -11,6 +11,7 @@ import json
 import mmap
 import os
 import re
+import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,13 +19,17 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from mca_jax.core.errors import InputError
+from mca_jax.core.errors import InputError, InputWarning
 from mca_jax.core.text import printable
+from mca_jax.encoders.huggingface.twins import twin_of
 
 __all__ = [
+    "OPEN_CLIP_CONFIG",
     "find_checkpoint",
+    "find_open_clip",
     "find_weights",
     "hash_files",
+    "is_transformers",
     "read_json",
     "read_licence",
     "read_weights",
@@ -34,13 +39,23 @@ _SAFETENSORS = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
 _MSGPACK = "flax_model.msgpack"
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+_OPEN_CLIP = "open_clip_model.safetensors"
+OPEN_CLIP_CONFIG = "open_clip_config.json"
+"""Name of open_clip's configuration."""
+_CONFIGS = ("config.json", OPEN_CLIP_CONFIG)
+# Repositories whose main revision holds only a pickle -> where safetensors are.
+_REVISIONS = {"openai/clip-vit-large-patch14-336": "refs/pr/8"}
+# Pull requests that are asked for safetensors.
+_MOST_REQUESTS = 10
 _SMALL_FILES = (
     "1_Pooling/config.json",
     "README.md",
     "added_tokens.json",
     "config.json",
+    "config_sentence_transformers.json",
     "merges.txt",
     "modules.json",
+    "open_clip_config.json",
     "preprocessor_config.json",
     "processor_config.json",
     "sentence_bert_config.json",
@@ -99,7 +114,7 @@ def find_checkpoint(
       cache_dir: Where the hub's files are cached; None is its usual place.
 
     Returns:
-      A folder with config.json in it.
+      A folder with config.json or open_clip_config.json in it.
 
     Raises:
       InputError: There is no such folder, the hub can't be reached or refuses, or
@@ -116,11 +131,40 @@ def find_checkpoint(
     if checkpoint.startswith((".", "~", os.sep)):
         raise InputError(f"No folder {printable(checkpoint)} to load an encoder from")
     arguments = {"revision": revision, "cache_dir": cache_dir}
-    patterns = (*_SMALL_FILES, _SAFETENSORS, _INDEX, _SHARDS)
-    folder = _download(checkpoint, patterns, arguments)
-    if not _has_safetensors(folder):
-        folder = _download(checkpoint, (*_SMALL_FILES, _MSGPACK), arguments)
-    return _with_config(folder, checkpoint)
+    found = _download(checkpoint, _SMALL_FILES, arguments)
+    _with_config(found, checkpoint)
+    if is_transformers(found):
+        _download(checkpoint, (_SAFETENSORS, _INDEX, _SHARDS), arguments)
+    if not _has_safetensors(found) and (found / OPEN_CLIP_CONFIG).is_file():
+        _download(checkpoint, (_OPEN_CLIP,), arguments)
+    elif not _has_safetensors(found):
+        _download(checkpoint, (_MSGPACK,), arguments)
+    return found
+
+
+def is_transformers(folder: Path) -> bool:
+    """Whether config.json is that of a model of Hugging Face transformers.
+
+    timm and open_clip may have one too, of their own.
+    """
+    path = folder / "config.json"
+    content = read_json(path) if path.is_file() else None
+    return isinstance(content, dict) and "model_type" in content
+
+
+def find_open_clip(folder: Path) -> Path | None:
+    """Return the configuration of open_clip if the folder is in its layout.
+
+    Where both layouts are there, that of transformers is taken if its weights are.
+    """
+    path = folder / OPEN_CLIP_CONFIG
+    if not path.is_file():
+        return None
+    if is_transformers(folder):
+        others = (_has_safetensors(folder), (folder / _MSGPACK).is_file())
+        if any(others) or not (folder / _OPEN_CLIP).is_file():
+            return None
+    return path
 
 
 def _has_safetensors(folder: Path) -> bool:
@@ -128,13 +172,66 @@ def _has_safetensors(folder: Path) -> bool:
 
 
 def _with_config(folder: Path, checkpoint: str) -> Path:
-    """Return the folder if it has a config.json."""
-    if not (folder / "config.json").is_file():
+    """Return the folder if it has a configuration."""
+    if not any((folder / name).is_file() for name in _CONFIGS):
         raise InputError(
             f"No config.json in {printable(checkpoint)}: this is no checkpoint in the "
-            "layout of Hugging Face transformers"
+            f"layout of Hugging Face transformers{_advise(folder, checkpoint)}"
         )
     return folder
+
+
+def _advise(folder: Path, checkpoint: str) -> str:
+    """Return what to do with a folder that has no configuration at its top."""
+    twin = twin_of(checkpoint)
+    if twin:
+        return f"; {twin} is the same in that layout"
+    path = folder / "modules.json"
+    modules = read_json(path) if path.is_file() else []
+    for module in modules if isinstance(modules, list) else []:
+        nested = str(module.get("path", ""))
+        if nested.startswith("0_") and Path(nested).name == nested:
+            return (
+                f", but sentence-transformers' old one; its model lies in {nested}: "
+                f"pass that folder, downloaded by hf download, in place of this"
+            )
+    return ""
+
+
+def _find_cached(
+    checkpoint: str, cache_dir: str | os.PathLike[str] | None
+) -> Path | None:
+    """Return the newest cached revision of a repository with a configuration."""
+    from huggingface_hub import constants
+    from huggingface_hub.file_download import repo_folder_name
+
+    name = repo_folder_name(repo_id=checkpoint, repo_type="model")
+    revisions = Path(cache_dir or constants.HF_HUB_CACHE) / name / "snapshots"
+    for folder in _newest(revisions):
+        if any((folder / name).is_file() for name in _CONFIGS):
+            warnings.warn(
+                InputWarning(
+                    f"The main revision of {checkpoint} is not in the local cache and "
+                    f"the hub can't be reached; revision {folder.name} is taken"
+                ),
+                stacklevel=2,
+            )
+            return folder
+    return None
+
+
+def _newest(folder: Path) -> list[Path]:
+    """Return the folders in a folder, the newest first."""
+    inside = list(folder.iterdir()) if folder.is_dir() else []
+    folders = [path for path in inside if path.is_dir()]
+    return sorted(folders, key=lambda path: path.stat().st_mtime, reverse=True)
+
+
+def _other_revisions(folder: Path) -> list[Path]:
+    """Return the other cached revisions of a folder in the hub's cache."""
+    if folder.parent.name != "snapshots":
+        return []
+    return [path for path in _newest(folder.parent) if path != folder]
 
 
 def _download(
@@ -168,6 +265,11 @@ def _download(
             f"openai/clip-vit-base-patch32; {_INSTEAD}"
         ) from error
     except errors.LocalEntryNotFoundError as error:
+        cached = None
+        if not arguments["revision"]:
+            cached = _find_cached(checkpoint, arguments["cache_dir"])
+        if cached is not None:
+            return cached
         raise InputError(
             f"Checkpoint {name} is not in the local cache and the hub can't be "
             f"reached; {_INSTEAD}"
@@ -198,28 +300,89 @@ def read_json(path: Path) -> Any:
 def find_weights(folder: Path, *, source: str) -> list[Path]:
     """Return the files that hold the weights of a checkpoint.
 
-    That is one safetensors file, or all shards of one, or one msgpack file.
-    ``source`` is the checkpoint's name, for messages.
+    That is one safetensors file, or all shards of one, or one msgpack file. In the
+    hub's cache those of another revision will do where this one has none: many
+    repositories hold safetensors only in a pull request. ``source`` is the
+    checkpoint's name, for messages.
 
     Raises:
       InputError: There are none, or only pickled ones, or a shard is absent.
     """
+    others = _other_revisions(folder)
+    for each in (folder, *others):
+        files = _weights_in(each, is_open_clip=find_open_clip(folder) is not None)
+        if files and each != folder:
+            warnings.warn(
+                InputWarning(
+                    f"The cached revision {folder.name} of {source} has no weights; "
+                    f"those of revision {each.name} are taken"
+                ),
+                stacklevel=2,
+            )
+        if files:
+            return files
+    raise _no_weights(folder, others, source)
+
+
+def _weights_in(folder: Path, *, is_open_clip: bool) -> list[Path]:
+    """Return the files of weights in one folder, empty if there are none."""
+    if is_open_clip:
+        return [folder / _OPEN_CLIP] if (folder / _OPEN_CLIP).is_file() else []
     if (folder / _SAFETENSORS).is_file():
         return [folder / _SAFETENSORS]
     if (folder / _INDEX).is_file():
         return _shards(folder / _INDEX)
-    if (folder / _MSGPACK).is_file():
-        return [folder / _MSGPACK]
+    return [folder / _MSGPACK] if (folder / _MSGPACK).is_file() else []
+
+
+def _no_weights(folder: Path, others: list[Path], source: str) -> InputError:
+    """Return the error for a checkpoint whose weights can't be read."""
+    name = printable(source)
     pickles = sorted(p.name for p in folder.iterdir() if p.suffix in _PICKLES)
     pickles = pickles or _pickles_on_hub(source)
-    name = printable(source)
     if pickles:
-        raise InputError(
+        revision = _revision_with_safetensors(source)
+        way_out = f"convert it to {_SAFETENSORS} or take another checkpoint"
+        if revision:
+            way_out = (
+                f"its revision {revision} has safetensors: set encoder.revision to "
+                f"{revision}, or fetch it with hf download {name} "
+                f"--revision={revision} --local-dir=FOLDER and pass that folder"
+            )
+        return InputError(
             f"{name} has its weights only as a pickle ({printable(pickles[0])}), which "
-            f"runs code when it is read; convert it to {_SAFETENSORS} or take another "
-            "checkpoint"
+            f"runs code when it is read; {way_out}"
         )
-    raise InputError(f"No {_SAFETENSORS} and no {_MSGPACK} in {name}")
+    expected = f"{_SAFETENSORS} and no {_MSGPACK}"
+    if find_open_clip(folder) is not None:
+        expected = f"{_OPEN_CLIP} and no {_SAFETENSORS}"
+    if folder.parent.name != "snapshots":
+        return InputError(f"No {expected} in {name}")
+    revisions = ", ".join(path.name for path in (folder, *others))
+    return InputError(
+        f"No {expected} of {name} in the local cache, which holds the rest of "
+        f"revision {revisions}; fetch it with hf download {name}"
+    )
+
+
+def _revision_with_safetensors(checkpoint: str) -> str:
+    """Return the pull request on the hub that holds safetensors, empty if unknown."""
+    if checkpoint in _REVISIONS or Path(checkpoint).expanduser().exists():
+        return _REVISIONS.get(checkpoint, "")
+    # Imported here: most runs use the embedded encoder and never need the hub.
+    from huggingface_hub import HfApi
+
+    try:
+        api = HfApi()
+        refs = api.list_repo_refs(checkpoint, include_pull_requests=True)
+        requests = [each.ref for each in refs.pull_requests or []]
+        for revision in requests[-_MOST_REQUESTS:]:
+            if api.file_exists(checkpoint, _SAFETENSORS, revision=revision):
+                return revision
+    except Exception:
+        # Only a better message depends on the answer.
+        return ""
+    return ""
 
 
 def _shards(index: Path) -> list[Path]:

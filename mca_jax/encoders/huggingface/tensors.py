@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import re
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 
-from mca_jax.core.errors import InputError
+from mca_jax.core.errors import InputError, InputWarning
 
 __all__ = ["Tensors", "check_tensors", "stack_layers"]
 
 _DTYPES = {"float32": np.float32, "bfloat16": ml_dtypes.bfloat16}
 _MOST_NAMED = 4
+# The number of a layer within a tensor's name.
+_LAYER = re.compile(r"\.\d+\.")
 
 
 def check_tensors(
@@ -24,7 +28,10 @@ def check_tensors(
     ignored: Sequence[str] = (),
     hints: Mapping[str, str] | None = None,
 ) -> None:
-    """Check that a checkpoint holds what config.json asks for, and no more.
+    """Check that a checkpoint holds what config.json asks for.
+
+    What it holds beside that is warned of and not read, but for further layers: with
+    them the checkpoint is of a deeper model than config.json says.
 
     Args:
       tensors: Name -> array, all of the checkpoint.
@@ -34,7 +41,7 @@ def check_tensors(
       hints: Name -> what to add where that tensor has another shape.
 
     Raises:
-      InputError: Tensors are missing, too many, or of another shape.
+      InputError: Tensors are missing or of another shape, or layers are too many.
     """
     missing = [name for name in expected if name not in tensors]
     if missing:
@@ -47,10 +54,21 @@ def check_tensors(
         for name in tensors
         if name not in expected and not name.endswith(tuple(ignored))
     ]
-    if extra:
+    known = {_LAYER.sub(".#.", name) for name in expected}
+    layers = [name for name in extra if _LAYER.sub(".#.", name) in known]
+    if layers:
         raise InputError(
-            f"Unknown tensors in {source}: {_listed(sorted(extra))}; its config.json "
+            f"Unknown tensors in {source}: {_listed(sorted(layers))}; its config.json "
             "does not belong to its weights, or this is another architecture"
+        )
+    if extra:
+        warnings.warn(
+            InputWarning(
+                f"Tensors of {source} that nothing reads: {_listed(sorted(extra))}; if "
+                "they are more than left-overs of training, this is another "
+                "architecture than its configuration says"
+            ),
+            stacklevel=2,
         )
     for name, shape in expected.items():
         found = tensors[name].shape

@@ -19,7 +19,7 @@ from mca_jax.core.errors import InputError
 from mca_jax.core.text import printable
 from mca_jax.encoders.huggingface.checkpoint_files import read_json
 
-__all__ = ["TextTokenizer", "load_tokenizer", "read_tokenizer"]
+__all__ = ["TextTokenizer", "load_tokenizer", "lowercase_first", "read_tokenizer"]
 
 # Widths of CLIP's token rows are multiples of this, so that sets of nouns whose
 # longest prompts differ by a token still share one compiled text tower.
@@ -130,7 +130,8 @@ def load_tokenizer(folder: Path, *, family: str, max_length: int) -> TextTokeniz
         # Gemma's vocabulary has "</s>" too, as a piece of HTML.
         suffix = (find("eos_token", "<eos>"),)
         pad_id = find("pad_token", "<pad>")
-        _lowercase_first(library)
+        # As in training, whatever the file says.
+        lowercase_first(library)
     else:
         suffix = (find("eos_token", "</s>"),)
         pad_id = find("pad_token", "</s>")
@@ -233,8 +234,8 @@ def _build_clip_tokenizer(folder: Path) -> Any:
     return library
 
 
-def _lowercase_first(library: Any) -> None:
-    """Lower-case texts before all else, as SigLIP 2 was trained."""
+def lowercase_first(library: Any) -> None:
+    """Lower-case texts before all else that a ``tokenizers.Tokenizer`` does."""
     from tokenizers import normalizers
 
     steps = [normalizers.Lowercase()]

@@ -23,13 +23,13 @@ from mca_jax.encoders.huggingface.checkpoint_files import (
     read_weights,
 )
 from mca_jax.encoders.huggingface.tensors import Tensors, check_tensors, stack_layers
-from mca_jax.encoders.huggingface.tokenizers import read_tokenizer
+from mca_jax.encoders.huggingface.tokenizers import lowercase_first, read_tokenizer
 from mca_jax.encoders.prompts import PHOTO, build_prompts, check_templates
+from mca_jax.encoders.sentence.stored_settings import read_stored_settings
 from mca_jax.encoders.sentence.tower import (
     SentenceConfig,
     SentenceTower,
     parse_sentence_config,
-    read_pooling,
 )
 
 __all__ = ["build_sentence_encoder"]
@@ -52,13 +52,15 @@ def build_sentence_encoder(
     *,
     dtype: str = "float32",
     prompts: Sequence[str] = PHOTO,
+    with_stored_prompt: bool = True,
     glosses: Mapping[str, str] | None = None,
     revision: str | None = None,
     cache_dir: str | None = None,
 ) -> TextEncoder:
     """Load a sentence encoder of BERT, RoBERTa or MPNet type.
 
-    Pooling is what sentence-transformers' files say, else the mean over tokens.
+    Pooling, longest text, lower case and prompt are what sentence-transformers' files
+    say, see ``read_stored_settings``; without them pooling is the mean over tokens.
     In float32 the embeddings are those of the reference's PyTorch model to 1e-5.
 
     Args:
@@ -66,6 +68,8 @@ def build_sentence_encoder(
         ``"sentence-transformers/all-MiniLM-L6-v2"``, or a local folder.
       dtype: ``"float32"`` or ``"bfloat16"``, the type of weights and activations.
       prompts: Templates with one ``{}`` for the noun.
+      with_stored_prompt: Whether the prompt that is stored with the model, such as
+        ``"query: "``, goes before each of them.
       glosses: Synset id -> gloss that goes behind the noun's prompt.
       revision: Branch, tag or commit on the hub.
       cache_dir: Where the hub's files are cached; None is its usual place.
@@ -85,17 +89,24 @@ def build_sentence_encoder(
     check_one_of("dtype", dtype, ("float32", "bfloat16"))
     templates = check_templates(prompts)
     folder = find_checkpoint(checkpoint, revision=revision, cache_dir=cache_dir)
-    pooling, most_tokens = read_pooling(folder)
+    stored = read_stored_settings(folder)
+    if with_stored_prompt:
+        templates = tuple(stored.prompt + template for template in templates)
     path = folder / "config.json"
     config = parse_sentence_config(
-        read_json(path), source=str(path), pooling=pooling, most_tokens=most_tokens
+        read_json(path),
+        source=str(path),
+        pooling=stored.pooling,
+        most_tokens=stored.most_tokens,
     )
-    split = _load_tokenizer(folder, config)
+    split = _load_tokenizer(folder, config, stored.lowercase)
     files = find_weights(folder, source=checkpoint)
     params = _convert_tensors(
         read_weights(files), config, dtype=dtype, source=str(files[0])
     )
     glossed = sorted((glosses or {}).items())
+    # Only where it holds: fingerprints of before stay what they were.
+    lowercase = ("lowercase",) if stored.lowercase else ()
 
     def tokenize(names: Sequence[str], synset_ids: Sequence[str]) -> np.ndarray:
         """Return token ids ``[m, prompts, t]``."""
@@ -112,7 +123,7 @@ def build_sentence_encoder(
     return TextEncoder(
         name=checkpoint,
         fingerprint=hash_files(
-            (_VERSION, config, dtype, templates, glossed),
+            (_VERSION, config, dtype, templates, glossed, *lowercase),
             [*files, folder / "tokenizer.json"],
         ),
         licence=read_licence(folder),
@@ -125,7 +136,7 @@ def build_sentence_encoder(
 
 
 def _load_tokenizer(
-    folder: Path, config: SentenceConfig
+    folder: Path, config: SentenceConfig, lowercase: bool
 ) -> Callable[[Sequence[str]], np.ndarray]:
     """Return the function from texts to token rows, with what goes around them."""
     if not (folder / "tokenizer.json").is_file():
@@ -135,6 +146,8 @@ def _load_tokenizer(
         )
     library = read_tokenizer(folder / "tokenizer.json")
     library.enable_truncation(config.text_length)
+    if lowercase:
+        lowercase_first(library)
 
     def split(texts: Sequence[str]) -> np.ndarray:
         rows = [each.ids for each in library.encode_batch(list(texts))]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -18,7 +17,6 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from mca_jax.core.errors import InputError
-from mca_jax.encoders.huggingface.checkpoint_files import read_json
 from mca_jax.encoders.huggingface.transformer import (
     Mlp,
     TowerConfig,
@@ -32,7 +30,6 @@ __all__ = [
     "SentenceConfig",
     "SentenceTower",
     "parse_sentence_config",
-    "read_pooling",
     "relative_buckets",
 ]
 
@@ -57,7 +54,6 @@ _DEFAULTS = {
 }
 _VOCAB_SIZES = {"bert": 30522, "mpnet": 30527, "roberta": 50265}
 _PAD_IDS = {"bert": 0, "mpnet": 1, "roberta": 1}
-_PARTS = ("Transformer", "Pooling", "Normalize")
 _INIT = nn.initializers.normal(0.02)
 # Distances from which all are one, as MPNet was trained.
 _FARTHEST = 128
@@ -142,47 +138,6 @@ def parse_sentence_config(
         text_length=min(room, most_tokens or room),
         pooling=pooling,
     )
-
-
-def read_pooling(folder: Path) -> tuple[str, int | None]:
-    """Read what sentence-transformers keeps beside a model.
-
-    That is ``"mean"`` or ``"cls"``, and the longest text in tokens if that is said.
-    Without such files it is the mean, as most are trained.
-
-    Raises:
-      InputError: The model has a part that is not known here.
-    """
-    if (folder / "modules.json").is_file():
-        modules = read_json(folder / "modules.json")
-        for module in modules if isinstance(modules, list) else []:
-            part = str(module.get("type", "")).rpartition(".")[2]
-            if part not in _PARTS:
-                raise InputError(
-                    f"Expected {folder / 'modules.json'} with no parts but "
-                    f"{', '.join(_PARTS)}, found {part!r}; take another sentence "
-                    "encoder"
-                )
-    most_tokens = None
-    if (folder / "sentence_bert_config.json").is_file():
-        most_tokens = read_json(folder / "sentence_bert_config.json").get(
-            "max_seq_length"
-        )
-    path = folder / "1_Pooling" / "config.json"
-    if not path.is_file():
-        return "mean", most_tokens
-    modes = {
-        name.removeprefix("pooling_mode_")
-        for name, value in read_json(path).items()
-        if name.startswith("pooling_mode_") and value is True
-    }
-    known = {"mean_tokens": "mean", "cls_token": "cls"}
-    if len(modes) != 1 or not modes <= known.keys():
-        raise InputError(
-            f"Expected {path} to choose mean_tokens or cls_token, found "
-            f"{', '.join(sorted(modes)) or 'nothing'}"
-        )
-    return known[modes.pop()], most_tokens
 
 
 def relative_buckets(length: int, num_buckets: int) -> Int[np.ndarray, "t t"]:

@@ -15,12 +15,12 @@ from typing import Any
 
 from absl import flags
 
-from mca_jax.core.errors import check_one_of
 from mca_jax.core.parallel import is_first_host, on_first_host
 from mca_jax.core.progress import Clock
 from mca_jax.data import ImageSource
-from mca_jax.encoders import ENCODERS, build_encoder
+from mca_jax.encoders import build_encoder
 from mca_jax.encoders.embed_images import Embedded, embed_images
+from mca_jax.encoders.registry import check_encoder
 from mca_jax.evaluation.runs import score_held_out, score_result
 from mca_jax.model.predict import load_encoder
 from mca_jax.model.result import ClusterResult
@@ -64,9 +64,7 @@ _REPEATED = (
 
 def _check_encoder(config: Config) -> None:
     """Check the name of an encoder before anything costs time."""
-    name = config.encoder.name
-    if "/" not in name and not Path(name).expanduser().is_dir():
-        check_one_of("encoder", name, ENCODERS)
+    check_encoder(config.encoder.name)
 
 
 def _command(values: flags.FlagValues) -> str:
@@ -84,7 +82,11 @@ def _embed_source(
     values: flags.FlagValues, config: Config, source: ImageSource
 ) -> Embedded:
     """Embed images into the cache of the workdir, or read them from there."""
-    encoder = build_encoder(config.encoder.name, dtype=config.encoder.dtype)
+    encoder = build_encoder(
+        config.encoder.name,
+        dtype=config.encoder.dtype,
+        revision=config.encoder.revision or None,
+    )
     with Terminal() as terminal:
         terminal.start("Embedding", len(source.names))
         return embed_images(

@@ -9,15 +9,16 @@ import platform
 import signal
 import sys
 import traceback
+import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TextIO
 
 import jax
 from absl import flags
 from tqdm import tqdm
 
-from mca_jax.core.errors import InputError
+from mca_jax.core.errors import InputError, InputWarning
 from mca_jax.core.interrupts import raise_on_sigterm
 from mca_jax.core.parallel import end_with_others, join_hosts, watch_others
 from mca_jax.core.progress import progress_bar
@@ -146,6 +147,21 @@ def keep_compiled() -> None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", _LEAST_SECONDS)
 
 
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Print a warning; what is the user's to know without the place in the code."""
+    text = f"Warning: {message}\n"
+    if not issubclass(category, InputWarning):
+        text = warnings.formatwarning(message, category, filename, lineno, line)
+    (file or sys.stderr).write(text)
+
+
 def run_job(job: Callable[[flags.FlagValues], None], values: flags.FlagValues) -> int:
     """Run a job; bad input is one line and exit status 2.
 
@@ -158,6 +174,7 @@ def run_job(job: Callable[[flags.FlagValues], None], values: flags.FlagValues) -
     """
     # At level INFO jax lists the accelerators that it did not find.
     logging.getLogger("jax").setLevel(logging.WARNING)
+    warnings.showwarning = _show_warning
     raise_on_sigterm()
     try:
         keep_compiled()

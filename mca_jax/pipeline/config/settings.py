@@ -55,6 +55,8 @@ class EncoderConfig:
     Attributes:
       name: ``"lite"``, ``"lite2"``, or a CLIP or SigLIP checkpoint: an id on the
         hub or a local folder.
+      revision: Branch, tag or commit of that checkpoint on the hub, such as
+        ``"refs/pr/8"``; empty takes the main one.
       dtype: Weights and activations of a checkpoint, ``"float32"`` or
         ``"bfloat16"``.
       prompts: What a noun is put into: ``"photo"``, ``"ensemble"``, or templates
@@ -63,6 +65,8 @@ class EncoderConfig:
         senses of a word apart. Not for lite.
       text: A sentence encoder that embeds the nouns in the encoder's place, an id
         or a folder; empty takes the encoder's own.
+      text_prompts: What it is given, as ``prompts``; empty gives it ``prompts``,
+        each behind the prompt that is stored with it, such as ``"query: "``.
       text_map: How its space is joined to that of the images: ``"ridge"`` or
         ``"procrustes"``.
       store_dtype: Kept embeddings of images, ``"float32"`` or ``"float16"``.
@@ -77,10 +81,12 @@ class EncoderConfig:
     """
 
     name: str = "lite"
+    revision: str = ""
     dtype: Literal["float32", "bfloat16"] = "float32"
     prompts: str = "photo"
     glosses: bool = False
     text: str = ""
+    text_prompts: str = ""
     text_map: Literal["ridge", "procrustes"] = "ridge"
     store_dtype: Literal["float32", "float16"] = "float32"
     noun_cache: str = ""
