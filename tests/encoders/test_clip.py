@@ -28,6 +28,15 @@ IDS = ["n02121620", "", ""]
 
 
 @pytest.mark.parametrize(
+    ("name", "expected"),
+    [("laion", "15e7fd69139fda04"), ("siglip2_naflex", "9d4541ce43b4cb47")],
+)
+def test_fingerprints_of_images_stay(name, expected):
+    """By them embeddings of before are found, and models know their encoder."""
+    assert load_encoder(name).image_fingerprint.startswith(expected)
+
+
+@pytest.mark.parametrize(
     ("name", "size", "width"),
     [
         ("openai", (32, 32), 20),

@@ -1,4 +1,4 @@
-"""CLIP, SigLIP and SigLIP 2 from any Hugging Face checkpoint."""
+"""CLIP, SigLIP and SigLIP 2 from a checkpoint of transformers or of open_clip."""
 
 from __future__ import annotations
 
@@ -11,49 +11,27 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
-from PIL import Image
 
 from mca_jax.core.errors import InputError, check_one_of
 from mca_jax.core.numerics import l2_normalize
-from mca_jax.encoders.clip.config import ClipConfig, parse_clip_config
+from mca_jax.encoders.clip.checkpoint import read_checkpoint
+from mca_jax.encoders.clip.config import ClipConfig
 from mca_jax.encoders.clip.image_processing import (
     ImageProcessing,
-    load_image_processing,
-    pack_patches,
     position_weights,
-    process_image,
     unpack_patches,
 )
-from mca_jax.encoders.clip.towers import (
-    ImageTower,
-    TextTower,
-    convert_tensors,
-    find_ends,
-)
+from mca_jax.encoders.clip.towers import ImageTower, TextTower, find_ends
 from mca_jax.encoders.encoder import Encoder
 from mca_jax.encoders.huggingface.checkpoint_files import (
     find_checkpoint,
-    find_weights,
     hash_files,
-    read_json,
     read_licence,
-    read_weights,
 )
-from mca_jax.encoders.huggingface.tokenizers import TextTokenizer, load_tokenizer
+from mca_jax.encoders.huggingface.tokenizers import TextTokenizer
 from mca_jax.encoders.prompts import PHOTO, build_prompts, check_templates
 
 __all__ = ["build_clip"]
-
-# Part of each fingerprint: to be changed when the same files give new embeddings.
-_VERSION = "clip-1"
-_TOKENIZER_FILES = (
-    "merges.txt",
-    "special_tokens_map.json",
-    "spiece.model",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "vocab.json",
-)
 
 
 def build_clip(
@@ -68,7 +46,8 @@ def build_clip(
 ) -> Encoder:
     """Load a CLIP, SigLIP or SigLIP 2 checkpoint as an encoder.
 
-    Everything else comes from the checkpoint's files: sizes, activation, pooling,
+    It may be in the layout of Hugging Face transformers or of open_clip. Everything
+    else comes from the checkpoint's files: sizes, activation, pooling,
     tokenizer and preprocessing. In float32 the embeddings are those of the
     reference's PyTorch model to 1e-5. Weights stay on the host.
 
@@ -104,31 +83,11 @@ def build_clip(
     check_one_of("dtype", dtype, ("float32", "bfloat16"))
     templates = check_templates(prompts)
     folder = find_checkpoint(checkpoint, revision=revision, cache_dir=cache_dir)
-    path = folder / "config.json"
-    raw = read_json(path)
-    config = parse_clip_config(raw, source=str(path))
-    processing = load_image_processing(
-        folder,
-        family=config.family,
-        image_size=config.image_size,
-        patch_size=config.patch_size,
-    )
-    tokenizer = load_tokenizer(
-        folder, family=config.family, max_length=config.text_length
-    )
-    files = find_weights(folder, source=checkpoint)
-    params = convert_tensors(
-        read_weights(files),
-        config,
-        dtype=dtype,
-        source=str(files[0]),
-        has_text_head=not (raw.get("text_config") or {}).get("no_head", False),
-    )
-    seen = (_VERSION, config, processing, dtype)
+    found = read_checkpoint(folder, checkpoint=checkpoint, dtype=dtype)
+    config, processing = found.config, found.processing
     glossed = sorted((glosses or {}).items())
-    read = (templates, fix_articles, glossed)
-    tables = [folder / name for name in _TOKENIZER_FILES]
-    weights = hash_files("", files)
+    read = (templates, fix_articles, glossed, *found.reads)
+    weights = hash_files("", found.files)
 
     def tokenize(names: Sequence[str], synset_ids: Sequence[str]) -> np.ndarray:
         """Return token ids ``[m, prompts, t]``."""
@@ -139,21 +98,21 @@ def build_clip(
             fix_articles=fix_articles,
             glosses=glosses,
         )
-        return _encode_prompts(texts, tokenizer, config, checkpoint)
+        return _encode_prompts(texts, found.tokenizer, config, checkpoint)
 
     return Encoder(
         name=checkpoint,
-        fingerprint=hash_files((*seen, *read, weights), tables),
+        fingerprint=hash_files((*found.sees, *read, weights), found.tables),
         licence=read_licence(folder),
         domain="pairs of images and texts from the web",
         width=config.embed_width,
         image_size=_canvas_size(config, processing),
-        params=params,
-        preprocess=_build_preprocess(config, processing),
+        params=found.params,
+        preprocess=found.preprocess,
         encode_images=_build_encode_images(config, processing, dtype),
         tokenize=tokenize,
         encode_texts=_build_encode_texts(config, dtype),
-        image_fingerprint=hash_files((*seen, weights), []),
+        image_fingerprint=hash_files((*found.sees, weights), []),
         count_tokens=_build_count_tokens(config),
     )
 
@@ -163,24 +122,6 @@ def _canvas_size(config: ClipConfig, processing: ImageProcessing) -> tuple[int, 
     if config.family != "siglip2":
         return config.image_size
     return processing.max_patches + 1, config.patch_size[0] * config.patch_size[1]
-
-
-def _build_preprocess(
-    config: ClipConfig, processing: ImageProcessing
-) -> Callable[[Image.Image], np.ndarray]:
-    """Return the host function from image to uint8 pixels."""
-
-    def preprocess(image: Image.Image) -> np.ndarray:
-        if config.family != "siglip2":
-            return process_image(processing, image)
-        return pack_patches(
-            image,
-            patch_size=config.patch_size,
-            max_patches=processing.max_patches,
-            resample=processing.resample,
-        )
-
-    return preprocess
 
 
 def _precise(dtype: str) -> contextlib.AbstractContextManager[Any]:

@@ -363,7 +363,8 @@ def convert_tensors(
         tensors,
         expected_tensors(config),
         source=source,
-        ignored=(_BUFFERS,),
+        # A bias of the logits is read where there is one.
+        ignored=(_BUFFERS, "logit_bias"),
         hints={_POSITIONS: "; image_size or patch_size in config.json is wrong"},
     )
     named = _TowerTensors(tensors, dtype)

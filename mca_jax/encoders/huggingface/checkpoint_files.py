@@ -27,6 +27,7 @@ __all__ = [
     "OPEN_CLIP_CONFIG",
     "find_checkpoint",
     "find_open_clip",
+    "find_tokenizer",
     "find_weights",
     "hash_files",
     "is_transformers",
@@ -38,6 +39,7 @@ __all__ = [
 _SAFETENSORS = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
 _MSGPACK = "flax_model.msgpack"
+_TOKENIZERS = ("tokenizer.json", "vocab.json", "spiece.model")
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 _OPEN_CLIP = "open_clip_model.safetensors"
 OPEN_CLIP_CONFIG = "open_clip_config.json"
@@ -140,6 +142,27 @@ def find_checkpoint(
     elif not _has_safetensors(found):
         _download(checkpoint, (_MSGPACK,), arguments)
     return found
+
+
+def find_tokenizer(folder: Path, tokenizer: str) -> Path:
+    """Return the folder of a tokenizer: the checkpoint's own, else one from the hub.
+
+    Args:
+      folder: Local folder of the checkpoint.
+      tokenizer: What the checkpoint's configuration names, an id on the hub.
+
+    Raises:
+      InputError: The checkpoint has none and the hub's can't be had.
+    """
+    if any((folder / name).is_file() for name in _TOKENIZERS):
+        return folder
+    try:
+        return _download(tokenizer, _SMALL_FILES, {"revision": None, "cache_dir": None})
+    except InputError as error:
+        raise InputError(
+            f"No tokenizer.json in {folder}, and that of {printable(tokenizer)}, which "
+            "it is to have, can't be downloaded; put its files into the folder"
+        ) from error
 
 
 def is_transformers(folder: Path) -> bool:

@@ -81,7 +81,13 @@ class TextTokenizer(NamedTuple):
         return tokens
 
 
-def load_tokenizer(folder: Path, *, family: str, max_length: int) -> TextTokenizer:
+def load_tokenizer(
+    folder: Path,
+    *,
+    family: str,
+    max_length: int,
+    clean: Callable[[str], str] | None = None,
+) -> TextTokenizer:
     """Load the tokenizer of a checkpoint.
 
     CLIP's byte-pair encoding comes from tokenizer.json, or from vocab.json and
@@ -94,6 +100,7 @@ def load_tokenizer(folder: Path, *, family: str, max_length: int) -> TextTokeniz
       folder: Local folder of the checkpoint.
       family: ``"clip"``, ``"siglip"`` or ``"siglip2"``.
       max_length: Longest text in tokens, with all that goes around it.
+      clean: What is done to a text first, in place of what the family does.
 
     Returns:
       The tokenizer.
@@ -104,7 +111,7 @@ def load_tokenizer(folder: Path, *, family: str, max_length: int) -> TextTokeniz
     config = _read_config(folder)
     pads_left = config.get("padding_side") == "left"
     if family != "clip" and not (folder / "tokenizer.json").is_file():
-        return _load_sentencepiece(folder, max_length)
+        return _load_sentencepiece(folder, max_length, clean or _canonicalize)
     if (folder / "tokenizer.json").is_file():
         library = read_tokenizer(folder / "tokenizer.json")
     else:
@@ -121,7 +128,6 @@ def load_tokenizer(folder: Path, *, family: str, max_length: int) -> TextTokeniz
         raise InputError(f"No {key} ({names[0]}) in the tokenizer of {folder}")
 
     prefix: tuple[int, ...] = ()
-    clean = None
     if family == "clip":
         prefix = (find("bos_token", _CLIP_BEGIN),)
         suffix = (find("eos_token", _CLIP_END),)
@@ -130,12 +136,13 @@ def load_tokenizer(folder: Path, *, family: str, max_length: int) -> TextTokeniz
         # Gemma's vocabulary has "</s>" too, as a piece of HTML.
         suffix = (find("eos_token", "<eos>"),)
         pad_id = find("pad_token", "<pad>")
-        # As in training, whatever the file says.
-        lowercase_first(library)
+        if clean is None:
+            # As in training, whatever the file says.
+            lowercase_first(library)
     else:
         suffix = (find("eos_token", "</s>"),)
         pad_id = find("pad_token", "</s>")
-        clean = _canonicalize
+        clean = clean or _canonicalize
     return TextTokenizer(
         split=_splitter(library, clean),
         prefix=prefix,
@@ -269,7 +276,9 @@ def _canonicalize(text: str) -> str:
     return "" if text == _WORD_BEGIN else text
 
 
-def _load_sentencepiece(folder: Path, max_length: int) -> TextTokenizer:
+def _load_sentencepiece(
+    folder: Path, max_length: int, clean: Callable[[str], str]
+) -> TextTokenizer:
     """Load SigLIP's tokenizer from spiece.model."""
     path = folder / "spiece.model"
     if not path.is_file():
@@ -296,9 +305,7 @@ def _load_sentencepiece(folder: Path, max_length: int) -> TextTokenizer:
     skipped = len(pieces.EncodeAsIds(lead))
 
     def split(texts: Sequence[str]) -> list[list[int]]:
-        return [
-            pieces.EncodeAsIds(lead + _canonicalize(text))[skipped:] for text in texts
-        ]
+        return [pieces.EncodeAsIds(lead + clean(text))[skipped:] for text in texts]
 
     end = (pieces.eos_id(),)
     return TextTokenizer(

@@ -1,0 +1,180 @@
+"""A checkpoint of a pair of towers, read from its files, in either layout."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from mca_jax.encoders.clip.config import ClipConfig, parse_clip_config
+from mca_jax.encoders.clip.image_processing import (
+    ImageProcessing,
+    load_image_processing,
+    pack_patches,
+    process_image,
+)
+from mca_jax.encoders.clip.towers import convert_tensors
+from mca_jax.encoders.huggingface.checkpoint_files import (
+    find_open_clip,
+    find_tokenizer,
+    find_weights,
+    read_json,
+    read_weights,
+)
+from mca_jax.encoders.huggingface.tokenizers import TextTokenizer, load_tokenizer
+from mca_jax.encoders.open_clip.config import parse_open_clip_config
+from mca_jax.encoders.open_clip.images import prepare_image
+from mca_jax.encoders.open_clip.tensors import rename_tensors
+from mca_jax.encoders.open_clip.text_cleaning import get_cleaning
+
+__all__ = ["ClipCheckpoint", "read_checkpoint"]
+
+# Part of each fingerprint: to be changed when the same files give new embeddings.
+_VERSION = "clip-1"
+_OPEN_CLIP_VERSION = "open_clip-1"
+_TOKENIZER_FILES = (
+    "merges.txt",
+    "special_tokens_map.json",
+    "spiece.model",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.json",
+)
+_OPENAI = "openai/clip-vit-base-patch32"
+
+
+class ClipCheckpoint(NamedTuple):
+    """What is read from the files of a checkpoint.
+
+    Attributes:
+      config: What the towers' shapes depend on.
+      processing: How pixels are normalised, and patches laid out.
+      preprocess: Host function from an upright RGB image to uint8 pixels.
+      tokenizer: Texts to token ids.
+      tables: Files that the token ids depend on; they may be absent.
+      params: Weights, for the towers.
+      files: Files of the weights.
+      sees: All that the image embeddings depend on beside the weights.
+      reads: What the text embeddings depend on beside that and the tables.
+    """
+
+    config: ClipConfig
+    processing: ImageProcessing
+    preprocess: Callable[[Image.Image], np.ndarray]
+    tokenizer: TextTokenizer
+    tables: list[Path]
+    params: dict[str, Any]
+    files: list[Path]
+    sees: tuple[Any, ...]
+    reads: tuple[Any, ...]
+
+
+def read_checkpoint(folder: Path, *, checkpoint: str, dtype: str) -> ClipCheckpoint:
+    """Read a checkpoint in the layout of transformers or of open_clip.
+
+    Args:
+      folder: Where its files are.
+      checkpoint: Its name, for messages.
+      dtype: Type of weights and activations.
+
+    Raises:
+      InputError: It is another model, damaged or incomplete.
+    """
+    path = find_open_clip(folder)
+    if path is not None:
+        return _read_open_clip(folder, path, checkpoint=checkpoint, dtype=dtype)
+    path = folder / "config.json"
+    raw = read_json(path)
+    config = parse_clip_config(raw, source=str(path))
+    processing = load_image_processing(
+        folder,
+        family=config.family,
+        image_size=config.image_size,
+        patch_size=config.patch_size,
+    )
+    tokenizer = load_tokenizer(
+        folder, family=config.family, max_length=config.text_length
+    )
+    files = find_weights(folder, source=checkpoint)
+    params = convert_tensors(
+        read_weights(files),
+        config,
+        dtype=dtype,
+        source=str(files[0]),
+        has_text_head=not (raw.get("text_config") or {}).get("no_head", False),
+    )
+
+    def preprocess(image: Image.Image) -> np.ndarray:
+        if config.family != "siglip2":
+            return process_image(processing, image)
+        return pack_patches(
+            image,
+            patch_size=config.patch_size,
+            max_patches=processing.max_patches,
+            resample=processing.resample,
+        )
+
+    return ClipCheckpoint(
+        config=config,
+        processing=processing,
+        preprocess=preprocess,
+        tokenizer=tokenizer,
+        tables=[folder / name for name in _TOKENIZER_FILES],
+        params=params,
+        files=files,
+        sees=(_VERSION, config, processing, dtype),
+        reads=(),
+    )
+
+
+def _read_open_clip(
+    folder: Path, path: Path, *, checkpoint: str, dtype: str
+) -> ClipCheckpoint:
+    """Read a checkpoint in the layout of open_clip."""
+    files = find_weights(folder, source=checkpoint)
+    tensors = read_weights(files)
+    shapes = {name: tensor.shape for name, tensor in tensors.items()}
+    found = parse_open_clip_config(read_json(path), shapes, source=str(path))
+    config, images = found.towers, found.images
+    clean = get_cleaning(found.cleaning, str(path))
+    words = find_tokenizer(folder, found.tokenizer or _OPENAI)
+    tokenizer = load_tokenizer(
+        words, family=config.family, max_length=config.text_length, clean=clean
+    )
+    # What makes pixels of the image is told by another structure here.
+    processing = ImageProcessing(
+        shortest_edge=None,
+        size=images.size,
+        resample=images.resample,
+        crop=None,
+        scale=1 / 255,
+        mean=images.mean,
+        std=images.std,
+        max_patches=0,
+    )
+    params = convert_tensors(
+        rename_tensors(tensors),
+        config,
+        dtype=dtype,
+        source=str(files[0]),
+        has_text_head=not _lacks_projection(path),
+    )
+    return ClipCheckpoint(
+        config=config,
+        processing=processing,
+        preprocess=lambda image: prepare_image(images, image),
+        tokenizer=tokenizer,
+        tables=[words / name for name in _TOKENIZER_FILES],
+        params=params,
+        files=files,
+        sees=(_OPEN_CLIP_VERSION, config, images, dtype),
+        reads=(found.cleaning,),
+    )
+
+
+def _lacks_projection(path: Path) -> bool:
+    """Whether texts pass no last layer."""
+    return read_json(path)["model_cfg"]["text_cfg"].get("proj_type") == "none"

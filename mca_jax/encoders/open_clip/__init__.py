@@ -1,0 +1,1 @@
+"""Checkpoints in the layout of open_clip: its configuration, names and texts."""

@@ -1,0 +1,254 @@
+"""What open_clip_config.json says, for the towers that are supported."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mca_jax.core.errors import InputError
+from mca_jax.encoders.clip.config import ClipConfig
+from mca_jax.encoders.huggingface.transformer import (
+    TowerConfig,
+    check_whole,
+    parse_tower,
+    parse_whole,
+)
+from mca_jax.encoders.open_clip.images import OpenClipImages, parse_images
+
+__all__ = ["OpenClipConfig", "parse_open_clip_config"]
+
+_VISION = {
+    "image_size": 224,
+    "layers": 12,
+    "width": 768,
+    "head_width": 64,
+    "mlp_ratio": 4.0,
+    "patch_size": 16,
+}
+_TEXT = {
+    "context_length": 77,
+    "vocab_size": 49408,
+    "width": 512,
+    "heads": 8,
+    "layers": 12,
+    "mlp_ratio": 4.0,
+    "eos_id": 2,
+}
+# Settings that only other architectures than those supported have, and what they are
+# where they don't.
+_PLAIN = {
+    "attentional_pool": False,
+    "embed_cls": False,
+    "final_ln_after_pool": False,
+    "hf_model_name": None,
+    "ls_init_value": None,
+    "no_ln_pre": False,
+    "qk_norm": False,
+    "scale_attn": False,
+    "scale_attn_inner": False,
+    "scale_fc": False,
+    "scale_heads": False,
+    "scaled_cosine_attn": False,
+    "tokenizer_mode": None,
+}
+# timm's names of SigLIP's image towers -> heads, and those with the quicker GELU.
+_HEADS = {"base": 12, "large": 16, "so400m": 16, "giantopt": 16}
+_TANH_GELU = (
+    "vit_base_patch32_siglip_256",
+    "vit_giantopt_patch16_siglip_",
+    "vit_large_patch16_siglip_512",
+    "vit_so400m_patch16_siglip_",
+)
+_TRUNK = "visual.trunk"
+_INSTEAD = (
+    "supported are its standard ViT towers and SigLIP's; the nearest are "
+    "openai/clip-vit-base-patch32 and google/siglip2-base-patch16-224, and a fine-tune "
+    "of a supported one is converted by open_clip's save_for_hf"
+)
+
+
+class OpenClipConfig(NamedTuple):
+    """A checkpoint in open_clip's layout.
+
+    Attributes:
+      towers: What the towers' shapes depend on.
+      images: How images are prepared.
+      cleaning: How texts are, a key of ``CLEANING``.
+      tokenizer: Id of a tokenizer on the hub, empty for OpenAI's own.
+    """
+
+    towers: ClipConfig
+    images: OpenClipImages
+    cleaning: str
+    tokenizer: str
+
+
+def parse_open_clip_config(
+    raw: Any, shapes: Mapping[str, tuple[int, ...]], *, source: str
+) -> OpenClipConfig:
+    """Read the parsed open_clip_config.json of a checkpoint.
+
+    Args:
+      raw: Its content.
+      shapes: Name -> shape of the tensors: of SigLIP's image tower the file holds
+        nothing but timm's name.
+      source: Path of the file, for messages.
+
+    Raises:
+      InputError: The architecture is another, or a value is impossible.
+    """
+    model = raw.get("model_cfg") if isinstance(raw, Mapping) else None
+    if not isinstance(model, Mapping):
+        raise InputError(f"Expected model_cfg in {source}; download it again")
+    if "multimodal_cfg" in model:
+        raise InputError(
+            f"{source} describes a CoCa, which is not supported; {_INSTEAD}"
+        )
+    vision = _section(model, "vision_cfg", source)
+    text = _section(model, "text_cfg", source)
+    trunk = str(vision.get("timm_model_name") or "")
+    if trunk:
+        family = "siglip"
+        tower, patch_size = _parse_trunk(trunk, vision, shapes, source)
+    else:
+        family = "clip"
+        values = {**_VISION, **vision}
+        width = parse_whole(values, "width", source)
+        heads = width // check_whole(values["head_width"], "head_width", source)
+        tower = _parse_blocks(values, heads, bool(model.get("quick_gelu")), source)
+        patch_size = _pair(values, "patch_size", source)
+    size = _pair({**_VISION, **vision}, "image_size", source)
+    rows, columns = (s // p for s, p in zip(size, patch_size, strict=True))
+    _check_text(text, family, source)
+    values = {**_TEXT, **text}
+    heads = parse_whole(values, "heads", source)
+    quick = bool(model.get("quick_gelu"))
+    pools_at_eos = text.get("pool_type") == "eos"
+    towers = ClipConfig(
+        family=family,
+        vision=tower,
+        text=_parse_blocks(values, heads, quick, source),
+        image_size=size,
+        patch_size=patch_size,
+        num_patches=rows * columns,
+        vocab_size=parse_whole(values, "vocab_size", source),
+        text_length=parse_whole(values, "context_length", source),
+        eos_id=parse_whole(values, "eos_id", source) if pools_at_eos else None,
+        embed_width=parse_whole({"embed_dim": None, **model}, "embed_dim", source),
+    )
+    tokenizer = str(text.get("hf_tokenizer_name") or "")
+    kwargs = text.get("tokenizer_kwargs") or {}
+    usual = "whitespace" if tokenizer else "lower"
+    return OpenClipConfig(
+        towers=towers,
+        images=parse_images(raw.get("preprocess_cfg") or {}, size=size, source=source),
+        cleaning=str(kwargs.get("clean", usual)),
+        tokenizer=tokenizer,
+    )
+
+
+def _section(model: Mapping[str, Any], key: str, source: str) -> Mapping[str, Any]:
+    """Return one tower's section, checked to be of a supported architecture."""
+    section = model.get(key)
+    if not isinstance(section, Mapping):
+        raise InputError(f"Expected {key} in {source}; download it again")
+    for name, plain in _PLAIN.items():
+        found = section.get(name, plain)
+        if found != plain:
+            raise InputError(
+                f"{source} has {name} {found!r} in {key}, an architecture that is not "
+                f"supported; {_INSTEAD}"
+            )
+    if key == "vision_cfg" and section.get("pool_type", "tok") != "tok":
+        raise InputError(
+            f"{source} pools images by {section['pool_type']!r}, which is not "
+            f"supported; {_INSTEAD}"
+        )
+    return section
+
+
+def _check_text(text: Mapping[str, Any], family: str, source: str) -> None:
+    """Check that texts are seen and pooled as those of the family are."""
+    found = bool(text.get("no_causal_mask")), text.get("pool_type", "argmax")
+    known = {"siglip": ((True, "last"),), "clip": ((False, "argmax"), (False, "eos"))}
+    if found not in known[family]:
+        raise InputError(
+            f"{source} has no_causal_mask {found[0]} and pool_type {found[1]!r} in "
+            f"text_cfg beside an image tower of {family}, which is not supported; "
+            f"{_INSTEAD}"
+        )
+
+
+def _parse_blocks(
+    section: Mapping[str, Any], heads: int, quick_gelu: bool, source: str
+) -> TowerConfig:
+    """Return a tower of open_clip's own."""
+    width = parse_whole(section, "width", source)
+    ratio = section["mlp_ratio"]
+    act = section.get("act_kwargs") or {}
+    norm = section.get("norm_kwargs") or {}
+    activation = "gelu_pytorch_tanh" if act.get("approximate") == "tanh" else "gelu"
+    return parse_tower(
+        {
+            "hidden_size": width,
+            "num_attention_heads": heads,
+            "intermediate_size": int(width * ratio) if _is_number(ratio) else ratio,
+            "num_hidden_layers": section["layers"],
+            "hidden_act": "quick_gelu" if quick_gelu else activation,
+            "layer_norm_eps": norm.get("eps", 1e-5),
+        },
+        source,
+    )
+
+
+def _parse_trunk(
+    name: str,
+    vision: Mapping[str, Any],
+    shapes: Mapping[str, tuple[int, ...]],
+    source: str,
+) -> tuple[TowerConfig, tuple[int, int]]:
+    """Return SigLIP's image tower, and its patches, from timm's name and the shapes."""
+    kind = name.removeprefix("vit_").partition("_")[0]
+    is_plain = vision.get("timm_pool") == "map" and vision.get("timm_proj") == "none"
+    patch = shapes.get(f"{_TRUNK}.patch_embed.proj.weight", ())
+    hidden = shapes.get(f"{_TRUNK}.blocks.0.mlp.fc1.weight", ())
+    known = "_siglip_" in name and kind in _HEADS and len(patch) == 4
+    if not known or not is_plain or len(hidden) != 2:
+        raise InputError(
+            f"{source} has timm's {name} as its image tower, which is not supported; "
+            f"{_INSTEAD}"
+        )
+    layers = {part.split(".")[3] for part in shapes if part.startswith(f"{_TRUNK}.bl")}
+    tower = parse_tower(
+        {
+            "hidden_size": patch[0],
+            "num_attention_heads": _HEADS[kind],
+            "intermediate_size": hidden[0],
+            "num_hidden_layers": len(layers),
+            "hidden_act": "gelu_pytorch_tanh"
+            if name.startswith(_TANH_GELU)
+            else "gelu",
+            "layer_norm_eps": 1e-6,
+        },
+        source,
+    )
+    return tower, (int(patch[2]), int(patch[3]))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and bool(np.isfinite(value))
+
+
+def _pair(section: Mapping[str, Any], key: str, source: str) -> tuple[int, int]:
+    """Return height and width from one number or a pair."""
+    value = section[key]
+    sides = value if isinstance(value, list) else [value, value]
+    if len(sides) != 2:
+        raise InputError(
+            f"Expected {key} in {source} to be a number or [height, width], found "
+            f"{value!r}"
+        )
+    height, width = (check_whole(side, key, source) for side in sides)
+    return height, width
