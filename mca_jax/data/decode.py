@@ -5,25 +5,50 @@ from __future__ import annotations
 import io
 import os
 import threading
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from typing import Any, TypeVar, cast
+from collections.abc import Callable
+from contextlib import nullcontext, suppress
+from typing import Any, NamedTuple, TypeVar
 
-import numpy as np
 from PIL import (
+    AvifImagePlugin,
     BmpImagePlugin,
     GifImagePlugin,
     Image,
+    ImageChops,
+    Jpeg2KImagePlugin,
     JpegImagePlugin,
     PngImagePlugin,
+    PpmImagePlugin,
+    PsdImagePlugin,
+    QoiImagePlugin,
+    SgiImagePlugin,
+    TgaImagePlugin,
     TiffImagePlugin,
     UnidentifiedImageError,
     WebPImagePlugin,
 )
 
 from mca_jax.core.text import printable
+from mca_jax.data.bmp import embedded_picture, read_header, render_bitmap
+from mca_jax.data.colour import to_rgb
 from mca_jax.data.files import DecodeError, read_file
+from mca_jax.data.formats import HEAD_BYTES, describe_stranger, identify
+from mca_jax.data.quiet import quiet_libtiff, quiet_pillow
+from mca_jax.data.repairs import (
+    END_OF_JPEG,
+    all_coefficients_begun,
+    boxes_are_complete,
+    chunks_are_complete,
+    jpeg_2000_depth,
+    jpeg_kind,
+    without_metadata,
+)
+from mca_jax.data.tiff import (
+    cannot_be_read,
+    is_camera_raw,
+    read_page,
+    render_page,
+)
 
 __all__ = [
     "DECODER_VERSION",
@@ -31,45 +56,55 @@ __all__ = [
     "decode_image",
     "load_picture",
     "shrink",
-    "to_rgb",
     "turn_upright",
 ]
 
 Result = TypeVar("Result")
 
-DECODER_VERSION = 1
+DECODER_VERSION = 2
 """Raised when some file decodes to other pixels than before."""
 
 MAX_PIXELS = 178_000_000
-"""Most pixels of an image, just below where Pillow itself refuses."""
+"""Most pixels of an image where nobody says otherwise."""
 
-# Named, so that none is left to be imported by a thread.
-_PLUGINS = {
-    "BMP": BmpImagePlugin,
-    "GIF": GifImagePlugin,
-    "JPEG": JpegImagePlugin,
-    "PNG": PngImagePlugin,
-    "TIFF": TiffImagePlugin,
-    "WebP": WebPImagePlugin,
+
+def _open_heic(file: io.BytesIO) -> Image.Image:
+    # Here, since nothing else needs its 26 MB of libraries.
+    from pillow_heif import HeifImageFile
+
+    return HeifImageFile(file)
+
+
+def _open_jpeg_xl(file: io.BytesIO) -> Image.Image:
+    try:
+        from pillow_jxl.JpegXLImagePlugin import JXLImageFile
+    except ImportError as error:
+        raise DecodeError(
+            "a JPEG XL image; pip install 'mca-jax[jxl]' to read it"
+        ) from error
+    return JXLImageFile(file)
+
+
+# Only the format that a file starts like is tried, and by its class: Image.open has
+# a limit of pixels that holds for the whole process, and reads some formats, such
+# as PostScript, with programs that nobody wants to run on strangers' files.
+_PLUGINS: dict[str, Callable[[io.BytesIO], Image.Image]] = {
+    "AVIF": AvifImagePlugin.AvifImageFile,
+    "BMP": BmpImagePlugin.BmpImageFile,
+    "GIF": GifImagePlugin.GifImageFile,
+    "HEIC": _open_heic,
+    "JPEG": JpegImagePlugin.JpegImageFile,
+    "JPEG 2000": Jpeg2KImagePlugin.Jpeg2KImageFile,
+    "JPEG XL": _open_jpeg_xl,
+    "PNG": PngImagePlugin.PngImageFile,
+    "PNM": PpmImagePlugin.PpmImageFile,
+    "PSD": PsdImagePlugin.PsdImageFile,
+    "QOI": QoiImagePlugin.QoiImageFile,
+    "SGI": SgiImagePlugin.SgiImageFile,
+    "TGA": TgaImagePlugin.TgaImageFile,
+    "TIFF": TiffImagePlugin.TiffImageFile,
+    "WebP": WebPImagePlugin.WebPImageFile,
 }
-
-# How a file starts, and what it is then.
-_KINDS = (
-    (b"\xff\xd8\xff", "JPEG"),
-    (b"\x89PNG\r\n\x1a\n", "PNG"),
-    (b"GIF8", "GIF"),
-    (b"II*\0", "TIFF"),
-    (b"MM\0*", "TIFF"),
-    (b"II+\0", "TIFF"),
-    (b"MM\0+", "TIFF"),
-    (b"BM", "BMP"),
-)
-# The same for what is never read.
-_STRANGERS = (
-    (b"version https://git-lfs", "a Git LFS pointer, not the image; run git lfs pull"),
-    (b"%PDF", "a PDF, not an image"),
-    (b"<", "text such as HTML or SVG, not an image"),
-)
 
 _TRANSPOSITIONS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -85,70 +120,47 @@ _ORIENTATION_TAG = 0x0112
 # Pictures above this are decoded one at a time: memory stays bounded whatever
 # the number of threads.
 _LARGE_PIXELS = 2**25
-_large_lock = threading.Lock()
+_large_lock = threading.RLock()
 
 _LONGEST_REASON = 100
 _RETRIES = 2
 
-_ALPHA_MODES = ("LA", "La", "PA", "RGBA", "RGBa")
-# Largest samples of 8-, 12- and 16-bit pictures.
-_WHITES = (255, 4095, 65535)
+# What libraries say of a file that ends too early, and of a kind they can't read.
+_CUT_SHORT = ("truncated", "end of file", "end of data", "not enough image data")
+_NO_READER = (
+    *("unsupported", "not supported", "unknown", "unrecognized", "cannot handle"),
+)
+# Coded pixels to go on with; the two have no bit in common.
+_CONTINUATIONS = (b"\x55" * 1024, b"\xaa" * 1024)
 
 
-class _DecodingThread(threading.local):
-    """Matches Pillow's modules in a thread that is decoding, else nothing.
+class _Limits(NamedTuple):
+    """What a caller wants of a picture.
 
-    ``warnings.catch_warnings`` swaps the filters of the whole process, so it
-    isn't safe in threads. A filter asks its module pattern to ``match`` a name;
-    this one answers by thread, so it can stay in the list and changes nothing
-    for the rest of the program.
+    Attributes:
+      min_side: Pixels that the shorter side must keep; 0 keeps all.
+      max_pixels: Most pixels of the picture as stored.
+      partial_jpegs: Whether a JPEG that ends too early is read as far as it goes.
     """
 
-    active = False
+    min_side: int
+    max_pixels: int
+    partial_jpegs: bool
 
-    def match(self, module: str) -> bool:
-        """Whether a warning of ``module`` is to be ignored here and now."""
-        return self.active and module.startswith("PIL.")
+    def check(self, width: int, height: int) -> None:
+        """Check the size of a picture.
 
-
-_decoding = _DecodingThread()
-_QUIET_FILTER = cast(Any, ("ignore", None, Warning, _decoding, 0))
-_filter_lock = threading.Lock()
-
-
-@contextmanager
-def _quiet_pillow() -> Iterator[None]:
-    """Ignore Pillow's warnings of this thread: damaged metadata is no news."""
-    filters = cast(list[Any], warnings.filters)
-    with _filter_lock:
-        # Somebody may have put another filter before it, or taken it out.
-        if not filters or filters[0] is not _QUIET_FILTER:
-            with suppress(ValueError):
-                filters.remove(_QUIET_FILTER)
-            filters.insert(0, _QUIET_FILTER)
-    _decoding.active = True
-    try:
-        yield
-    finally:
-        _decoding.active = False
-
-
-def _kind(content: bytes) -> str:
-    """Name the format that a file starts like, or return an empty string."""
-    if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
-        return "WebP"
-    return next((name for start, name in _KINDS if content.startswith(start)), "")
-
-
-def _stranger(content: bytes) -> str:
-    """Say what a file is that is none of the formats."""
-    if content[4:8] == b"ftyp":
-        return "a HEIC, AVIF or video file; convert it to JPEG"
-    start = content[:64].lstrip(b"\xef\xbb\xbf \t\r\n")
-    if not start.strip(b"\0"):
-        return "nothing but zeros or blanks, not an image"
-    known = (text for head, text in _STRANGERS if start.startswith(head))
-    return next(known, "not a JPEG, PNG, WebP, GIF, BMP or TIFF image")
+        Raises:
+          DecodeError: It has too many pixels or none.
+        """
+        if width < 1 or height < 1:
+            raise DecodeError("image without pixels")
+        if width * height > self.max_pixels:
+            raise DecodeError(
+                f"{width} x {height} pixels, more than the limit of "
+                f"{self.max_pixels / 10**6:g} million; the setting "
+                "data.max_megapixels raises it"
+            )
 
 
 def _is_cut_short(error: Exception, kind: str, content: bytes) -> bool:
@@ -156,26 +168,40 @@ def _is_cut_short(error: Exception, kind: str, content: bytes) -> bool:
     if kind == "WebP":
         # Its decoder says nothing; the file says how long it should be.
         return len(content) < 8 + int.from_bytes(content[4:8], "little")
-    return "truncated" in str(error).lower()
+    if kind in ("HEIC", "AVIF"):
+        return not boxes_are_complete(content)
+    if kind == "PNG":
+        return not chunks_are_complete(content)
+    text = str(error).lower()
+    return isinstance(error, EOFError) or any(each in text for each in _CUT_SHORT)
 
 
 def _reason(error: Exception, kind: str, content: bytes) -> str:
-    """Put an error of Pillow into one short line."""
+    """Put an error of a library into one short line."""
     if isinstance(error, MemoryError):
         return "not enough memory to decode it"
-    if isinstance(error, Image.DecompressionBombError):
-        return "more pixels than Pillow allows"
     text = str(error)
+    coding = jpeg_kind(content) if kind == "JPEG" else ""
+    if coding:
+        return f"a kind of JPEG that can't be read ({coding})"
     if _is_cut_short(error, kind, content):
         return f"truncated {kind} file"
     if isinstance(error, UnidentifiedImageError) or not text:
         return f"damaged {kind} file"
     line = printable(text.splitlines()[0])[:_LONGEST_REASON]
+    if isinstance(error.__cause__, KeyError) and kind == "PSD":
+        line = f"mode {content[25]}, {content[23]} bits"
+    rare = isinstance(error, NotImplementedError) or line.startswith("mode ")
+    if rare or any(each in text.lower() for each in _NO_READER):
+        return f"a kind of {kind} that can't be read ({line})"
     return f"damaged {kind} file: {line}"
 
 
 def _orientation(image: Image.Image) -> int:
     """EXIF orientation, 1 if there is none that makes sense."""
+    # A JPEG XL comes upright, unless it is a JPEG in another coat.
+    if image.format == "JXL" and not getattr(image, "jpeg", False):
+        return 1
     try:
         return int(image.getexif().get(_ORIENTATION_TAG, 1))
     # Damaged metadata raises errors of many types, and costs no pixel.
@@ -188,108 +214,6 @@ def _fix_wide_transparency(image: Image.Image, wide: bool) -> None:
     colour = image.info.get("transparency")
     if wide and image.mode == "RGB" and isinstance(colour, tuple):
         image.info["transparency"] = tuple(sample >> 8 for sample in colour)
-
-
-def _white_level(largest: int) -> int:
-    """Return the sample that stands for white in an integer picture.
-
-    The formats say 65535, and a picture has it or comes near. Cameras and
-    scanners also put 12-bit or 8-bit samples into 16-bit words as they are; if
-    no sample exceeds 4095 or 255, then taking those for white keeps the picture
-    from turning black.
-    """
-    return next(white for white in _WHITES if largest <= white)
-
-
-def _scale_integers(samples: np.ndarray) -> np.ndarray:
-    """Scale integers in [0, 65535] to 8 bits, rounded.
-
-    A table looks each sample up, which needs no wider copy of the picture.
-    """
-    white = _white_level(int(samples.max(initial=0)))
-    table = (np.arange(white + 1) * 255 + white // 2) // white
-    return table.astype(np.uint8)[samples]
-
-
-def _stretch(samples: np.ndarray) -> np.ndarray:
-    """Scale floats so that the least is black and the largest white."""
-    # In place where possible: such pictures are large. Halves first, so that
-    # the difference of extremes can't overflow.
-    samples = samples.astype(np.float32) * np.float32(0.5)
-    low, high = samples.min(), samples.max()
-    samples -= low
-    if high > low:
-        samples /= high - low
-        samples *= 255
-    return np.rint(samples).astype(np.uint8)
-
-
-def _scale_floats(samples: np.ndarray) -> np.ndarray:
-    """Scale floats: [0, 1] and [0, 255] as they mean, else by their range.
-
-    Raises:
-      ValueError: No sample is a finite number.
-    """
-    finite = np.isfinite(samples)
-    if not finite.any():
-        raise ValueError("no finite sample")
-    low = samples.min(where=finite, initial=np.inf)
-    high = samples.max(where=finite, initial=-np.inf)
-    if not finite.all():
-        samples = np.where(finite, samples, low)
-    if low >= 0 and high <= 1:
-        return np.rint(samples * 255).astype(np.uint8)
-    if low >= 0 and high <= 255:
-        return np.rint(samples).astype(np.uint8)
-    return _stretch(samples)
-
-
-def _wide_grey(image: Image.Image) -> Image.Image:
-    """Turn 16- and 32-bit greyscale into 8 bits."""
-    samples = np.asarray(image)
-    if image.mode == "F":
-        return Image.fromarray(_scale_floats(samples))
-    if samples.min(initial=0) < 0 or samples.max(initial=0) > _WHITES[-1]:
-        return Image.fromarray(_stretch(samples))
-    grey = _scale_integers(samples)
-    transparent = image.info.get("transparency")
-    if isinstance(transparent, int):
-        grey[samples == transparent] = 255
-    return Image.fromarray(grey)
-
-
-def _over_white(image: Image.Image) -> Image.Image:
-    """Put a picture with alpha on white."""
-    if image.mode == "La":
-        image = image.convert("LA")
-    if image.mode != "RGBA":
-        image = image.convert("RGBA")
-    alpha = image.getchannel("A")
-    if alpha.getextrema() == (255, 255):
-        return image.convert("RGB")
-    canvas = Image.new("RGB", image.size, (255, 255, 255))
-    canvas.paste(image, mask=alpha)
-    return canvas
-
-
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Turn a loaded picture of any mode into 8-bit RGB.
-
-    Colours are taken as they are stored: an embedded colour profile is not
-    applied, since encoders were trained on pixels read that way. Only Lab, which
-    has no other meaning, goes through the profile of sRGB. Alpha goes over
-    white. Wide greyscale is scaled by what its format calls white, see
-    ``_white_level``; floats and numbers beyond 16 bits by their range.
-
-    Raises:
-      ValueError: There is no way from its mode to RGB, or a float picture has
-        no finite sample.
-    """
-    if image.mode in ("I", "F") or image.mode.startswith("I;"):
-        image = _wide_grey(image)
-    elif image.mode in _ALPHA_MODES or image.has_transparency_data:
-        return _over_white(image)
-    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def shrink(image: Image.Image, min_side: int) -> Image.Image:
@@ -327,29 +251,148 @@ def _load(image: Image.Image, min_side: int) -> Image.Image:
     return turn_upright(shrink(rgb, min_side), orientation)
 
 
-def _decode(content: bytes, kind: str, min_side: int, max_pixels: int) -> Image.Image:
-    """Decode bytes of one format; errors are Pillow's.
+def _alone(width: int, height: int) -> Any:
+    """Return what a picture of this size waits for before it is decoded."""
+    return _large_lock if width * height > _LARGE_PIXELS else nullcontext()
+
+
+def _decode_by_pillow(content: bytes, kind: str, limits: _Limits) -> Image.Image:
+    """Decode with one of Pillow's plugins; errors are theirs."""
+    with _PLUGINS[kind](io.BytesIO(content)) as image:
+        limits.check(*image.size)
+        if limits.min_side and kind == "JPEG":
+            image.draft(None, (limits.min_side, limits.min_side))
+        with _alone(*image.size):
+            return _load(image, limits.min_side)
+
+
+def _is_all_there(content: bytes) -> bool:
+    """Whether a JPEG without an end marker has all its pixels.
+
+    Then it makes no difference what follows, so two continuations are tried.
+    """
+    if not all_coefficients_begun(content):
+        return False
+    pictures = []
+    for more in _CONTINUATIONS:
+        # The first half of the end marker may be there.
+        continued = content.removesuffix(b"\xff") + more + END_OF_JPEG
+        with JpegImagePlugin.JpegImageFile(io.BytesIO(continued)) as image:
+            pictures.append(image.convert("RGB"))
+    return ImageChops.difference(*pictures).getbbox() is None
+
+
+def _decode_jpeg(content: bytes, limits: _Limits) -> Image.Image:
+    """Decode a JPEG, also one that lacks no more than its end."""
+    try:
+        return _decode_by_pillow(content, "JPEG", limits)
+    except OSError as error:
+        if not _is_cut_short(error, "JPEG", content):
+            raise
+        if not (limits.partial_jpegs or _is_all_there(content)):
+            raise
+    return _decode_by_pillow(content + END_OF_JPEG, "JPEG", limits)
+
+
+def _decode_png(content: bytes, limits: _Limits) -> Image.Image:
+    """Decode a PNG, also one with a text or profile that is too large or damaged."""
+    try:
+        return _decode_by_pillow(content, "PNG", limits)
+    except DecodeError:
+        raise
+    except Exception:
+        plain = without_metadata(content)
+        if len(plain) == len(content):
+            raise
+        with suppress(Exception):
+            return _decode_by_pillow(plain, "PNG", limits)
+        # Then the first error says more.
+        raise
+
+
+def _decode_jpeg_2000(content: bytes, limits: _Limits) -> Image.Image:
+    """Decode a JPEG 2000; its library passes over a missing end."""
+    if END_OF_JPEG not in content:
+        raise DecodeError("truncated JPEG 2000 file")
+    depth = jpeg_2000_depth(content)
+    if depth:
+        raise DecodeError(f"a kind of JPEG 2000 that can't be read ({depth})")
+    return _decode_by_pillow(content, "JPEG 2000", limits)
+
+
+def _decode_bmp(content: bytes, limits: _Limits) -> Image.Image:
+    """Decode a BMP."""
+    inner = embedded_picture(content)
+    if inner:
+        return _decode(inner, limits)
+    header = read_header(content)
+    limits.check(header.width, abs(header.height))
+    with _alone(header.width, header.height):
+        image = render_bitmap(content)
+        if image is not None:
+            return shrink(image, limits.min_side)
+    return _decode_by_pillow(content, "BMP", limits)
+
+
+def _decode_tiff(content: bytes, limits: _Limits) -> Image.Image:
+    """Decode the first page of a TIFF."""
+    if is_camera_raw(content):
+        return _decode_raw(content, limits)
+    page = read_page(content)
+    limits.check(page.width, page.height)
+    with _alone(page.width, page.height), quiet_libtiff():
+        image = render_page(page, content)
+        if image is not None:
+            return turn_upright(shrink(image, limits.min_side), page.orientation)
+        try:
+            opened = TiffImagePlugin.TiffImageFile(io.BytesIO(content))
+            opened.seek(max(page.number, 0))
+        # What Pillow has no mode for.
+        except (SyntaxError, KeyError) as error:
+            raise cannot_be_read(page, "compressed") from error
+        with opened:
+            return _load(opened, limits.min_side)
+
+
+def _decode_raw(content: bytes, limits: _Limits) -> Image.Image:
+    """Develop what a camera's sensor saw, as the camera itself would."""
+    try:
+        import rawpy
+    except ImportError as error:
+        raise DecodeError(
+            "a camera's RAW file; pip install 'mca-jax[raw]' to read it"
+        ) from error
+    with rawpy.imread(io.BytesIO(content)) as raw:
+        width, height = raw.sizes.width, raw.sizes.height
+        limits.check(width, height)
+        half = 0 < 2 * limits.min_side <= min(width, height)
+        with _alone(width, height):
+            pixels = raw.postprocess(use_camera_wb=True, half_size=half)
+    return shrink(Image.fromarray(pixels), limits.min_side)
+
+
+_DECODERS: dict[str, Callable[[bytes, _Limits], Image.Image]] = {
+    "BMP": _decode_bmp,
+    "JPEG": _decode_jpeg,
+    "JPEG 2000": _decode_jpeg_2000,
+    "PNG": _decode_png,
+    "RAW": _decode_raw,
+    "TIFF": _decode_tiff,
+}
+
+
+def _decode(content: bytes, limits: _Limits) -> Image.Image:
+    """Decode what is not empty; errors are those of the libraries.
 
     Raises:
-      DecodeError: The image has too many pixels or none.
+      DecodeError: It is no image, or one that is refused.
     """
-    # Only this format is tried: Pillow reads some, such as PostScript, with
-    # programs that nobody wants to run on strangers' files.
-    with Image.open(io.BytesIO(content), formats=(kind.upper(),)) as image:
-        width, height = image.size
-        if width * height > max_pixels:
-            raise DecodeError(
-                f"{width} x {height} pixels, more than the limit of "
-                f"{max_pixels / 10**6:g} million"
-            )
-        if width < 1 or height < 1:
-            raise DecodeError("image without pixels")
-        if min_side and kind == "JPEG":
-            image.draft(None, (min_side, min_side))
-        if image.size[0] * image.size[1] > _LARGE_PIXELS:
-            with _large_lock:
-                return _load(image, min_side)
-        return _load(image, min_side)
+    kind = identify(content[:HEAD_BYTES])
+    if not kind:
+        raise DecodeError(describe_stranger(content[:HEAD_BYTES]))
+    if kind in _DECODERS:
+        return _DECODERS[kind](content, limits)
+    return _decode_by_pillow(content, kind, limits)
 
 
 def _quietly(
@@ -364,9 +407,9 @@ def _quietly(
         for _ in range(_RETRIES):
             # Where warnings are errors, another thread may just have put back
             # filters without ours.
-            with suppress(Warning), _quiet_pillow():
+            with suppress(Warning), quiet_pillow():
                 return decode()
-        with _quiet_pillow():
+        with quiet_pillow():
             return decode()
     except DecodeError:
         raise
@@ -381,13 +424,15 @@ def decode_image(
     *,
     min_side: int = 0,
     max_pixels: int = MAX_PIXELS,
+    partial_jpegs: bool = False,
 ) -> Image.Image:
     """Decode an image file: the first frame, upright, in RGB, alpha over white.
 
-    JPEG (MPO too), PNG, WebP, GIF, BMP and TIFF are told by their content, not
-    their name. A truncated file is an error, unless the program has set Pillow's
-    own ``ImageFile.LOAD_TRUNCATED_IMAGES``. Colour profiles are not applied,
-    see ``to_rgb``. Pillow's warnings are ignored, in this thread only.
+    JPEG (MPO too), PNG, WebP, GIF, BMP, TIFF, HEIC, AVIF, JPEG 2000, PSD, PNM, QOI,
+    SGI and TGA are told by their content, not their name; JPEG XL and camera RAW need
+    the extras ``jxl`` and ``raw``. Of a TIFF it is the first page that is no
+    thumbnail. A file that ends before its last pixel is an error. Colour profiles are
+    not applied, see ``to_rgb``. Pillow's warnings are ignored, in this thread only.
 
     Args:
       source: Path of a file, or its content.
@@ -396,6 +441,8 @@ def decode_image(
         for a large JPEG, which is then not decoded in full.
       max_pixels: Most pixels that an image may have as stored, so that a small
         file can't fill the memory.
+      partial_jpegs: Whether a JPEG that ends before its last pixel is read as far as
+        it goes; the rest is grey.
 
     Raises:
       DecodeError: The file can't be read or decoded; the message is the reason
@@ -404,11 +451,10 @@ def decode_image(
     content = source if isinstance(source, bytes) else read_file(os.fspath(source))[0]
     if not content:
         raise DecodeError("empty file")
-    kind = _kind(content)
-    if kind not in _PLUGINS:
-        raise DecodeError(_stranger(content))
+    limits = _Limits(min_side, max_pixels, partial_jpegs)
+    kind = identify(content[:HEAD_BYTES])
     return _quietly(
-        lambda: _decode(content, kind, min_side, max_pixels),
+        lambda: _decode(content, limits),
         lambda error: _reason(error, kind, content),
     )
 

@@ -13,6 +13,7 @@ from PIL import Image
 from mca_jax.core.errors import InputError
 from mca_jax.data.decode import (
     DECODER_VERSION,
+    MAX_PIXELS,
     decode_image,
     load_picture,
     shrink,
@@ -63,7 +64,9 @@ Images: TypeAlias = (
 """What :func:`open_source` takes."""
 
 
-def open_source(images: Images) -> ImageSource:
+def open_source(
+    images: Images, *, max_pixels: int = MAX_PIXELS, partial_jpegs: bool = False
+) -> ImageSource:
     """Give access to images by row; nothing is decoded yet.
 
     Args:
@@ -72,6 +75,8 @@ def open_source(images: Images) -> ImageSource:
         in [0, 1], ``[n, h, w, 3]``, or ``[n, h, w]`` or ``[n, h, w, 1]`` for
         greyscale; or a source, which is returned as it is. To read many files, name
         them: PIL images keep their pixels once they are loaded.
+      max_pixels: Most pixels of a file's image, see ``decode_image``.
+      partial_jpegs: Whether a JPEG that ends too early is read as far as it goes.
 
     Raises:
       InputError: There are none, they are of several kinds, the folder can't be read,
@@ -83,10 +88,11 @@ def open_source(images: Images) -> ImageSource:
     """
     if isinstance(images, ImageSource):
         return images
+    limits = {"max_pixels": max_pixels, "partial_jpegs": partial_jpegs}
     if isinstance(images, ImageFolder):
-        return _file_source(images)
+        return _file_source(images, **limits)
     if isinstance(images, (str, os.PathLike)):
-        return _file_source(find_images(images))
+        return _file_source(find_images(images), **limits)
     if isinstance(images, Image.Image):
         return _picture_source([images])
     if isinstance(images, bytes) or not isinstance(images, Iterable):
@@ -108,7 +114,7 @@ def open_source(images: Images) -> ImageSource:
         )
     if kinds[0] == "path":
         paths = tuple(os.fsdecode(os.path.expanduser(each)) for each in listed)
-        return _file_source(ImageFolder("", paths, ()))
+        return _file_source(ImageFolder("", paths, ()), **limits)
     return _picture_source(listed) if kinds[0] == "picture" else _pixel_source(listed)
 
 
@@ -122,16 +128,24 @@ def _row_names(count: int) -> tuple[str, ...]:
     return tuple(f"row-{row:06d}" for row in range(count))
 
 
-def _file_source(folder: ImageFolder) -> ImageSource:
+def _file_source(
+    folder: ImageFolder, *, max_pixels: int, partial_jpegs: bool
+) -> ImageSource:
     root, paths = os.fspath(folder.root), tuple(folder.paths)
     return ImageSource(
         root=root,
         names=paths,
         skipped=tuple(folder.skipped),
-        salt=f"file {DECODER_VERSION}\n".encode(),
+        # What half a JPEG shows must not be taken for the whole later.
+        salt=f"file {DECODER_VERSION}{' partial' * partial_jpegs}\n".encode(),
         identify=lambda row: identify_file(os.path.join(root, paths[row])),
         read=lambda row: read_file(os.path.join(root, paths[row])),
-        decode=lambda content, min_side: decode_image(content, min_side=min_side),
+        decode=lambda content, min_side: decode_image(
+            content,
+            min_side=min_side,
+            max_pixels=max_pixels,
+            partial_jpegs=partial_jpegs,
+        ),
     )
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from mca_jax.core.errors import InputError, check_in_range
 from mca_jax.data import Images, ImageSource, open_source
+from mca_jax.data.decode import MAX_PIXELS
 from mca_jax.data.files import SkippedImage
 from mca_jax.encoders import Encoder, build_encoder
 from mca_jax.encoders.embed_images import encode_rows
@@ -243,7 +244,13 @@ class Predictor:
           InputError: As for ``predict``, but for images that can't be read.
         """
         threshold = self._threshold(outlier_quantile)
-        source = open_source(images)
+        # Runs of earlier versions know of no such settings.
+        data = self.model.config.get("data", {})
+        source = open_source(
+            images,
+            max_pixels=round(data.get("max_megapixels", MAX_PIXELS / 10**6) * 10**6),
+            partial_jpegs=data.get("partial_jpegs", False),
+        )
         if self._embed is None:
             self._embed = _build_embed(self.model)
         count = len(source.names)

@@ -99,7 +99,11 @@ def open_inputs(
         return Inputs(embedded, *check_nouns(nouns, noun_embeddings, width))
     table = load_nouns(config.semantics.vocabulary)
     encoder, text_encoder = open_encoders(config.encoder, table)
-    source = open_source(images)
+    source = open_source(
+        images,
+        max_pixels=round(config.data.max_megapixels * 10**6),
+        partial_jpegs=config.data.partial_jpegs,
+    )
     return Inputs(source, table, encoder=encoder, text_encoder=text_encoder)
 
 

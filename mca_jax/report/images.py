@@ -33,6 +33,8 @@ __all__ = [
 Thumbnails = Literal["embed", "beside"]
 """Whether pictures are in the page or in files beside it."""
 
+_ANY = 10**18
+
 PICTURE_FOLDER = "report_files"
 """Name of the folder of pictures beside the page."""
 
@@ -84,7 +86,10 @@ class ImageReader:
         """
         if self._load_image is not None:
             return self._load_image(row)
-        return decode_image(self.path(row), min_side=edge)
+        # It took part in the run, so that it was not too large nor cut short too soon.
+        return decode_image(
+            self.path(row), min_side=edge, max_pixels=_ANY, partial_jpegs=True
+        )
 
     def same_content(self, row: int, other: int) -> bool:
         """Whether files, or pixels of arrays, are equal; False if they are gone."""

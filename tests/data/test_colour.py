@@ -10,7 +10,7 @@ from pictures import NOISE, WHITE, encode, grey, make_png, pixels
 from PIL import Image
 
 from mca_jax.data import DecodeError, decode_image
-from mca_jax.data.decode import to_rgb
+from mca_jax.data.colour import to_rgb
 
 
 def test_rgba_over_white():

@@ -14,6 +14,7 @@ from PIL import Image
 
 from mca_jax.data import decode as decode_module
 from mca_jax.data import decode_image
+from mca_jax.data.quiet import quiet_pillow
 
 
 def warned_about() -> bytes:
@@ -62,7 +63,7 @@ def test_other_threads_still_warn_meanwhile():
         except UserWarning as warning:
             caught.append(type(warning))
 
-    with decode_module._quiet_pillow():
+    with quiet_pillow():
         warn()
         assert not caught
         thread = threading.Thread(target=warn)

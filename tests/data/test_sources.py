@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pictures import NOISE, encode
 from PIL import Image
 
 from mca_jax.core.errors import InputError
@@ -186,3 +187,19 @@ def test_equal_bytes_of_another_shape_are_another_image():
 def test_bad_arrays(pixels, message):
     with pytest.raises(InputError, match=f"^Expected [^\n]*{message}"):
         open_source(pixels)
+
+
+def test_limits_of_files(tmp_path):
+    content = encode(NOISE, "JPEG")
+    (tmp_path / "a.jpg").write_bytes(content[: len(content) // 2])
+    (tmp_path / "b.png").write_bytes(encode(NOISE, "PNG"))
+    source = open_source(tmp_path, max_pixels=64 * 48 - 1)
+    with pytest.raises(DecodeError, match=r"data\.max_megapixels"):
+        source.decode(source.read(1)[0], 0)
+    source = open_source(tmp_path)
+    with pytest.raises(DecodeError, match="^truncated JPEG"):
+        source.decode(source.read(0)[0], 0)
+    partial = open_source(tmp_path, partial_jpegs=True)
+    assert partial.decode(partial.read(0)[0], 0).size == (48, 64)
+    # Half a picture must not pass for the whole in a cache.
+    assert partial.salt != source.salt

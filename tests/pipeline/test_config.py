@@ -6,10 +6,12 @@ from mca_jax.core.errors import InputError
 from mca_jax.core.text import fingerprint
 from mca_jax.pipeline.config import (
     Config,
+    DataConfig,
     apply_overrides,
     config_from_dict,
     config_to_dict,
     list_overrides,
+    settings_of_result,
 )
 
 
@@ -70,3 +72,12 @@ def test_equal_settings_have_equal_fingerprints():
     assert fingerprint(one) == fingerprint(two)
     two["seed"] = 1
     assert fingerprint(one) != fingerprint(two)
+
+
+def test_newer_settings_at_their_defaults_tell_no_run_apart():
+    plain = settings_of_result(config_to_dict(Config()))
+    assert "max_megapixels" not in plain["data"]
+    data = DataConfig(max_megapixels=300, partial_jpegs=True)
+    other = settings_of_result(config_to_dict(Config(data=data)))
+    assert other["data"]["max_megapixels"] == 300
+    assert other["data"]["partial_jpegs"] is True

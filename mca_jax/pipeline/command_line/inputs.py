@@ -162,7 +162,11 @@ def _open_folder(config: Config, images: str, labels: str | None) -> RunInput:
         # As early as the images: a run of an hour must not end in this mistake.
         folder_labels(folder.paths)
     return RunInput(
-        images=open_source(folder),
+        images=open_source(
+            folder,
+            max_pixels=round(config.data.max_megapixels * 10**6),
+            partial_jpegs=config.data.partial_jpegs,
+        ),
         config=config,
         settings={**_settings(config), "images": images, "labels": labels or ""},
         about={},

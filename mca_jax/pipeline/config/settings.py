@@ -23,7 +23,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Which named data set, and which of its splits.
+    """Which named data set, which of its splits, and which files are read.
 
     Attributes:
       dataset: Name of a data set, or empty for images of one's own.
@@ -35,6 +35,10 @@ class DataConfig:
         all.
       any_size: Whether a set with another number of images or classes than the
         published one will do.
+      max_megapixels: Most million pixels of an image, above 0; larger ones are
+        skipped. A picture takes some ten bytes a pixel while it is decoded.
+      partial_jpegs: Whether a JPEG that ends before its last pixel is read as far
+        as it goes, and not skipped.
     """
 
     dataset: str = ""
@@ -42,10 +46,13 @@ class DataConfig:
     score: str = ""
     limit: int = 0
     any_size: bool = False
+    max_megapixels: float = 178.0
+    partial_jpegs: bool = False
 
     def __post_init__(self) -> None:
         """Check ranges."""
         check_in_range("data.limit", self.limit, 0)
+        check_in_range("data.max_megapixels", self.max_megapixels, 1e-6, 10**6)
 
 
 @dataclass(frozen=True)
