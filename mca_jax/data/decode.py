@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import threading
@@ -31,7 +32,7 @@ from PIL import (
 from mca_jax.core.text import printable
 from mca_jax.data.bmp import embedded_picture, read_header, render_bitmap
 from mca_jax.data.colour import to_rgb
-from mca_jax.data.files import DecodeError, read_file
+from mca_jax.data.files import DecodeError, FileIdentity, read_file
 from mca_jax.data.formats import HEAD_BYTES, describe_stranger, identify
 from mca_jax.data.quiet import quiet_libtiff, quiet_pillow
 from mca_jax.data.repairs import (
@@ -53,7 +54,9 @@ from mca_jax.data.tiff import (
 __all__ = [
     "DECODER_VERSION",
     "MAX_PIXELS",
+    "content_digest",
     "decode_image",
+    "decoded_identity",
     "load_picture",
     "shrink",
     "turn_upright",
@@ -61,8 +64,12 @@ __all__ = [
 
 Result = TypeVar("Result")
 
-DECODER_VERSION = 2
-"""Raised when some file decodes to other pixels than before."""
+DECODER_VERSION = 1
+"""Raised when files of every kind decode to other pixels than before."""
+
+# The same for files of one kind, so that embeddings of the others stay good.
+_KIND_VERSIONS = {"BMP": b"2\n", "TIFF": b"2\n"}
+_RENEWED_SUFFIXES = (".tif", ".tiff", ".bmp", ".dib")
 
 MAX_PIXELS = 178_000_000
 """Most pixels of an image where nobody says otherwise."""
@@ -457,6 +464,34 @@ def decode_image(
         lambda: _decode(content, limits),
         lambda error: _reason(error, kind, content),
     )
+
+
+def content_digest(content: bytes, salt: bytes) -> bytes:
+    """Return what equal pixels are known by.
+
+    Args:
+      content: The content of a file, or pixels.
+      salt: What the pixels depend on beside that.
+
+    Returns:
+      SHA-256 of both and of how this kind of file is decoded, 32 bytes.
+    """
+    hasher = hashlib.sha256(salt)
+    if salt.startswith(b"file"):
+        hasher.update(_KIND_VERSIONS.get(identify(content[:HEAD_BYTES]), b""))
+    hasher.update(content)
+    return hasher.digest()
+
+
+def decoded_identity(path: str, identity: FileIdentity | None) -> FileIdentity | None:
+    """Return the identity under which a file's pixels are known.
+
+    An index that was written when this kind of file was decoded otherwise doesn't
+    have it.
+    """
+    if identity is None or not path.lower().endswith(_RENEWED_SUFFIXES):
+        return identity
+    return identity._replace(size=-identity.size)
 
 
 def load_picture(picture: Image.Image) -> tuple[Image.Image, int]:

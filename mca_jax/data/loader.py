@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Generator, Sequence, Set
 from contextlib import closing
@@ -12,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from mca_jax.core.errors import check_in_range
+from mca_jax.data.decode import content_digest
 from mca_jax.data.files import DecodeError, FileIdentity
 from mca_jax.data.prefetch import map_ahead
 from mca_jax.data.sources import ImageSource
@@ -173,9 +173,7 @@ def load_batches(
             content, identity = source.read(row)
         except DecodeError as error:
             return LoadedImage(row, b"", None, str(error)), None
-        hasher = hashlib.sha256(source.salt)
-        hasher.update(content)
-        digest = hasher.digest()
+        digest = content_digest(content, source.salt)
         image = LoadedImage(row, digest, identity, "")
         # Spares work; whether a repetition gets here in time changes nothing.
         if digest in known or digest in seen:

@@ -15,6 +15,7 @@ from mca_jax.data.decode import (
     DECODER_VERSION,
     MAX_PIXELS,
     decode_image,
+    decoded_identity,
     load_picture,
     shrink,
     turn_upright,
@@ -132,14 +133,24 @@ def _file_source(
     folder: ImageFolder, *, max_pixels: int, partial_jpegs: bool
 ) -> ImageSource:
     root, paths = os.fspath(folder.root), tuple(folder.paths)
+
+    def identify(row: int) -> FileIdentity | None:
+        path = os.path.join(root, paths[row])
+        return decoded_identity(path, identify_file(path))
+
+    def read(row: int) -> tuple[bytes, FileIdentity | None]:
+        path = os.path.join(root, paths[row])
+        content, identity = read_file(path)
+        return content, decoded_identity(path, identity)
+
     return ImageSource(
         root=root,
         names=paths,
         skipped=tuple(folder.skipped),
         # What half a JPEG shows must not be taken for the whole later.
         salt=f"file {DECODER_VERSION}{' partial' * partial_jpegs}\n".encode(),
-        identify=lambda row: identify_file(os.path.join(root, paths[row])),
-        read=lambda row: read_file(os.path.join(root, paths[row])),
+        identify=identify,
+        read=read,
         decode=lambda content, min_side: decode_image(
             content,
             min_side=min_side,

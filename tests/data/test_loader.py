@@ -79,7 +79,7 @@ def test_some_rows_in_their_order(folder):
 def test_digest_is_that_of_the_content(folder):
     (batch,) = load(find_images(folder), batch_size=10)
     content = (folder / "3.png").read_bytes()
-    expected = hashlib.sha256(b"file 2\n" + content).digest()
+    expected = hashlib.sha256(b"file 1\n" + content).digest()
     assert batch.images[3].digest == expected
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from PIL import Image
 
 from mca_jax.core.errors import InputError
 from mca_jax.data import DecodeError, decode_image, find_images, load_image, open_source
+from mca_jax.data.decode import content_digest
 
 NAMES = ("a.png", "b/c.jpg", "d.png")
 
@@ -203,3 +205,14 @@ def test_limits_of_files(tmp_path):
     assert partial.decode(partial.read(0)[0], 0).size == (48, 64)
     # Half a picture must not pass for the whole in a cache.
     assert partial.salt != source.salt
+
+
+def test_what_an_index_said_of_a_tiff_before_is_not_believed(tmp_path):
+    for name, kind in (("a.jpg", "JPEG"), ("b.TIF", "TIFF"), ("c.png", "BMP")):
+        (tmp_path / name).write_bytes(encode(NOISE, kind))
+    source = open_source(tmp_path)
+    sizes = [source.identify(row).size > 0 for row in range(3)]
+    assert sizes == [True, False, True]
+    plain = [sha256(source.salt + source.read(row)[0]).digest() for row in range(3)]
+    now = [content_digest(source.read(row)[0], source.salt) for row in range(3)]
+    assert [a == b for a, b in zip(plain, now, strict=True)] == [True, False, False]
