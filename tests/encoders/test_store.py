@@ -153,7 +153,7 @@ def test_nothing_readable(encoder, folder):
     for path in folder.iterdir():
         path.write_bytes(b"no image")
     expected = (
-        r"^No readable image in .*images among 21; the first, 000\.png: not a JPEG"
+        r"^No readable image in .*images among 21; the first, 000\.png: not an image"
     )
     with pytest.raises(InputError, match=expected):
         embed_images(encoder, find_images(folder))
