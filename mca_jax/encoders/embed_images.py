@@ -18,7 +18,12 @@ from mca_jax.core.text import printable
 from mca_jax.data import Images, ImageSource, LoadedImage, load_batches, open_source
 from mca_jax.data.files import SkippedImage
 from mca_jax.encoders.cache.embedding_cache import EmbeddingCache
-from mca_jax.encoders.encoder import Encoder, compile_encoder, encode_ahead
+from mca_jax.encoders.encoder import (
+    Encoder,
+    ImageEncoder,
+    compile_encoder,
+    encode_ahead,
+)
 
 __all__ = ["Embedded", "embed_images", "encode_rows", "even_shares"]
 
@@ -54,7 +59,7 @@ class Embedded(NamedTuple):
 
 
 def encode_rows(
-    encoder: Encoder,
+    encoder: Encoder | ImageEncoder,
     source: ImageSource,
     rows: Sequence[int],
     table: np.ndarray,
@@ -133,7 +138,7 @@ def encode_rows(
 
 
 def _encode_batches(
-    encoder: Encoder,
+    encoder: Encoder | ImageEncoder,
     source: ImageSource,
     rows: Sequence[int],
     encode: Callable[[Any], jax.Array],
@@ -270,7 +275,7 @@ def _join_hosts(
 
 
 def embed_images(
-    encoder: Encoder,
+    encoder: Encoder | ImageEncoder,
     source: Images,
     *,
     batch_size: int = 32,

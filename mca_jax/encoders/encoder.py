@@ -18,6 +18,7 @@ from mca_jax.core.parallel import DATA_AXIS, data_mesh
 
 __all__ = [
     "Encoder",
+    "ImageEncoder",
     "TextEncoder",
     "compile_encoder",
     "encode_ahead",
@@ -75,6 +76,21 @@ class Encoder(NamedTuple):
     image_fingerprint: str = ""
     count_tokens: Callable[[Any], np.ndarray] | None = None
     keep_texts: bool = True
+
+
+class ImageEncoder(NamedTuple):
+    """A frozen encoder of images alone; the fields are those of ``Encoder``."""
+
+    name: str
+    fingerprint: str
+    licence: str
+    domain: str
+    width: int
+    image_size: tuple[int, int]
+    params: Any
+    preprocess: Callable[[Image.Image], np.ndarray]
+    encode_images: Callable[[Any, jax.Array], jax.Array]
+    image_fingerprint: str = ""
 
 
 class TextEncoder(NamedTuple):

@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from mca_jax.core.errors import InputError, check_one_of
-from mca_jax.encoders.encoder import Encoder
+from mca_jax.encoders.encoder import Encoder, ImageEncoder
 from mca_jax.encoders.huggingface.twins import twin_of
 from mca_jax.encoders.lite.encoder import build_lite, build_lite2
 from mca_jax.encoders.prompts import PHOTO
 
-__all__ = ["ENCODERS", "build_encoder", "check_encoder"]
+__all__ = ["ENCODERS", "build_encoder", "build_image_encoder", "check_encoder"]
 
 ENCODERS: dict[str, Callable[[], Encoder]] = {
     "lite": build_lite,
@@ -97,3 +97,40 @@ def build_encoder(
                 "text; choose a CLIP or SigLIP checkpoint"
             )
     return build()
+
+
+def build_image_encoder(
+    name: str, *, dtype: str = "float32", revision: str | None = None
+) -> Encoder | ImageEncoder:
+    """Load an encoder for its images alone.
+
+    Args:
+      name: As for :func:`build_encoder`, or a DINOv2 or DINOv3 checkpoint, such as
+        ``"facebook/dinov2-base"``.
+      dtype: Weights and activations of a checkpoint.
+      revision: Branch, tag or commit of a checkpoint on the hub.
+
+    Returns:
+      The encoder, its weights on the host.
+
+    Raises:
+      InputError: As for :func:`build_encoder`.
+
+    Example:
+      >>> build_image_encoder("lite2").image_size
+      (260, 260)
+    """
+    if not check_encoder(name):
+        return build_encoder(name, revision=revision)
+    # Imported here, as above.
+    from mca_jax.encoders.dino.config import FAMILIES
+    from mca_jax.encoders.dino.encoder import build_dino
+    from mca_jax.encoders.huggingface.checkpoint_files import (
+        find_checkpoint,
+        read_model_type,
+    )
+
+    folder = find_checkpoint(name, revision=revision)
+    if read_model_type(folder) in FAMILIES:
+        return build_dino(name, dtype=dtype, revision=revision)
+    return build_encoder(name, dtype=dtype, revision=revision)

@@ -119,6 +119,12 @@ def parse_clip_config(raw: Any, *, source: str) -> ClipConfig:
         activation is unknown.
     """
     family = raw.get("model_type") if isinstance(raw, Mapping) else None
+    if str(family).startswith("dinov"):
+        raise InputError(
+            f"{source} describes a {family}, which sees images and reads no nouns; "
+            "take a CLIP, SigLIP or SigLIP 2 checkpoint; in Python, "
+            "build_image_encoder loads this one"
+        )
     if family not in FAMILIES:
         raise InputError(
             f"Expected {source} to have model_type clip, siglip or siglip2, "

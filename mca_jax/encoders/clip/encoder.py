@@ -31,7 +31,7 @@ from mca_jax.encoders.huggingface.checkpoint_files import (
 from mca_jax.encoders.huggingface.tokenizers import TextTokenizer
 from mca_jax.encoders.prompts import PHOTO, build_prompts, check_templates
 
-__all__ = ["build_clip"]
+__all__ = ["build_clip", "cut_patches", "precise"]
 
 
 def build_clip(
@@ -124,7 +124,7 @@ def _canvas_size(config: ClipConfig, processing: ImageProcessing) -> tuple[int, 
     return processing.max_patches + 1, config.patch_size[0] * config.patch_size[1]
 
 
-def _precise(dtype: str) -> contextlib.AbstractContextManager[Any]:
+def precise(dtype: str) -> contextlib.AbstractContextManager[Any]:
     """Make float32 mean float32: accelerators multiply in TF32 or bfloat16."""
     if dtype == "float32":
         return jax.default_matmul_precision("highest")
@@ -154,18 +154,18 @@ def _build_encode_images(
                 grid, num_patches=patches.shape[1], side=math.isqrt(config.num_patches)
             )
         else:
-            patches, weights, mask = _cut_patches(pixels, config.patch_size), None, None
+            patches, weights, mask = cut_patches(pixels, config.patch_size), None, None
         # Along a flattened patch the channels take turns.
         turns = patches.shape[-1] // 3
         normal = patches * np.tile(scale, (1, 1, turns)) - np.tile(shift, (1, 1, turns))
-        with _precise(dtype):
+        with precise(dtype):
             x = tower.apply(params["image"], normal, weights, mask)
         return l2_normalize(jnp.asarray(x, jnp.float32))
 
     return encode_images
 
 
-def _cut_patches(
+def cut_patches(
     pixels: UInt8[Array, "b h w 3"], patch_size: tuple[int, int]
 ) -> UInt8[Array, "b t p"]:
     """Cut images into flattened patches; what doesn't fill a patch is dropped."""
@@ -191,7 +191,7 @@ def _build_encode_texts(
                 f"{config.text_length}], found {list(tokens.shape)}"
             )
         nouns, prompts, length = tokens.shape
-        with _precise(dtype):
+        with precise(dtype):
             x = tower.apply(params["text"], tokens.reshape(nouns * prompts, length))
         each = l2_normalize(jnp.asarray(x, jnp.float32))
         return l2_normalize(jnp.mean(each.reshape(nouns, prompts, -1), axis=1))

@@ -44,6 +44,21 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
         "image_std": [0.26862954, 0.26130258, 0.27577711],
         "do_center_crop": True,
     },
+    "dinov2": {
+        "resample": 3,
+        "image_mean": [0.485, 0.456, 0.406],
+        "image_std": [0.229, 0.224, 0.225],
+        "size": {"shortest_edge": 256},
+        "crop_size": 224,
+        "do_center_crop": True,
+    },
+    "dinov3": {
+        "resample": 2,
+        "image_mean": [0.485, 0.456, 0.406],
+        "image_std": [0.229, 0.224, 0.225],
+        "size": {"height": 224, "width": 224},
+        "do_center_crop": False,
+    },
     "siglip": {
         "resample": 3,
         "image_mean": [0.5, 0.5, 0.5],
@@ -92,16 +107,16 @@ def load_image_processing(
     folder: Path,
     *,
     family: str,
-    image_size: tuple[int, int],
+    image_size: tuple[int, int] | None,
     patch_size: tuple[int, int] = (16, 16),
 ) -> ImageProcessing:
     """Read how a checkpoint wants its images; what it doesn't say is its family's.
 
     Args:
       folder: Local folder of the checkpoint.
-      family: ``"clip"``, ``"siglip"`` or ``"siglip2"``.
+      family: ``"clip"``, ``"dinov2"``, ``"dinov3"``, ``"siglip"`` or ``"siglip2"``.
       image_size: Height and width in pixels that config.json names; not looked at
-        for ``"siglip2"``.
+        for ``"siglip2"``. None takes whatever size this file gives.
       patch_size: Height and width of a patch that config.json names; looked at
         for ``"siglip2"`` alone.
 
@@ -125,13 +140,16 @@ def load_image_processing(
     if family == "siglip2":
         max_patches = _max_patches(raw, patch_size, source)
     else:
-        shortest_edge, size = _resize(raw.get("size"), family, image_size, source)
+        expected = image_size or (224, 224)
+        shortest_edge, size = _resize(raw.get("size"), family, expected, source)
         if raw["do_center_crop"]:
-            crop = _crop(raw.get("crop_size"), image_size, source)
-        if (crop or size) != image_size:
+            crop = _crop(raw.get("crop_size"), expected, source)
+        if image_size is None:
+            expected = crop or size or expected
+        if (crop or size) != expected:
             found = crop or size or f"shortest edge {shortest_edge} and no crop"
             raise InputError(
-                f"Expected images of {image_size[0]}x{image_size[1]} from {source} as "
+                f"Expected images of {expected[0]}x{expected[1]} from {source} as "
                 f"config.json says, found {found}"
             )
     normalise = raw.get("do_normalize", True)

@@ -30,9 +30,9 @@ __all__ = [
     "find_tokenizer",
     "find_weights",
     "hash_files",
-    "is_transformers",
     "read_json",
     "read_licence",
+    "read_model_type",
     "read_weights",
 ]
 
@@ -135,7 +135,7 @@ def find_checkpoint(
     arguments = {"revision": revision, "cache_dir": cache_dir}
     found = _download(checkpoint, _SMALL_FILES, arguments)
     _with_config(found, checkpoint)
-    if is_transformers(found):
+    if read_model_type(found):
         _download(checkpoint, (_SAFETENSORS, _INDEX, _SHARDS), arguments)
     if not _has_safetensors(found) and (found / OPEN_CLIP_CONFIG).is_file():
         _download(checkpoint, (_OPEN_CLIP,), arguments)
@@ -165,14 +165,15 @@ def find_tokenizer(folder: Path, tokenizer: str) -> Path:
         ) from error
 
 
-def is_transformers(folder: Path) -> bool:
-    """Whether config.json is that of a model of Hugging Face transformers.
+def read_model_type(folder: Path) -> str:
+    """Return the type of a model in config.json, as transformers names it.
 
-    timm and open_clip may have one too, of their own.
+    It is empty where there is none: timm and open_clip may have a config.json too,
+    of their own.
     """
     path = folder / "config.json"
     content = read_json(path) if path.is_file() else None
-    return isinstance(content, dict) and "model_type" in content
+    return str(content.get("model_type", "")) if isinstance(content, dict) else ""
 
 
 def find_open_clip(folder: Path) -> Path | None:
@@ -183,7 +184,7 @@ def find_open_clip(folder: Path) -> Path | None:
     path = folder / OPEN_CLIP_CONFIG
     if not path.is_file():
         return None
-    if is_transformers(folder):
+    if read_model_type(folder):
         others = (_has_safetensors(folder), (folder / _MSGPACK).is_file())
         if any(others) or not (folder / _OPEN_CLIP).is_file():
             return None

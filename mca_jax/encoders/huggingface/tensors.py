@@ -94,15 +94,15 @@ class Tensors:
     def __init__(self, tensors: Mapping[str, np.ndarray], dtype: str) -> None:
         """Take the tensors of a checkpoint; mapped ones are read once each."""
         self._tensors = tensors
-        self._dtype = _DTYPES[dtype]
+        self.dtype = _DTYPES[dtype]
 
     def array(self, name: str) -> np.ndarray:
         """Return a tensor as it is."""
-        return np.ascontiguousarray(self._tensors[name], dtype=self._dtype)
+        return np.ascontiguousarray(self._tensors[name], dtype=self.dtype)
 
     def kernel(self, *names: str) -> dict[str, np.ndarray]:
         """Return ``flax.linen.Dense`` layers on the same input as one, without bias."""
-        rows = [np.asarray(self._tensors[f"{n}.weight"], self._dtype) for n in names]
+        rows = [np.asarray(self._tensors[f"{n}.weight"], self.dtype) for n in names]
         return {"kernel": np.ascontiguousarray(np.concatenate(rows).T)}
 
     def dense(self, *names: str) -> dict[str, np.ndarray]:
