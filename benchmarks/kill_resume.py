@@ -140,7 +140,7 @@ def _differences(folder: Path, reference: Path) -> list[str]:
 
 def _found(folder: Path) -> str:
     """What a kill left behind."""
-    steps = sorted((folder / "checkpoints" / "train").glob("[0-9]*"))
+    steps = sorted((folder / "checkpoints").glob("*/train/[0-9]*"))
     if not steps:
         return "before the first checkpoint"
     if not (steps[-1] / "manifest.json").exists():

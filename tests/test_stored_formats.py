@@ -24,13 +24,12 @@ VERSIONS = sorted(path.name for path in FOLDERS.iterdir() if path.is_dir())
 
 # A checkpoint or a cache is of one identity, which holds settings and the way that
 # embeddings are made: a version may change it for good reason, and say so here.
-# The value is what the refusal has to name, such as
-# {"v0.1": r"settings\.losses\.new is not set there and 1\.0 now"}.
-REFUSED_CHECKPOINTS: dict[str, str] = {
+# Trainings of these versions are not resumed.
+OUTDATED_CHECKPOINTS: frozenset[str] = frozenset(
     # Other keys are made of a seed, and the null noun had an offset that never got a
     # gradient.
-    "v0.1": r"keys is not set there and \"by name\" now",
-}
+    {"v0.1"}
+)
 # Kept embeddings that count as another encoder's now, and are made again.
 OUTDATED_CACHES: frozenset[str] = frozenset()
 
@@ -100,14 +99,14 @@ def same_result(result, want):
 def test_there_is_something_to_read():
     assert "v0.1" in VERSIONS
     # Else the versions above would be told apart by nothing.
-    assert set(REFUSED_CHECKPOINTS) | OUTDATED_CACHES <= set(VERSIONS)
+    assert set(VERSIONS) >= OUTDATED_CHECKPOINTS | OUTDATED_CACHES
 
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_the_goldens_came_through_version_control_whole(version):
     # Git leaves out what it is told to ignore, and empty folders: a checkpoint that
     # lacks a file would be taken for a half-written one below.
-    kept = FOLDERS / version / "checkpoints/train/00000002"
+    (kept,) = (FOLDERS / version / "checkpoints").glob("**/train/00000002")
     listed = json.loads((kept / "manifest.json").read_text())["files"]
     found = {path for path in contents(kept) if path != "manifest.json"}
     assert found == set(listed)
@@ -174,28 +173,21 @@ def test_an_old_run_can_be_edited_and_saved(stored):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("stored", VERSIONS, indirect=True)
-def test_training_goes_on_from_an_old_checkpoint_or_is_refused(stored):
+def test_training_goes_on_from_an_old_checkpoint_or_begins_anew(stored):
     want, before = expected(stored, "checkpoints"), contents(stored / "checkpoints")
     told = Told()
 
-    def resume():
-        return cluster_blobs(
-            want["embeddings"],
-            "checkpoint.every_steps=2",
-            checkpoint_dir=stored / "checkpoints",
-            callback=told,
-        )
-
-    if stored.name in REFUSED_CHECKPOINTS:
-        with pytest.raises(
-            mca_jax.InputError,
-            match=f"another configuration: .*{REFUSED_CHECKPOINTS[stored.name]}",
-        ):
-            resume()
-        assert contents(stored / "checkpoints") == before
-        return
-    result = resume()
+    result = cluster_blobs(
+        want["embeddings"],
+        "checkpoint.every_steps=2",
+        checkpoint_dir=stored / "checkpoints",
+        callback=told,
+    )
     assert told.of("warning") == []
+    if stored.name in OUTDATED_CHECKPOINTS:
+        assert told.of("resume") == []
+        assert contents(stored / "checkpoints").items() >= before.items()
+        return
     assert [(each["run"], each["step"]) for each in told.of("resume")] == [("train", 2)]
     # Two passes are read, two are made.
     assert [row["epoch"] for row in told.of("epoch")] == [3.0, 4.0]
@@ -209,25 +201,19 @@ def test_training_goes_on_from_an_old_checkpoint_or_is_refused(stored):
 
 
 @pytest.mark.parametrize("stored", VERSIONS, indirect=True)
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        ({"settings": "losses.instance=2"}, r"settings\.losses\.instance is .* there"),
-        ({"scale": 0.5}, r"images\.embeddings is \"\w+\" there and \"\w+\" now"),
-    ],
-    ids=["settings", "images"],
-)
-def test_a_checkpoint_of_another_run_is_refused_and_left_alone(stored, change, words):
+@pytest.mark.parametrize("change", [{"settings": "losses.instance=2"}, {"scale": 0.5}])
+def test_a_checkpoint_of_another_run_is_not_resumed_and_left_alone(stored, change):
     embeddings = expected(stored, "checkpoints")["embeddings"]
     before = contents(stored / "checkpoints")
-    # Other settings that a later version added may be named beside it.
-    with pytest.raises(mca_jax.InputError, match=f"another configuration: .*{words}"):
-        cluster_blobs(
-            embeddings * change.get("scale", 1),
-            change.get("settings", "checkpoint.keep=2"),
-            checkpoint_dir=stored / "checkpoints",
-        )
-    assert contents(stored / "checkpoints") == before
+    told = Told()
+    cluster_blobs(
+        embeddings * change.get("scale", 1),
+        change.get("settings", "checkpoint.keep=2"),
+        checkpoint_dir=stored / "checkpoints",
+        callback=told,
+    )
+    assert told.of("resume") == []
+    assert contents(stored / "checkpoints").items() >= before.items()
 
 
 def chunks(folder):

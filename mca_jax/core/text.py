@@ -9,16 +9,21 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 __all__ = [
+    "CSV_START",
     "csv_lines",
+    "csv_table",
     "dump_json",
+    "file_uri",
     "fingerprint",
     "list_differences",
+    "needs_uris",
     "path_cell",
     "plain_json",
     "printable",
@@ -160,6 +165,9 @@ def list_differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     return named
 
 
+CSV_START = "\ufeff"
+"""The byte order mark that begins a CSV file."""
+
 # What a spreadsheet takes for the start of a formula.
 _FORMULA_START = ("=", "+", "-", "@", "\t", "\r")
 
@@ -174,6 +182,53 @@ def csv_lines(rows: Iterable[Iterable[Any]]) -> str:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue()
+
+
+def csv_table(
+    header: Sequence[str],
+    rows: Iterable[Sequence[Any]],
+    *,
+    paths: Sequence[str] = (),
+    root: str = "",
+) -> str:
+    r"""Write a whole CSV file that a spreadsheet opens with all its characters.
+
+    It begins with a byte order mark, without which Excel takes UTF-8 for something
+    else; ``encoding="utf-8-sig"`` reads it, and files without one as well.
+
+    Args:
+      header: Names of the columns.
+      rows: Their values.
+      paths: Path of each row. Where one can't be printed, a last column ``uri`` has
+        addresses that open all of them.
+      root: Folder that the paths are relative to.
+
+    Example:
+      >>> csv_table(["path"], [["a.jpg"]])
+      '\ufeffpath
+    a.jpg
+    '
+    """
+    if not needs_uris(paths):
+        return CSV_START + csv_lines([header, *rows])
+    uris = (file_uri(root, path) for path in paths)
+    longer = ((*row, uri) for row, uri in zip(rows, uris, strict=True))
+    return CSV_START + csv_lines([(*header, "uri"), *longer])
+
+
+def needs_uris(paths: Iterable[str]) -> bool:
+    """Whether a path among these does not survive being printed."""
+    return any(printable(path) != path for path in paths)
+
+
+def file_uri(root: str, path: str) -> str:
+    """The address of a file, which any program opens, whatever bytes are in its name.
+
+    Example:
+      >>> file_uri("/photos", "caf\udce9 1.jpg")
+      'file:///photos/caf%E9%201.jpg'
+    """
+    return Path(os.path.abspath(os.path.join(root, path))).as_uri()
 
 
 def path_cell(path: str) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 from mca_jax.core.errors import InputError
 from mca_jax.core.text import printable
 from mca_jax.data.files import SkippedImage, os_reason
+from mca_jax.data.own_folders import left_out_reason, own_entries
 
 __all__ = ["IMAGE_SUFFIXES", "ImageFolder", "find_images", "folder_labels"]
 
@@ -92,9 +93,15 @@ class _Walk:
         except OSError as error:
             self._skip(folder, f"folder can't be read: {os_reason(error)}")
             return []
+        names = [entry.name for entry in found]
+        own = own_entries(os.path.join(self.root, folder), names)
+        if own:
+            self._skip(folder, left_out_reason(names))
         folders = []
         for entry in found:
             path = f"{folder}/{entry.name}" if folder else entry.name
+            if entry.name in own:
+                continue
             if entry.name.startswith("."):
                 self.num_hidden += 1
             elif self._is_folder(entry):
@@ -184,7 +191,8 @@ def find_images(root: str | os.PathLike[str]) -> ImageFolder:
     """Find the image files of a folder and of all folders below it.
 
     A file is taken for an image by the end of its name. Files and folders whose
-    name starts with a dot are left out. Links are followed, also out of the
+    name starts with a dot are left out, and so is what a run or an export wrote;
+    ``skipped`` says where that was. Links are followed, also out of the
     folder; each folder is read once, so loops of links do no harm.
     A leading ``~`` is the home folder.
 

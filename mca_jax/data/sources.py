@@ -132,7 +132,9 @@ def _row_names(count: int) -> tuple[str, ...]:
 def _file_source(
     folder: ImageFolder, *, max_pixels: int, partial_jpegs: bool
 ) -> ImageSource:
-    root, paths = os.fspath(folder.root), tuple(folder.paths)
+    # Absolute: a result is opened from other folders than it was made in.
+    root = os.path.abspath(folder.root) if folder.root else ""
+    paths = tuple(folder.paths)
 
     def identify(row: int) -> FileIdentity | None:
         path = os.path.join(root, paths[row])

@@ -30,6 +30,7 @@ __all__ = ["Embedded", "embed_images", "encode_rows", "even_shares"]
 # Embeddings of a set beyond this are memory-mapped.
 _IN_MEMORY_BYTES = 2**28
 _BLOCK = 65536
+_DIGEST_BYTES = 32
 _NOT_FINITE = "the encoder gives no finite embedding"
 
 
@@ -47,6 +48,8 @@ class Embedded(NamedTuple):
       num_computed: How many went through the encoder, on all hosts; the others
         came from the cache or repeat another image.
       warnings: One line for each damaged file of the cache.
+      digests: SHA-256 of each image's content and of what it is read by, uint8
+        ``[n, 32]``; None for given embeddings.
     """
 
     embeddings: np.ndarray
@@ -56,6 +59,7 @@ class Embedded(NamedTuple):
     skipped: tuple[SkippedImage, ...]
     num_computed: int
     warnings: tuple[str, ...]
+    digests: np.ndarray | None = None
 
 
 def encode_rows(
@@ -68,6 +72,7 @@ def encode_rows(
     batch_size: int,
     encode: Callable[[Any], jax.Array] | None = None,
     cache: EmbeddingCache | None = None,
+    digests: np.ndarray | None = None,
     threads: int | None = None,
     progress: Callable[[int], Any] | None = None,
 ) -> tuple[dict[int, str], int]:
@@ -85,6 +90,7 @@ def encode_rows(
       encode: What :func:`compile_encoder` made of ``encoder.encode_images``; None
         compiles it.
       cache: Keeps the embeddings, and which content each file had.
+      digests: Filled in place like ``table``, uint8 ``[m, 32]``; None keeps none.
       threads: Threads that decode; None takes one a core.
       progress: Called with the number of images that are done since the last call.
 
@@ -120,10 +126,11 @@ def encode_rows(
                 if cache is not None:
                     good = np.flatnonzero(finite).tolist()
                     cache.add([images[i].digest for i in good], vectors[finite])
-            if cache is not None:
-                for image in images:
+            for image in images:
+                if cache is not None:
                     identity = None if image.row in reasons else image.identity
                     cache.files.record(file_of(image.row), identity, image.digest)
+            _keep_digests(images, digests, first)
             if progress is not None:
                 progress(len(images))
     for image in repeated:
@@ -135,6 +142,17 @@ def encode_rows(
         elif cache is not None:
             table[image.row - first] = cache.get(image.digest)
     return reasons, len(encoded)
+
+
+def _keep_digests(
+    images: Sequence[LoadedImage], digests: np.ndarray | None, first: int
+) -> None:
+    """Note the digests of all images that could be read, if anybody wants them."""
+    if digests is None:
+        return
+    for image in images:
+        if image.digest:
+            digests[image.row - first] = np.frombuffer(image.digest, np.uint8)
 
 
 def _encode_batches(
@@ -188,6 +206,7 @@ def _fill_unchanged(
     source: ImageSource,
     rows: range,
     table: np.ndarray,
+    digests: np.ndarray,
     cache: EmbeddingCache | None,
 ) -> list[int]:
     """Fill rows of files that are as they were; return the others."""
@@ -201,10 +220,11 @@ def _fill_unchanged(
         if identity is not None:
             digest = cache.files.lookup(file_of(row), identity)
         cached = None if digest is None else cache.get(digest)
-        if cached is None:
+        if digest is None or cached is None:
             rest.append(row)
         else:
             table[index] = cached
+            digests[index] = np.frombuffer(digest, np.uint8)
     return rest
 
 
@@ -335,10 +355,12 @@ def embed_images(
         cache = EmbeddingCache(cache_dir, encoder.name, key, dtype=dtype, part=part)
     # Only the own rows: those of other hosts come in the end.
     table = _allocate((len(own), encoder.width), dtype, cache)
+    digests = np.zeros((len(names), _DIGEST_BYTES), np.uint8)
+    own_digests = digests[own.start : own.stop]
     reasons: dict[int, str] = {}
     num_computed = 0
     try:
-        rest = _fill_unchanged(images, own, table, cache)
+        rest = _fill_unchanged(images, own, table, own_digests, cache)
         if progress is not None:
             progress(len(own) - len(rest))
         if rest:
@@ -350,6 +372,7 @@ def embed_images(
                 first=own.start,
                 batch_size=batch_size,
                 cache=cache,
+                digests=own_digests,
                 threads=threads,
                 progress=progress,
             )
@@ -364,6 +387,7 @@ def embed_images(
     good = np.asarray([row - own.start for row in own if row not in reasons], np.int64)
     if len(hosts) > 1:
         reasons, num_computed = _gather_reasons(reasons, num_computed)
+        fill_shares(digests, hosts)
     rows = np.asarray([r for r in range(len(names)) if r not in reasons], np.int64)
     unreadable = [SkippedImage(names[row], reasons[row]) for row in sorted(reasons)]
     if not rows.size:
@@ -380,4 +404,5 @@ def embed_images(
         skipped=images.skipped + tuple(unreadable),
         num_computed=num_computed,
         warnings=() if cache is None else tuple(cache.warnings),
+        digests=digests[rows],
     )

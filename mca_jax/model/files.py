@@ -60,6 +60,7 @@ _DTYPES = {
     "<i4": "I32",
     "<i8": "I64",
     "|b1": "BOOL",
+    "|u1": "U8",
 }
 _MODEL_ARRAYS = (
     "noun_rows",

@@ -71,6 +71,8 @@ class ClusterResult:
         made without labels.
       neighbors: Rows of each image's nearest other images in the space that was
         clustered, nearest first, int32 ``[n, r]``; None where nobody kept them.
+      digests: What tells the content of an image from any other, uint8 ``[n, 32]``;
+        None for given embeddings, and in runs of version 0.1.
       model: A ``ClusterModel``: what new images are placed by, and the edits
         since training; None for a result that was put together by hand.
 
@@ -103,6 +105,7 @@ class ClusterResult:
     params: Any = field(repr=False)
     baselines: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
     neighbors: np.ndarray | None = field(default=None, repr=False)
+    digests: np.ndarray | None = field(default=None, repr=False)
     model: Any = field(default=None, repr=False)
 
     @property
@@ -166,6 +169,8 @@ def write_result(result: ClusterResult, folder: str | os.PathLike[str]) -> None:
     }
     if result.neighbors is not None:
         arrays["neighbors"] = np.asarray(result.neighbors, np.int32)
+    if result.digests is not None:
+        arrays["digests"] = np.asarray(result.digests, np.uint8)
     content = {
         "paths": result.paths,
         "skipped": [asdict(image) for image in result.skipped],
@@ -207,6 +212,7 @@ def read_result(folder: str | os.PathLike[str]) -> ClusterResult:
                 name: arrays[f"baselines/{name}"] for name in content["baselines"]
             },
             neighbors=arrays.get("neighbors"),
+            digests=arrays.get("digests"),
             model=model,
         )
 

@@ -81,7 +81,8 @@ def cluster(
       nouns: The nouns of those rows: names, or a table from ``load_nouns``.
       cache_dir: Folder that keeps embeddings of images for later runs.
       checkpoint_dir: Folder that keeps the state of training. A run that was
-        broken off goes on from there, bit for bit, when it is called again.
+        broken off goes on from there, bit for bit, when it is called again; over
+        other images, or with other settings, it begins anew beside that.
       baselines: Simpler methods on the same embeddings, to compare: True for all
         of ``pipeline.baselines.BASELINES``, or names of some. None takes labels.
       callback: Told about progress.
@@ -91,7 +92,7 @@ def cluster(
 
     Raises:
       InputError: The arguments don't fit each other, a value is out of range,
-        no image can be read, or ``checkpoint_dir`` belongs to another run.
+        or no image can be read.
       Interrupted: With ``checkpoint_dir``, after Ctrl-C or SIGTERM in training.
 
     Example:
@@ -216,6 +217,7 @@ def cluster(
         root=embedded.root,
         skipped=embedded.skipped,
         embeddings=embedded.embeddings,
+        digests=embedded.digests,
         neighbors=np.asarray(data.image_neighbors),
         assignments=assignments,
         probabilities=predictions.probabilities,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 from mca_jax.core.host_tables import release
 from mca_jax.core.parallel.shares import fill_shares, host_shares, pick_own
 from mca_jax.core.progress import Callback
+from mca_jax.core.text import fingerprint, plain_json
 from mca_jax.encoders import Encoder
 from mca_jax.pipeline.config import Config, config_to_dict, settings_of_result
 from mca_jax.pipeline.inputs import Nouns
@@ -85,8 +87,12 @@ def checkpoint_opener(
 ) -> Callable[[str], Checkpointer] | None:
     """Say where the trainings of a run keep their checkpoints.
 
+    Each run has a folder of its own in there, named by what it depends on: over
+    other images or with other settings it begins anew, and what another run left
+    stays for when that goes on.
+
     Args:
-      directory: Folder of all checkpoints of the run; None keeps none.
+      directory: Folder of all checkpoints; None keeps none.
       identity: From :func:`training_identity`.
       config: How often to save, and how much to keep.
       provenance: What else to note in each checkpoint.
@@ -111,7 +117,7 @@ def checkpoint_opener(
             callback.log(event, {"run": name, **values})
 
         return Checkpointer(
-            Path(directory) / name.replace(" ", "_"),
+            _own_folder(Path(directory), identity, name),
             identity={**identity, "run": name},
             provenance={**provenance, "semantic_space": rows},
             every_steps=settings.every_steps,
@@ -122,3 +128,17 @@ def checkpoint_opener(
         )
 
     return open_run
+
+
+def _own_folder(directory: Path, identity: dict[str, Any], name: str) -> Path:
+    """Choose the folder of a training: the run's own, or one where it began before."""
+    earlier = directory / name.replace(" ", "_")
+    # Runs of before lie in one folder, whatever they depend on.
+    for manifest in earlier.glob("*/manifest.json"):
+        try:
+            found = json.loads(manifest.read_bytes())["identity"]
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+        if found == plain_json({**identity, "run": name}):
+            return earlier
+    return directory / fingerprint(plain_json(identity)) / earlier.name

@@ -16,7 +16,8 @@ import numpy as np
 
 from mca_jax.core.atomic_files import write_file
 from mca_jax.core.errors import InputError
-from mca_jax.core.text import csv_lines, dump_json, path_cell, printable, text_cell
+from mca_jax.core.text import csv_table, dump_json, path_cell, printable, text_cell
+from mca_jax.data.own_folders import EXPORT_MARK
 from mca_jax.model.cluster_model import Prediction
 from mca_jax.model.result import ClusterResult
 
@@ -93,7 +94,8 @@ def export_csv(images: Assigned, path: str | os.PathLike[str]) -> None:
         (path_cell(own), cluster, f"{confidence:.6f}", text_cell(name))
         for own, cluster, confidence, name in zip(*columns, strict=True)
     )
-    write_file(Path(path), csv_lines([_COLUMNS, *rows]))
+    table = csv_table(_COLUMNS, rows, paths=images.paths, root=images.root)
+    write_file(Path(path), table)
 
 
 def export_parquet(images: Assigned, path: str | os.PathLike[str]) -> None:
@@ -258,8 +260,8 @@ def export_folders(
       Number of images that are gone, for which there is nothing in the export.
 
     Raises:
-      InputError: The images are no files, the folder holds something, or the
-        system refuses.
+      InputError: The images are no files or all gone, the folder holds something, or
+        the system refuses.
     """
     target, root = Path(folder), os.path.abspath(images.root)
     if not images.root and not any(map(os.path.isfile, images.paths)):
@@ -267,7 +269,12 @@ def export_folders(
             "Expected images from files, found arrays; export csv or parquet"
         )
     unfinished = target.with_name(f".{target.name}.tmp")
-    gone = 0
+    gone = sum(not os.path.isfile(os.path.join(root, own)) for own in images.paths)
+    if gone and gone == len(images.paths):
+        raise InputError(
+            f"No image of the run is in {printable(root)!r} any more; name the folder "
+            "that they are in now with --images=DIR"
+        )
     try:
         if target.exists() and any(target.iterdir()):
             raise InputError(
@@ -276,10 +283,11 @@ def export_folders(
             )
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(parents=True)
+        # A run over a folder around it leaves it out.
+        (unfinished / EXPORT_MARK).touch()
         for own, name in zip(images.paths, _target_names(images), strict=True):
             source = os.path.join(root, own)
             if not os.path.isfile(source):
-                gone += 1
                 continue
             (unfinished / name).parent.mkdir(exist_ok=True)
             if copy:
@@ -311,6 +319,6 @@ EXPORTS: Mapping[str, tuple[str, _Writer]] = {
     "labelstudio": ("label_studio.json", export_label_studio),
     "fiftyone": ("labels.json", export_fiftyone),
     "links": ("clusters", export_folders),
-    "copies": ("clusters", partial(export_folders, copy=True)),
+    "copies": ("copies", partial(export_folders, copy=True)),
 }
 """Name of each format -> name of its file or folder, and what writes it."""

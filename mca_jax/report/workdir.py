@@ -28,8 +28,11 @@ LOG_FILE = "log.jsonl"
 """What happened when; the one file with times in it."""
 
 
-def _read_settings(path: Path) -> dict[str, Any] | None:
-    """Settings of an earlier run, or None where there was none."""
+def _read_settings(path: Path, *, known: bool) -> dict[str, Any] | None:
+    """Settings of an earlier run, or None where there was none.
+
+    Where the folder is ``known`` to be a run's, damaged ones count as none.
+    """
     try:
         stored = json.loads(path.read_bytes())
     except FileNotFoundError:
@@ -39,6 +42,8 @@ def _read_settings(path: Path) -> dict[str, Any] | None:
     except ValueError:
         stored = None
     if not isinstance(stored, dict) or not isinstance(stored.get("settings"), dict):
+        if known:
+            return None
         # Never replaced, not even with overwrite: it is somebody else's.
         raise InputError(
             f"{printable(str(path))!r} is not the settings of a run; choose another "
@@ -47,23 +52,36 @@ def _read_settings(path: Path) -> dict[str, Any] | None:
     return stored["settings"]
 
 
+def _as_now(before: dict[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of before as they would be written now."""
+    images = before.get("images")
+    # A folder was kept as it was typed, relative to where that was.
+    if isinstance(images, str) and images and os.path.isabs(now.get("images") or ""):
+        return {**before, "images": os.path.abspath(os.path.expanduser(images))}
+    return before
+
+
 def _check_settings(
     workdir: Path,
     before: Mapping[str, Any] | None,
     now: Mapping[str, Any],
     outputs: Collection[str],
 ) -> None:
-    """Refuse a folder whose files come from other settings, or from no run."""
+    """Refuse a folder whose files come from other settings, or from no run.
+
+    A log alone is no result: a run that was refused or broken off blocks nothing.
+    """
     shown = printable(str(workdir))
     advice = "choose another --workdir or pass --overwrite"
-    if before is None:
-        present = [name for name in outputs if (workdir / name).exists()]
-        if present:
-            raise InputError(
-                f"Workdir {shown!r} holds {present[0]} without the settings that it "
-                f"was made with; {advice}"
-            )
+    results = [name for name in outputs if name != LOG_FILE]
+    present = [name for name in results if (workdir / name).exists()]
+    if not present:
         return
+    if before is None:
+        raise InputError(
+            f"Workdir {shown!r} holds {present[0]} without the settings that it "
+            f"was made with; {advice}"
+        )
     different = list_differences(before, now)
     if different:
         raise InputError(
@@ -77,6 +95,7 @@ def prepare_workdir(
     *,
     overwrite: bool = False,
     outputs: Collection[str] = (),
+    open_settings: Collection[str] = (),
 ) -> Literal["new", "same", "replaced"]:
     """Create the folder of a run, or check that it belongs to this run.
 
@@ -89,10 +108,12 @@ def prepare_workdir(
       settings: All settings of the run, as plain JSON.
       overwrite: Whether a folder of another configuration is taken over; its
         ``outputs`` are deleted first.
-      outputs: Names of the files that a run writes.
+      outputs: Names of the files that a run writes. Where none of them is, but
+        perhaps a log, settings of before bind nobody.
+      open_settings: Names of settings that may be others than before.
 
     Returns:
-      ``"new"`` for a folder without a run, ``"same"`` where a run with these
+      ``"new"`` for a folder without a result, ``"same"`` where a run with these
       settings was, ``"replaced"`` where another configuration was
       overwritten: what else the caller keeps in there is then out of date.
 
@@ -107,7 +128,12 @@ def prepare_workdir(
     except OSError as error:
         raise refused_by_system("create workdir", folder, error) from error
     now = plain_json(settings)
-    before = _read_settings(folder / CONFIG_FILE)
+    has_result = any((folder / name).exists() for name in outputs if name != LOG_FILE)
+    stored = _read_settings(folder / CONFIG_FILE, known=overwrite and has_result)
+    before = None
+    if stored is not None:
+        opened = {name: now[name] for name in open_settings if name in now}
+        before = {**_as_now(stored, now), **opened}
     if not overwrite:
         _check_settings(folder, before, now, outputs)
     elif before != now:
@@ -116,12 +142,14 @@ def prepare_workdir(
                 (folder / name).unlink(missing_ok=True)
             except OSError as error:
                 raise refused_by_system("replace", folder / name, error) from error
-    if before == now:
+    if stored == now:
         # Shows that the folder takes files, and leaves the provenance in place.
         write_file(folder / CONFIG_FILE, (folder / CONFIG_FILE).read_bytes())
         return "same"
     write_file(folder / CONFIG_FILE, dump_json({"settings": now}) + "\n")
-    return "new" if before is None else "replaced"
+    if before == now:
+        return "same"
+    return "replaced" if has_result and before is not None else "new"
 
 
 class RunLog:

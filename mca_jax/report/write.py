@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,16 @@ from PIL import Image
 
 from mca_jax.core.atomic_files import write_file, write_parts
 from mca_jax.core.errors import InputError
-from mca_jax.core.text import csv_lines, dump_json, path_cell, printable, text_cell
+from mca_jax.core.text import (
+    CSV_START,
+    csv_lines,
+    csv_table,
+    dump_json,
+    file_uri,
+    path_cell,
+    printable,
+    text_cell,
+)
 from mca_jax.data.files import SkippedImage
 from mca_jax.model.cluster_model import Prediction
 from mca_jax.model.files import MODEL_FILES
@@ -52,33 +61,39 @@ def _assignments(result: ClusterResult) -> str:
         (path_cell(path), cluster, f"{confidence:.{_DIGITS}f}", names[cluster])
         for path, cluster, confidence in zip(result.paths, *columns, strict=True)
     )
-    return csv_lines([("path", "cluster", "confidence", "cluster_name"), *rows])
+    header = ("path", "cluster", "confidence", "cluster_name")
+    return csv_table(header, rows, paths=result.paths, root=result.root)
 
 
-def _skipped(skipped: Iterable[SkippedImage]) -> str:
+def _skipped(skipped: Sequence[SkippedImage], root: str | None) -> str:
     """Table of the files that could not be read."""
     rows = ((path_cell(image.path), text_cell(image.reason)) for image in skipped)
-    return csv_lines([("path", "reason"), *rows])
+    paths = [image.path for image in skipped if root is not None]
+    return csv_table(("path", "reason"), rows, paths=paths, root=root or "")
 
 
-def _outliers(result: ClusterResult, outliers: Iterable[Outlier]) -> str:
+def _outliers(result: ClusterResult, outliers: Sequence[Outlier]) -> str:
     """Table of the images that are most unlike any other, those first."""
     clusters = result.assignments
     rows = (
         (path_cell(result.paths[row]), f"{distance:.{_DIGITS}f}", clusters[row])
         for row, distance in outliers
     )
-    return csv_lines([("path", "distance", "cluster"), *rows])
+    paths = [result.paths[each.row] for each in outliers]
+    header = ("path", "distance", "cluster")
+    return csv_table(header, rows, paths=paths, root=result.root)
 
 
-def _duplicates(result: ClusterResult, groups: Iterable[DuplicateGroup]) -> str:
+def _duplicates(result: ClusterResult, groups: Sequence[DuplicateGroup]) -> str:
     """Table of the images that show the same, group by group."""
     rows = (
         (number, group.kind, path_cell(result.paths[row]), result.assignments[row])
         for number, group in enumerate(groups)
         for row in group.rows
     )
-    return csv_lines([("group", "kind", "path", "cluster"), *rows])
+    paths = [result.paths[row] for group in groups for row in group.rows]
+    header = ("group", "kind", "path", "cluster")
+    return csv_table(header, rows, paths=paths, root=result.root)
 
 
 def _baselines(result: ClusterResult) -> str:
@@ -89,7 +104,8 @@ def _baselines(result: ClusterResult) -> str:
         *(column.tolist() for column in columns),
         strict=True,
     )
-    return csv_lines([("path", "cluster", *result.baselines), *rows])
+    header = ("path", "cluster", *result.baselines)
+    return csv_table(header, rows, paths=result.paths, root=result.root)
 
 
 def _clusters(result: ClusterResult) -> dict[str, Any]:
@@ -109,9 +125,7 @@ def _clusters(result: ClusterResult) -> dict[str, Any]:
                     {name: getattr(noun, name) for name in names}
                     for noun in cluster.nouns
                 ],
-                "exemplars": [
-                    printable(result.paths[row]) for row in cluster.exemplars
-                ],
+                "exemplars": [result.paths[row] for row in cluster.exemplars],
             }
             for cluster in result.clusters
         ],
@@ -166,7 +180,7 @@ def write_outputs(
     starts with ``./``, which names the same file; a cluster name or a reason
     starts with an apostrophe then. Characters of a path that can't be printed,
     and bytes of it that aren't UTF-8, are backslash escapes, so that a line is
-    an image.
+    an image; a last column ``uri`` then has addresses that open the files.
 
     Args:
       result: What a run returned.
@@ -218,7 +232,7 @@ def write_outputs(
         # First: a folder without settings is nobody's.
         CONFIG_FILE: lambda: dump_json(config) + "\n",
         "assignments.csv": lambda: _assignments(result),
-        "skipped.csv": lambda: _skipped(result.skipped),
+        "skipped.csv": lambda: _skipped(result.skipped, result.root),
         "clusters.json": lambda: dump_json(_clusters(result), digits=_DIGITS) + "\n",
         "metrics.json": lambda: dump_json(_metrics(result), digits=_DIGITS) + "\n",
         "outliers.csv": lambda: _outliers(result, report().outliers),
@@ -240,9 +254,10 @@ def write_outputs(
     return {name: folder / name for name in written}
 
 
-def _predicted_rows(part: Prediction) -> Iterator[tuple[Any, ...]]:
+def _predicted_rows(part: Prediction, root: str | None) -> Iterator[tuple[Any, ...]]:
     """Lines of ``assignments.csv`` for some images."""
     for row, path in enumerate(part.paths):
+        uri = () if root is None else (file_uri(root, path),)
         yield (
             path_cell(path),
             part.clusters[row],
@@ -251,17 +266,27 @@ def _predicted_rows(part: Prediction) -> Iterator[tuple[Any, ...]]:
             part.nearest[row],
             f"{part.closeness[row]:.{_DIGITS}f}",
             text_cell("; ".join(part.nouns[row])),
+            *uri,
         )
 
 
 def write_predictions(
-    parts: Iterable[Prediction], workdir: str | os.PathLike[str]
+    parts: Iterable[Prediction],
+    workdir: str | os.PathLike[str],
+    *,
+    uri_root: str | None = None,
 ) -> dict[str, int]:
     """Write ``assignments.csv`` and ``skipped.csv`` while the parts come in.
 
     The first four columns are those of a run; ``nearest_cluster``, ``closeness``
     and ``nouns`` follow. An image that is none of these has cluster -1, and its
     confidence is that of the nearest cluster. The files are whole or absent.
+
+    Args:
+      parts: What was predicted.
+      workdir: Folder that exists.
+      uri_root: Folder of the images, for a column ``uri`` with addresses that open
+        the files, whatever their names; None leaves it out.
 
     Returns:
       Number of images under ``"images"``, of those that are none of these under
@@ -276,12 +301,13 @@ def write_predictions(
     header = ("path", "cluster", "confidence", "cluster_name", "nearest_cluster")
 
     def lines() -> Iterator[str]:
-        yield csv_lines([(*header, "closeness", "nouns")])
+        uri = () if uri_root is None else ("uri",)
+        yield CSV_START + csv_lines([(*header, "closeness", "nouns", *uri)])
         for part in parts:
             skipped.extend(part.skipped)
             counts["images"] += len(part.paths)
             counts["none"] += int((part.clusters < 0).sum())
-            yield csv_lines(_predicted_rows(part))
+            yield csv_lines(_predicted_rows(part, uri_root))
         if not counts["images"]:
             raise InputError(
                 f"No readable image among {len(skipped)}; the first, "
@@ -289,5 +315,5 @@ def write_predictions(
             )
 
     write_parts(folder / PREDICTION_FILES[0], lines())
-    write_file(folder / PREDICTION_FILES[1], _skipped(skipped))
+    write_file(folder / PREDICTION_FILES[1], _skipped(skipped, uri_root))
     return {**counts, "skipped": len(skipped)}

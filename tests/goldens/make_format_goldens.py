@@ -197,12 +197,13 @@ def _make_edited(folder: Path, blobs: np.ndarray) -> dict[str, Any]:
 def _make_checkpoints(folder: Path, blobs: np.ndarray) -> dict[str, Any]:
     kept = folder / "checkpoints"
     result = cluster_blobs(blobs, "checkpoint.every_steps=2", checkpoint_dir=kept)
-    assert sorted(path.name for path in (kept / "train").iterdir()) == [
+    (train,) = kept.glob("*/train")
+    assert sorted(path.name for path in train.iterdir()) == [
         "00000002",
         "00000004",
     ]
     # What a kill before the end would have left.
-    shutil.rmtree(kept / "train" / "00000004")
+    shutil.rmtree(train / "00000004")
     return {
         "checkpoints/embeddings": blobs,
         "checkpoints/assignments": result.assignments,

@@ -243,7 +243,7 @@ def test_the_tables_of_a_prediction(predictor, tmp_path):
     risky = dataclasses.replace(placed, paths=("=1+1.jpg", "fine, really.jpg"))
     counts = write_predictions([risky, placed], tmp_path)
     assert counts == {"images": 4, "none": 2, "skipped": 0}
-    with (tmp_path / "assignments.csv").open(newline="", encoding="utf-8") as file:
+    with (tmp_path / "assignments.csv").open(newline="", encoding="utf-8-sig") as file:
         header, first, second, *rest = csv.reader(file)
     assert header[:4] == ["path", "cluster", "confidence", "cluster_name"]
     assert header[4:] == ["nearest_cluster", "closeness", "nouns"]
@@ -254,4 +254,4 @@ def test_the_tables_of_a_prediction(predictor, tmp_path):
     assert float(second[2]) == pytest.approx(placed.confidences[1], abs=5e-7)
     assert first[6] == "; ".join(placed.nouns[0])
     assert len(rest) == 2
-    assert (tmp_path / "skipped.csv").read_text() == "path,reason\n"
+    assert (tmp_path / "skipped.csv").read_text("utf-8-sig") == "path,reason\n"

@@ -72,13 +72,13 @@ def embeddings(tmp_path):
 
 
 def read_table(path):
-    with path.open(newline="", encoding="utf-8") as file:
+    with path.open(newline="", encoding="utf-8-sig") as file:
         return list(csv.DictReader(file))
 
 
 def identity(folder):
     """What a run's newest checkpoint belongs to."""
-    path = max(folder.glob("train/*/manifest.json"))
+    path = max(folder.glob("*/train/*/manifest.json"))
     return json.loads(path.read_text())["identity"]
 
 

@@ -138,7 +138,7 @@ def test_quantities_by_hand():
 
 def test_what_is_written_and_shown(compared, tmp_path):
     write_outputs(compared, tmp_path)
-    with (tmp_path / "baselines.csv").open() as file:
+    with (tmp_path / "baselines.csv").open(encoding="utf-8-sig") as file:
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == ["path", "cluster", *compared.baselines]
     for name, assignments in compared.baselines.items():

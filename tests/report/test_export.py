@@ -6,7 +6,7 @@ import dataclasses
 import json
 import os
 import shutil
-from urllib.parse import unquote
+from urllib.parse import unquote, unquote_to_bytes
 
 import numpy as np
 import pytest
@@ -14,6 +14,7 @@ from sample_results import build_result
 from small_runs import small_run
 
 from mca_jax.core.errors import InputError
+from mca_jax.data.own_folders import EXPORT_MARK
 from mca_jax.model.predict import Predictor
 from mca_jax.report.export import (
     assigned_images,
@@ -49,12 +50,18 @@ def result(tmp_path_factory):
 
 def test_a_table_for_spreadsheets(result, tmp_path):
     export_csv(assigned_images(result), tmp_path / "a.csv")
-    with (tmp_path / "a.csv").open(newline="", encoding="utf-8") as file:
+    with (tmp_path / "a.csv").open(newline="", encoding="utf-8-sig") as file:
         header, *rows = csv.reader(file)
-    assert header == ["path", "cluster", "confidence", "cluster_name"]
+    assert header == ["path", "cluster", "confidence", "cluster_name", "uri"]
     assert [row[0] for row in rows][3:] == ["caf\\xe9.jpg", "./=1+1.jpg", ODD[5]]
     assert [int(row[1]) for row in rows] == result.assignments.tolist()
     assert rows[-1][3] == NAMES[1]
+    # Names that can't be printed are opened by their addresses.
+    for row, path in zip(rows, ODD, strict=True):
+        opened = os.fsdecode(unquote_to_bytes(row[4].removeprefix("file://")))
+        assert os.path.samefile(opened, f"{result.root}/{path}")
+    # Excel takes the file for UTF-8 by its first character.
+    assert (tmp_path / "a.csv").read_bytes().startswith(b"\xef\xbb\xbfpath,")
 
 
 def test_a_table_for_programs(result, tmp_path):
@@ -120,8 +127,8 @@ def test_a_folder_a_cluster(result, tmp_path, copy):
     target = tmp_path / "out" / "clusters"
     target.parent.mkdir()
     assert export_folders(assigned_images(result), target, copy=copy) == 0
-    folders = sorted(path.name for path in target.iterdir())
-    assert folders == ["0000-up", "0001-dog-cat-b"]
+    names = sorted(path.name for path in target.iterdir())
+    assert names == [EXPORT_MARK, "0000-up", "0001-dog-cat-b"]
     names = sorted(os.listdir(os.fsencode(target / "0000-up")))
     assert names == [
         b"=1+1.jpg",
@@ -158,6 +165,10 @@ def test_images_that_are_gone_and_images_that_were_no_files(result, tmp_path):
     (tmp_path / "images" / "a" / "same.jpg").unlink()
     images = assigned_images(result, root=str(tmp_path / "images"))
     assert export_folders(images, tmp_path / "clusters") == 1
+    shutil.rmtree(tmp_path / "images")
+    with pytest.raises(InputError, match=r"No image .*images' any more.*--images=DIR"):
+        export_folders(images, tmp_path / "none")
+    assert not (tmp_path / "none").exists()
     with pytest.raises(InputError, match="found arrays"):
         export_folders(assigned_images(build_result()), tmp_path / "more")
 

@@ -21,7 +21,7 @@ def result(tmp_path_factory):
 
 
 def read_rows(path):
-    with path.open(newline="", encoding="utf-8") as file:
+    with path.open(newline="", encoding="utf-8-sig") as file:
         return list(csv.reader(file))
 
 
@@ -193,13 +193,15 @@ def test_any_file_name_is_one_line_of_utf8(tmp_path):
     paths = [raw, "two\nlines.jpg", 'with "quotes", commas.jpg', "ملف 🐶.jpg"]
     result = build_result(None, paths=paths, num_clusters=2, num_images=4)
     write_outputs(result, tmp_path)
-    text = (tmp_path / "assignments.csv").read_bytes().decode("utf-8")
+    text = (tmp_path / "assignments.csv").read_bytes().decode("utf-8-sig")
     assert len(text.splitlines()) == 5
     shown = [row[0] for row in read_rows(tmp_path / "assignments.csv")[1:]]
     assert shown == ["caf\\xe9.jpg", "two\\x0alines.jpg", *paths[2:]]
     clusters = read_json(tmp_path / "clusters.json")["clusters"]
     listed = [path for cluster in clusters for path in cluster["exemplars"]]
-    assert sorted(listed) == sorted(shown)
+    assert sorted(listed) == sorted(paths)
+    uris = [row[-1] for row in read_rows(tmp_path / "assignments.csv")]
+    assert uris[:2] == ["uri", f"file://{os.getcwd()}/caf%E9.jpg"]
 
 
 def test_numbers_that_are_not_finite_become_null(tmp_path):

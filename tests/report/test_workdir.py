@@ -47,8 +47,9 @@ def test_other_settings_are_named(tmp_path):
         "seed": 3,
         "train": {"epochs": 20, "rate": 0.1},
     }
+    (tmp_path / "report.html").write_text("old")
     with pytest.raises(InputError) as caught:
-        prepare_workdir(tmp_path, other)
+        prepare_workdir(tmp_path, other, outputs=OUTPUTS)
     assert str(caught.value) == (
         f"Workdir '{tmp_path}' belongs to another configuration: images is "
         '"pets" there and "dogs" now, num_clusters is 10 there and 12 now, seed is '
@@ -57,7 +58,55 @@ def test_other_settings_are_named(tmp_path):
     )
     fewer = {key: value for key, value in SETTINGS.items() if key != "images"}
     with pytest.raises(InputError, match='images is "pets" there and not set now'):
-        prepare_workdir(tmp_path, fewer)
+        prepare_workdir(tmp_path, fewer, outputs=OUTPUTS)
+
+
+def test_a_run_without_a_result_blocks_nothing(tmp_path):
+    outputs = (*OUTPUTS, "log.jsonl")
+    prepare_workdir(tmp_path, SETTINGS, outputs=outputs)
+    (tmp_path / "log.jsonl").write_text("")
+    (tmp_path / "mine.txt").write_text("mine")
+    other = {**SETTINGS, "num_clusters": 3}
+    assert prepare_workdir(tmp_path, other, outputs=outputs) == "new"
+    stored = json.loads((tmp_path / "config.json").read_text())["settings"]
+    assert stored["num_clusters"] == 3
+    assert (tmp_path / "mine.txt").exists()
+    # With one it does.
+    (tmp_path / "assignments.csv").write_text("")
+    with pytest.raises(InputError, match="num_clusters is 3 there and 10 now"):
+        prepare_workdir(tmp_path, SETTINGS, outputs=outputs)
+
+
+def test_settings_that_may_differ(tmp_path):
+    prepare_workdir(tmp_path, SETTINGS)
+    (tmp_path / "report.html").write_text("old")
+    other = {**SETTINGS, "num_clusters": 3}
+    opened = {"outputs": OUTPUTS, "open_settings": ["num_clusters"]}
+    assert prepare_workdir(tmp_path, other, **opened) == "same"
+    stored = json.loads((tmp_path / "config.json").read_text())["settings"]
+    assert stored == other
+    with pytest.raises(InputError, match="seed is not set there and 1 now"):
+        prepare_workdir(tmp_path, {**other, "seed": 1}, **opened)
+
+
+def test_a_folder_that_was_kept_as_it_was_typed(tmp_path, monkeypatch):
+    prepare_workdir(tmp_path, SETTINGS)
+    (tmp_path / "report.html").write_text("old")
+    monkeypatch.chdir(tmp_path)
+    now = {**SETTINGS, "images": str(tmp_path / "pets")}
+    assert prepare_workdir(tmp_path, now, outputs=OUTPUTS) == "same"
+    monkeypatch.chdir("/")
+    (tmp_path / "config.json").write_text(json.dumps({"settings": SETTINGS}))
+    with pytest.raises(InputError, match="images is"):
+        prepare_workdir(tmp_path, now, outputs=OUTPUTS)
+
+
+def test_overwrite_takes_a_run_whose_settings_are_damaged(tmp_path):
+    (tmp_path / "config.json").write_text("{")
+    (tmp_path / "report.html").write_text("old")
+    with pytest.raises(InputError, match="is not the settings of a run"):
+        prepare_workdir(tmp_path, SETTINGS, outputs=OUTPUTS)
+    assert prepare_workdir(tmp_path, SETTINGS, outputs=OUTPUTS, overwrite=True) == "new"
 
 
 def test_overwrite_removes_what_the_other_run_wrote(tmp_path):

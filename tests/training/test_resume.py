@@ -144,13 +144,14 @@ def test_the_best_checkpoint_is_used_without_training(tmp_path):
     cluster(tmp_path, "checkpoint.every_steps=1", "checkpoint.keep=5")
     manifests = {
         int(path.parent.name): json.loads(path.read_text())
-        for path in (tmp_path / "train").glob("*/manifest.json")
+        for path in tmp_path.glob("*/train/*/manifest.json")
     }
     assert sorted(manifests) == [1, 2, 3]
     # The first is made the best: its manifest is sealed anew with the lowest score.
     for step, manifest in manifests.items():
         body = {k: v for k, v in manifest.items() if k not in ("files", "checksum")}
-        seal(tmp_path / f"train/{step:08d}", {**body, "score": float(step)})
+        (folder,) = tmp_path.glob(f"*/train/{step:08d}")
+        seal(folder, {**body, "score": float(step)})
     events = Events()
     best = cluster(tmp_path, "checkpoint.use=best", callback=events)
     (resumed,) = [values for event, values in events.events if event == "resume"]

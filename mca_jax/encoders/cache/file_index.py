@@ -90,6 +90,10 @@ class FileIndex:
         known, digest = self._entries.get(path, (None, b""))
         return digest if identity is not None and known == identity else None
 
+    def entry(self, path: str) -> tuple[FileIdentity, bytes] | None:
+        """Identity and digest that a file had when it was last read, or None."""
+        return self._entries.get(path)
+
     def record(self, path: str, identity: FileIdentity | None, digest: bytes) -> None:
         """Record the content of a file; forget it where the identity is None."""
         if identity is None:

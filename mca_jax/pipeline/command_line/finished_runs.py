@@ -11,8 +11,9 @@ from absl import flags
 
 from mca_jax.core.atomic_files import write_file
 from mca_jax.core.errors import InputError, check_one_of
-from mca_jax.core.text import dump_json
+from mca_jax.core.text import dump_json, needs_uris
 from mca_jax.data import find_images, folder_labels
+from mca_jax.data.folder import ImageFolder
 from mca_jax.evaluation import contingency_table, score_clustering
 from mca_jax.evaluation.runs import score_result
 from mca_jax.model.files import model_digest
@@ -23,7 +24,11 @@ from mca_jax.pipeline.command_line.flags import (
     check_apart,
     check_present,
 )
-from mca_jax.pipeline.command_line.inputs import reopen_input
+from mca_jax.pipeline.command_line.inputs import (
+    absolute_folder,
+    print_left_out,
+    reopen_input,
+)
 from mca_jax.pipeline.command_line.runs import (
     CACHE_FOLDER,
     print_result,
@@ -78,13 +83,20 @@ def _score_run(run: Path, labels: str | None, data_dir: str | None) -> None:
     print_result(result, str(run))
 
 
+def _uri_root(folder: ImageFolder) -> str | None:
+    """The folder, if a table of its images needs addresses beside their paths."""
+    names = (*folder.paths, *(each.path for each in folder.skipped))
+    return folder.root if needs_uris(names) else None
+
+
 def _score_others(values: flags.FlagValues, predictor: Predictor) -> None:
     """Assign other images, and score their clusters."""
     folder = find_images(values.images)
+    print_left_out(folder)
     folder_labels(folder.paths)
     settings = {
         "model": model_digest(values.run),
-        "images": values.images,
+        "images": absolute_folder(values.images),
         "labels": values.labels,
         "outlier_quantile": values.outlier_quantile,
     }
@@ -103,7 +115,7 @@ def _score_others(values: flags.FlagValues, predictor: Predictor) -> None:
                 progress=terminal.advance,
             )
         )
-    counts = write_predictions(parts, values.workdir)
+    counts = write_predictions(parts, values.workdir, uri_root=_uri_root(folder))
     labels, names = folder_labels([path for part in parts for path in part.paths])
     nearest = np.concatenate([part.nearest for part in parts])
     scores = {"mca": score_clustering(labels, nearest)._asdict()}
@@ -145,9 +157,10 @@ def predict(values: flags.FlagValues) -> None:
     check_apart(values)
     predictor = load(values.run)
     folder = find_images(values.images)
+    print_left_out(folder)
     settings = {
         "model": model_digest(values.run),
-        "images": values.images,
+        "images": absolute_folder(values.images),
         "outlier_quantile": values.outlier_quantile,
     }
     prepare_workdir(
@@ -158,7 +171,7 @@ def predict(values: flags.FlagValues) -> None:
         parts = predictor.stream(
             folder, outlier_quantile=values.outlier_quantile, progress=terminal.advance
         )
-        counts = write_predictions(parts, values.workdir)
+        counts = write_predictions(parts, values.workdir, uri_root=_uri_root(folder))
         terminal.close()
         log.write("end", **counts)
     skipped = f", {counts['skipped']} skipped" if counts["skipped"] else ""
@@ -177,12 +190,23 @@ def export(values: flags.FlagValues) -> None:
     images = assigned_images(result, root=values.images)
     folder = Path(values.workdir)
     folder.mkdir(parents=True, exist_ok=True)
-    for name in values.formats:
-        if name == EMBEDDINGS:
-            file, missing = "embeddings.npz", None
-            export_embeddings(result, folder / file)
-        else:
-            file, write = EXPORTS[name]
-            missing = write(images, folder / file)
-        note = f" ({missing} images are missing)" if missing else ""
+    refused = []
+    for name in dict.fromkeys(values.formats):
+        missing = None
+        try:
+            if name == EMBEDDINGS:
+                file = "embeddings.npz"
+                export_embeddings(result, folder / file)
+            else:
+                file, write = EXPORTS[name]
+                missing = write(images, folder / file)
+        except (InputError, OSError) as error:
+            # The others are written all the same.
+            refused.append(f"{name}: {error}")
+            continue
+        note = ""
+        if missing:
+            note = f" without {missing} of {len(images.paths)} images, which are gone"
         print(f"{name}: {folder / file}{note}")
+    if refused:
+        raise InputError("; ".join(refused))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -11,6 +13,8 @@ from absl import flags
 from PIL import Image
 
 from mca_jax.core.errors import InputError, check_one_of
+from mca_jax.core.parallel import is_first_host
+from mca_jax.core.text import printable
 from mca_jax.data import (
     ImageSource,
     find_images,
@@ -19,6 +23,8 @@ from mca_jax.data import (
     open_source,
 )
 from mca_jax.data.datasets import DATASETS, ImageDataset, load_dataset
+from mca_jax.data.folder import ImageFolder
+from mca_jax.data.own_folders import LEFT_OUT_REASONS
 from mca_jax.pipeline.config import (
     Config,
     config_from_dict,
@@ -27,7 +33,15 @@ from mca_jax.pipeline.config import (
 )
 from mca_jax.semantics import name_synsets
 
-__all__ = ["ReadLabels", "RunInput", "open_input", "reopen_input", "with_dataset"]
+__all__ = [
+    "ReadLabels",
+    "RunInput",
+    "absolute_folder",
+    "open_input",
+    "print_left_out",
+    "reopen_input",
+    "with_dataset",
+]
 
 _OUTSIDE_CONFIG = ("images", "labels")
 
@@ -154,9 +168,17 @@ def _open_dataset(config: Config, data_dir: str | None) -> RunInput:
     )
 
 
+def print_left_out(folder: ImageFolder) -> None:
+    """Say which folders are not read, being ours."""
+    for each in folder.skipped if is_first_host() else ():
+        if each.reason in LEFT_OUT_REASONS:
+            print(f"{printable(each.path)}: {each.reason}", file=sys.stderr)
+
+
 def _open_folder(config: Config, images: str, labels: str | None) -> RunInput:
     """Open a folder of one's own."""
     folder = find_images(images)
+    print_left_out(folder)
     if labels:
         check_one_of("--labels", labels, ("folders",))
         # As early as the images: a run of an hour must not end in this mistake.
@@ -168,12 +190,21 @@ def _open_folder(config: Config, images: str, labels: str | None) -> RunInput:
             partial_jpegs=config.data.partial_jpegs,
         ),
         config=config,
-        settings={**_settings(config), "images": images, "labels": labels or ""},
+        settings={
+            **_settings(config),
+            "images": absolute_folder(images),
+            "labels": labels or "",
+        },
         about={},
         read_labels=folder_labels if labels else None,
         held_out=None,
         read_held_out=None,
     )
+
+
+def absolute_folder(path: str) -> str:
+    """The folder of ``--images``, as it is known from everywhere."""
+    return os.path.abspath(os.path.expanduser(path))
 
 
 def _settings(config: Config) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -15,6 +14,10 @@ from typing import Any
 
 from absl import flags
 
+<<<<<<< HEAD
+=======
+from mca_jax.core.errors import InputError, check_in_range, check_one_of
+>>>>>>> 4d9dc94 (The same command goes on over a folder that has changed)
 from mca_jax.core.parallel import is_first_host, on_first_host
 from mca_jax.core.progress import Clock
 from mca_jax.data import ImageSource
@@ -23,7 +26,8 @@ from mca_jax.encoders.embed_images import Embedded, embed_images
 from mca_jax.encoders.registry import check_encoder
 from mca_jax.evaluation.runs import score_held_out, score_result
 from mca_jax.model.predict import load_encoder
-from mca_jax.model.result import ClusterResult
+from mca_jax.model.result import ClusterResult, read_result
+from mca_jax.pipeline.changes import FolderChanges, compare_folder
 from mca_jax.pipeline.cluster import cluster
 from mca_jax.pipeline.command_line.flags import check_present, read_config
 from mca_jax.pipeline.command_line.inputs import RunInput, open_input
@@ -144,15 +148,32 @@ def _settle_count(
     return inputs._replace(config=config, settings=settings), counted
 
 
-def _own_workdir(
-    values: flags.FlagValues, settings: dict[str, Any], checkpoints: Path
-) -> None:
-    """Make the workdir that of this run; of other settings it loses its files."""
-    was = prepare_workdir(
-        values.workdir, settings, overwrite=values.overwrite, outputs=OUTPUT_FILES
-    )
-    if was == "replaced" and checkpoints.exists():
-        shutil.rmtree(checkpoints)
+def _last_result(workdir: str) -> ClusterResult | None:
+    """Read what the last run left in a workdir, if it left anything whole."""
+    try:
+        return read_result(workdir)
+    except InputError:
+        return None
+
+
+def _compare(
+    last: ClusterResult | None, inputs: RunInput, cache_dir: Path
+) -> FolderChanges | None:
+    """Tell what happened to the images since a run of the same folder."""
+    if last is None or not inputs.images.root:
+        return None
+    if os.path.abspath(last.root) != inputs.images.root:
+        return None
+    return compare_folder(last, inputs.images, cache_dir)
+
+
+def _print_changes(changes: FolderChanges | None) -> None:
+    """Say what happened to the images, before anything costs time."""
+    if changes is None:
+        return
+    sentence = changes.sentence()
+    again = " and are not embedded again" if changes.any else ""
+    print(f"{sentence[0].upper()}{sentence[1:]}{again}", flush=True)
 
 
 @contextmanager
@@ -180,11 +201,35 @@ def _train(values: flags.FlagValues, *, score: bool) -> None:
     check_present(values, "workdir")
     config = read_config(values)
     _check_encoder(config)
-    inputs, counted = _settle_count(values, open_input(values, config))
+    inputs = open_input(values, config)
+    wanted = parse_num_clusters(values.num_clusters or inputs.config.num_clusters)
+    if isinstance(wanted, int):
+        check_in_range("num_clusters", wanted, 2, len(inputs.images.names))
     cache_dir = Path(values.workdir) / CACHE_FOLDER
+    last = _last_result(values.workdir) if is_first_host() else None
+    changes = _compare(last, inputs, cache_dir)
+    if not isinstance(wanted, int):
+        _print_changes(changes)
+    inputs, counted = _settle_count(values, inputs)
     checkpoint_dir = Path(values.workdir) / "checkpoints"
-    on_first_host(lambda: _own_workdir(values, inputs.settings, checkpoint_dir))
+    own_workdir = partial(
+        prepare_workdir,
+        values.workdir,
+        inputs.settings,
+        overwrite=values.overwrite,
+        outputs=OUTPUT_FILES,
+        # In other images another number may be found.
+        open_settings=["num_clusters"]
+        if counted and last is not None and "cluster_count" in last.metrics
+        else [],
+    )
+    on_first_host(own_workdir)
+    if isinstance(wanted, int):
+        _print_changes(changes)
     with _open_logs(values) as logs:
+        for log in logs:
+            if changes is not None:
+                log.write("images", same=len(changes.same), **changes.counts())
         with Terminal(*logs) as terminal:
             result = cluster(
                 inputs.images,

@@ -73,7 +73,7 @@ def test_two_runs_with_one_seed_write_identical_files(runs):
 
 @pytest.mark.slow
 def test_the_files_say_what_happened(runs):
-    with (runs[0] / "assignments.csv").open() as file:
+    with (runs[0] / "assignments.csv").open(encoding="utf-8-sig") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 16
     assert {row["path"].split("/")[0] for row in rows} == {"china", "flower"}
@@ -113,7 +113,7 @@ def test_baselines_are_added_to_a_finished_run(runs, photos):
     assert "neighbours agree" in done.stdout
     assert "kmeans_image_text: acc" in done.stdout
     assert (runs[1] / "assignments.csv").read_bytes() == was
-    with (runs[1] / "baselines.csv").open() as file:
+    with (runs[1] / "baselines.csv").open(encoding="utf-8-sig") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 16
     assert {"path", "cluster", "kmeans_raw", "sic_style"} <= rows[0].keys()

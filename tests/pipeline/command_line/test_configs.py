@@ -151,7 +151,7 @@ def test_smoke_runs_say_what_was_clustered_and_scored(smoke, name):
     assert sum(map(sum, counts)) == data["num_scored"] - broken
     told = [text for text in metrics["warnings"] if "could not be read" in text]
     assert len(told) == broken
-    with (folder / "assignments.csv").open() as file:
+    with (folder / "assignments.csv").open(encoding="utf-8-sig") as file:
         paths = [row["path"] for row in csv.DictReader(file)]
     assert len(paths) == data["num_clustered"]
     assert {path.split("/")[0] for path in paths} == {"train"}

@@ -63,7 +63,7 @@ def run(photos, tmp_path_factory):
 
 
 def read_rows(path):
-    with path.open(newline="", encoding="utf-8") as file:
+    with path.open(newline="", encoding="utf-8-sig") as file:
         return list(csv.DictReader(file))
 
 
