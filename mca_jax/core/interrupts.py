@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-__all__ = ["Interrupted", "Pending", "hold_interrupts", "raise_on_sigterm"]
+__all__ = [
+    "Interrupted",
+    "Pending",
+    "end_on_interrupt",
+    "hold_interrupts",
+    "raise_on_sigterm",
+]
 
+_NOTHING_BEGUN = b"\nInterrupted: nothing was begun\n"
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -78,6 +87,31 @@ def hold_interrupts(active: bool = True) -> Iterator[Pending]:
             signal.signal(each, signal.SIG_DFL if handler is None else handler)
     if pending.signum is not None:
         raise Interrupted(pending.signum)
+
+
+@contextmanager
+def end_on_interrupt() -> Iterator[None]:
+    """End the process on Ctrl-C, in one line, while nothing has begun.
+
+    An exception would come out of the middle of some import, as a traceback or as an
+    error that says something else. Where Ctrl-C is ignored it stays so.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    main = threading.current_thread() is threading.main_thread()
+    if not main or before is not signal.default_int_handler:
+        yield
+        return
+
+    def end(signum: int, frame: FrameType | None) -> None:
+        # Not print: the signal may come in the middle of one.
+        os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, _NOTHING_BEGUN)
+        os._exit(128 + signum)
+
+    signal.signal(signal.SIGINT, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def raise_on_sigterm() -> None:

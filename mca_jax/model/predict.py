@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mca_jax.core.arrays import as_numbers
 from mca_jax.core.errors import InputError, check_in_range
 from mca_jax.data import Images, ImageSource, open_source
 from mca_jax.data.decode import MAX_PIXELS
@@ -283,7 +284,7 @@ class Predictor:
         Raises:
           InputError: They don't fit the model.
         """
-        array = np.asarray(vectors, np.float32)
+        array = np.asarray(as_numbers("image_embeddings", vectors), np.float32)
         width = self.model.network.mean.shape[0]
         if array.ndim != 2 or array.shape[1] != width:
             raise InputError(

@@ -30,6 +30,7 @@ from mca_jax.semantics import NounTable
 __all__ = ["MCA"]
 
 # Rows that stand in for nouns where there are none; nothing is learnt from them.
+_ALMOST_ZERO = np.float32(1e-12)
 _STAND_INS = 32
 
 
@@ -146,6 +147,8 @@ class MCA(
                 num_clusters=self.n_clusters,
                 config=config,
             )
+        # A row of zeros is a point like others where no noun is compared with it.
+        table = np.where(np.any(table, axis=1, keepdims=True), table, _ALMOST_ZERO)
         config = replace(
             config,
             losses=replace(

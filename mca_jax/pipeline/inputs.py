@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
+from mca_jax.core.arrays import as_numbers, check_lengths
 from mca_jax.core.errors import InputError
 from mca_jax.core.host_tables import row_blocks
 from mca_jax.core.parallel import exchange, host_share
@@ -120,23 +121,35 @@ def check_embeddings(image_embeddings: Any) -> Embedded:
     Raises:
       InputError: They are no table, or not finite.
     """
-    array = np.asarray(image_embeddings)
-    if array.dtype not in (np.float16, np.float32):
-        array = np.asarray(array, np.float32)
-    if array.ndim != 2 or not _is_finite(array):
+    array = as_numbers("image_embeddings", image_embeddings)
+    if array.ndim != 2 or not array.size:
         raise InputError(
-            f"Expected finite image_embeddings of shape [n, d], found {array.shape}"
+            f"Expected image_embeddings of shape [n, d], found {list(array.shape)}"
         )
+    _check_rows("image_embeddings", array)
     paths = tuple(f"row-{row:06d}" for row in range(len(array)))
     return Embedded(array, np.arange(len(array)), paths, "", (), 0, ())
 
 
-def _is_finite(array: np.ndarray) -> bool:
-    """Check all rows, each host its own."""
+def _check_rows(name: str, array: np.ndarray) -> None:
+    """Check that all rows are finite and have a direction, each host its own.
+
+    Raises:
+      InputError: One isn't or has none; on all hosts.
+    """
     own = host_share(len(array))
     part = array[own.start : own.stop]
-    finite = all(np.isfinite(part[rows]).all() for rows in row_blocks(part))
-    return bool(exchange(np.array([finite])).all())
+    problem = None
+    for rows in row_blocks(part):
+        try:
+            if not np.isfinite(part[rows]).all():
+                raise InputError(f"Expected finite {name}, found NaN or infinity")
+            check_lengths(name, part[rows], own.start + rows.start)
+        except InputError as error:
+            problem = error
+            break
+    if exchange(np.array([problem is not None])).any():
+        raise problem or InputError(f"Another host refuses its rows of {name}")
 
 
 def check_nouns(
@@ -149,21 +162,45 @@ def check_nouns(
     """
     if noun_embeddings is None or nouns is None:
         raise InputError("Expected noun_embeddings and nouns beside image_embeddings")
-    table = nouns
-    if not isinstance(table, NounTable):
-        table = parse_vocabulary("\n".join(table), "nouns")
-    if len(table.names) != len(nouns) and not isinstance(nouns, NounTable):
-        raise InputError(
-            f"Expected nouns without commas or repeats, found {len(nouns)} entries "
-            f"for {len(table.names)} nouns"
-        )
-    texts = jnp.asarray(noun_embeddings, jnp.float32)
+    table = nouns if isinstance(nouns, NounTable) else _parse_nouns(nouns)
+    texts = np.asarray(as_numbers("noun_embeddings", noun_embeddings), np.float32)
     expected = [len(table.names), width]
     if list(texts.shape) != expected:
         raise InputError(
             f"Expected noun_embeddings of shape {expected}, found {list(texts.shape)}"
         )
-    return table, texts
+    if not np.isfinite(texts).all():
+        raise InputError("Expected finite noun_embeddings, found NaN or infinity")
+    check_lengths("noun_embeddings", texts)
+    return table, jnp.asarray(texts)
+
+
+def _parse_nouns(nouns: Sequence[str]) -> NounTable:
+    """Make a vocabulary of a list of names.
+
+    Raises:
+      InputError: It is no list of names, or one is no name.
+    """
+    if isinstance(nouns, str | bytes):
+        raise InputError(f"Expected nouns as a list of names, found {nouns!r} alone")
+    names = list(nouns)
+    for row, name in enumerate(names):
+        if not isinstance(name, str):
+            raise InputError(
+                f"Expected nouns as a list of names, found {name!r} in row {row}"
+            )
+        if not name.strip() or set(name) & set(",\n\r"):
+            raise InputError(
+                f"Expected nouns of one line without commas, found {name!r} in row "
+                f"{row}"
+            )
+    table = parse_vocabulary("\n".join(names), "nouns")
+    if len(table.names) != len(names):
+        raise InputError(
+            f"Expected nouns without repeats, found {len(names)} entries for "
+            f"{len(table.names)} nouns"
+        )
+    return table
 
 
 class EmbeddedVocabulary(NamedTuple):

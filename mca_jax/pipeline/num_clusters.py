@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from mca_jax.core.arrays import as_whole_number
 from mca_jax.core.errors import InputError, check_in_range
 from mca_jax.core.parallel import same_on_all_hosts
 from mca_jax.core.progress import Clock
@@ -50,7 +51,7 @@ def parse_num_clusters(value: int | str) -> int | CountRange:
       (20, CountRange(least=5, most=60))
     """
     if not isinstance(value, str):
-        return value
+        return as_whole_number("num_clusters", value)
     text = value.strip()
     if re.fullmatch(r"[+-]?\d+", text):
         return int(text)

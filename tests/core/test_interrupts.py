@@ -2,11 +2,18 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 
 import pytest
 
-from mca_jax.core.interrupts import Interrupted, hold_interrupts, raise_on_sigterm
+from mca_jax.core.interrupts import (
+    Interrupted,
+    end_on_interrupt,
+    hold_interrupts,
+    raise_on_sigterm,
+)
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM]
 
@@ -84,3 +91,34 @@ def test_sigterm_is_ctrl_c_with_another_number():
         send(signal.SIGTERM)
     assert isinstance(caught.value, Interrupted)
     assert caught.value.signum == signal.SIGTERM
+
+
+def test_while_nothing_has_begun_ctrl_c_ends_the_process_in_one_line():
+    # The handler is Python's own again after the block.
+    program = """
+import os, signal
+from mca_jax.core.interrupts import end_on_interrupt
+with end_on_interrupt():
+    pass
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+except KeyboardInterrupt:
+    print("as before", flush=True)
+with end_on_interrupt():
+    os.kill(os.getpid(), signal.SIGINT)
+    print("never")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 130
+    assert done.stdout == "as before\n"
+    assert done.stderr == "\nInterrupted: nothing was begun\n"
+
+
+@pytest.mark.parametrize("handler", [signal.SIG_IGN, lambda signum, frame: None])
+def test_another_handler_stays(handler):
+    signal.signal(signal.SIGINT, handler)
+    with end_on_interrupt():
+        assert signal.getsignal(signal.SIGINT) is handler
+        send(signal.SIGINT)

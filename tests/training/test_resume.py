@@ -66,19 +66,26 @@ def test_a_second_call_takes_the_first_one_s_training(tmp_path):
     assert "epoch" not in [event for event, _ in events.events]
     assert first.history == second.history
     np.testing.assert_array_equal(first.probabilities, second.probabilities)
-    with pytest.raises(
-        mca_jax.InputError,
-        match=r"settings\.losses\.instance is 1\.0 there and 2\.0 now",
-    ):
-        cluster(tmp_path, "losses.instance=2")
-    manifest = json.loads((tmp_path / "train/00000003/manifest.json").read_text())
+    (kept,) = tmp_path.glob("*/train/00000003")
+    manifest = json.loads((kept / "manifest.json").read_text())
     assert manifest["identity"]["nouns"]["count"] == 4
     assert len(manifest["provenance"]["semantic_space"]["fingerprint"]) == 16
 
 
+def test_other_settings_begin_beside_what_is_there(tmp_path):
+    first = cluster(tmp_path)
+    events = Events()
+    cluster(tmp_path, "losses.instance=2", callback=events)
+    again = cluster(tmp_path, callback=events)
+    resumed = [values["step"] for event, values in events.events if event == "resume"]
+    assert resumed == [3]
+    np.testing.assert_array_equal(first.probabilities, again.probabilities)
+
+
 def test_damage_is_a_warning_without_a_callback(tmp_path):
     first = cluster(tmp_path)
-    (tmp_path / "train/00000003/manifest.json").unlink()
+    (manifest,) = tmp_path.glob("*/train/00000003/manifest.json")
+    manifest.unlink()
     with pytest.warns(UserWarning, match="00000003' is half-written; training starts"):
         second = cluster(tmp_path)
     np.testing.assert_array_equal(first.probabilities, second.probabilities)

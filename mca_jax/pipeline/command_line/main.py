@@ -7,10 +7,13 @@ misspelt command answer at once.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from difflib import get_close_matches
+from functools import partial
 from importlib.metadata import version
 from typing import NamedTuple
+
+from mca_jax.core.interrupts import end_on_interrupt
 
 __all__ = ["COMMANDS", "Command", "main"]
 
@@ -93,6 +96,13 @@ def _hint(name: str, options: Sequence[str], otherwise: str, prefix: str = "") -
 
 
 def _run(name: str, arguments: Sequence[str]) -> int:
+    with end_on_interrupt():
+        job = _prepare(name, arguments)
+    return job if isinstance(job, int) else job()
+
+
+def _prepare(name: str, arguments: Sequence[str]) -> int | Callable[[], int]:
+    """Read the flags; return what does the job, or an exit status."""
     # Here, since all that follows imports jax.
     from absl import flags
 
@@ -125,7 +135,7 @@ def _run(name: str, arguments: Sequence[str]) -> int:
         "predict": finished_runs.predict,
         "export": finished_runs.export,
     }
-    return run_job(jobs[name], values)
+    return partial(run_job, jobs[name], values)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
+from mca_jax.core.arrays import as_whole_number
 from mca_jax.core.errors import InputError, check_in_range
 from mca_jax.core.progress import Callback
 from mca_jax.core.random import RunKeys, make_keys
@@ -306,6 +307,7 @@ def split_cluster(
     result, cluster = arguments[-2:]
     model, index = _model_of(result), _find(result, cluster)
     rows = np.flatnonzero(result.assignments == index)
+    num_parts = as_whole_number("num_parts", num_parts)
     check_in_range("num_parts", num_parts, 2, max(len(rows), 1))
     config = apply_overrides(config_from_dict(model.config), overrides)
     config = replace(config, num_clusters=num_parts)

@@ -199,26 +199,33 @@ def test_pixels_and_files_give_the_same_clusters(photos):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({}, "found neither"),
-        ({"image_embeddings": np.eye(4)}, "noun_embeddings and nouns"),
-        (
-            {
-                "image_embeddings": np.eye(4),
-                "noun_embeddings": np.eye(4),
-                "nouns": ["a", "b"],
-            },
-            r"noun_embeddings of shape \[2, 4\]",
-        ),
-        (
-            {
-                "image_embeddings": np.full((4, 4), np.nan),
-                "noun_embeddings": np.eye(4),
-                "nouns": ["a", "b", "c", "d"],
-            },
-            "finite",
-        ),
+        ({"image_embeddings": None}, "found neither"),
+        ({"nouns": None}, "noun_embeddings and nouns"),
+        ({"nouns": ["a", "b"]}, r"noun_embeddings of shape \[2, 4\]"),
+        ({"image_embeddings": np.full((4, 4), np.nan)}, "finite image_embeddings"),
+        ({"nouns": "catb"}, "as a list of names, found 'catb' alone"),
+        ({"nouns": [1, 2, 3, 4]}, "names, found 1 in row 0"),
+        ({"nouns": ["a", "b\n<b>", "c", "d"]}, r"one line .*<b>' in row 1"),
+        ({"nouns": ["a", " ", "c", "d"]}, "found ' ' in row 1"),
+        ({"nouns": ["a", "b", "A", "d"]}, "without repeats, found 4 entries for 3"),
+        ({"noun_embeddings": np.eye(4) * np.nan}, "finite noun_embeddings"),
+        ({"noun_embeddings": np.eye(4) * [[1], [0], [1], [1]]}, "zeros in row 1;"),
+        ({"image_embeddings": np.zeros((4, 4))}, "zeros in row 0 and 3 more;"),
+        ({"image_embeddings": np.eye(4)[0]}, r"shape \[n, d\], found \[4\]"),
+        ({"image_embeddings": np.zeros((0, 4))}, r"found \[0, 4\]"),
+        ({"image_embeddings": [[1, 2], [3]]}, "rows of several lengths"),
+        ({"image_embeddings": np.eye(4) + 1j}, "type complex128"),
+        ({"num_clusters": 2.5}, "num_clusters as a whole number, found 2.5"),
+        ({"num_clusters": True}, "whole number, found True"),
+        ({"num_clusters": 7}, "num_clusters between 2 and 4, found 7"),
     ],
 )
 def test_arguments_that_do_not_fit(arguments, message):
-    with pytest.raises(mca_jax.InputError, match=message):
-        mca_jax.cluster(**arguments, num_clusters=2)
+    fitting = {
+        "image_embeddings": np.eye(4),
+        "noun_embeddings": np.eye(4),
+        "nouns": ["a", "b", "c", "d"],
+    }
+    with pytest.raises(mca_jax.InputError, match=message) as caught:
+        mca_jax.cluster(**{"num_clusters": 2, **fitting, **arguments})
+    assert "\n" not in str(caught.value)
