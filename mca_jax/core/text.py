@@ -205,9 +205,7 @@ def csv_table(
 
     Example:
       >>> csv_table(["path"], [["a.jpg"]])
-      '\ufeffpath
-    a.jpg
-    '
+      '\ufeffpath\na.jpg\n'
     """
     if not needs_uris(paths):
         return CSV_START + csv_lines([header, *rows])
@@ -222,7 +220,7 @@ def needs_uris(paths: Iterable[str]) -> bool:
 
 
 def file_uri(root: str, path: str) -> str:
-    """The address of a file, which any program opens, whatever bytes are in its name.
+    r"""The address of a file, which any program opens, whatever bytes are in its name.
 
     Example:
       >>> file_uri("/photos", "caf\udce9 1.jpg")

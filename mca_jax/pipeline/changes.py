@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mca_jax.data import ImageSource
+from mca_jax.data.decode import content_digest
 from mca_jax.data.files import DecodeError, FileIdentity
 from mca_jax.encoders.cache.file_index import FileIndex
 from mca_jax.model.result import ClusterResult
@@ -104,9 +104,7 @@ class _Files:
                 content, _ = self._source.read(row)
             except DecodeError:
                 return None
-            hasher = hashlib.sha256(self._source.salt)
-            hasher.update(content)
-            digest = hasher.digest()
+            digest = content_digest(content, self._source.salt)
         return digest
 
     def before(self, root: str, name: str) -> tuple[int | None, bytes | None]:

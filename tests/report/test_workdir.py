@@ -52,9 +52,9 @@ def test_other_settings_are_named(tmp_path):
         prepare_workdir(tmp_path, other, outputs=OUTPUTS)
     assert str(caught.value) == (
         f"Workdir '{tmp_path}' belongs to another configuration: images is "
-        '"pets" there and "dogs" now, num_clusters is 10 there and 12 now, seed is '
-        "not set there and 3 now, and 1 more; choose another --workdir or pass "
-        "--overwrite"
+        '"pets" there and "dogs" now, num_clusters is 10 there and 12 now, '
+        "train.epochs is 30 there and 20 now, and 1 more; choose another --workdir or "
+        "pass --overwrite"
     )
     fewer = {key: value for key, value in SETTINGS.items() if key != "images"}
     with pytest.raises(InputError, match='images is "pets" there and not set now'):

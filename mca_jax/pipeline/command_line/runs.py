@@ -14,10 +14,7 @@ from typing import Any
 
 from absl import flags
 
-<<<<<<< HEAD
-=======
-from mca_jax.core.errors import InputError, check_in_range, check_one_of
->>>>>>> 4d9dc94 (The same command goes on over a folder that has changed)
+from mca_jax.core.errors import InputError, check_in_range
 from mca_jax.core.parallel import is_first_host, on_first_host
 from mca_jax.core.progress import Clock
 from mca_jax.data import ImageSource
