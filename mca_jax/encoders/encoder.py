@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple, TypeVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, Float
@@ -22,6 +24,7 @@ __all__ = [
     "TextEncoder",
     "compile_encoder",
     "encode_ahead",
+    "with_image_encoder",
     "with_text_encoder",
 ]
 
@@ -60,6 +63,8 @@ class Encoder(NamedTuple):
         length.
       keep_texts: Whether embeddings of nouns are worth keeping on disk: not where
         they are made faster than read.
+      spaces: Widths of the spaces that embeddings of images consist of, side by side;
+        nouns are 0 in all but the first. Empty for one space.
     """
 
     name: str
@@ -76,6 +81,7 @@ class Encoder(NamedTuple):
     image_fingerprint: str = ""
     count_tokens: Callable[[Any], np.ndarray] | None = None
     keep_texts: bool = True
+    spaces: tuple[int, ...] = ()
 
 
 class ImageEncoder(NamedTuple):
@@ -145,6 +151,66 @@ def with_text_encoder(
         encode_texts=encode_texts,
         count_tokens=text_encoder.count_tokens,
         keep_texts=True,
+    )
+
+
+def with_image_encoder(encoder: Encoder, second: Encoder | ImageEncoder) -> Encoder:
+    """Let another encoder see the images too, in a space of its own.
+
+    An image is a unit vector of both, side by side and of equal length; a noun is
+    where the first encoder puts it, and 0 in the space of the second. So nouns are
+    as near to an image as they are to the first encoder, whose texts they are.
+
+    Args:
+      encoder: Of images and nouns.
+      second: Of images; what it makes of nouns is not used.
+
+    Returns:
+      The encoder of both. Pixels for the one and the other lie behind each other in
+      a canvas that is about square.
+    """
+    widths = encoder.width, second.width
+    sizes = encoder.image_size, second.image_size
+    counts = [height * width for height, width in sizes]
+    side = math.isqrt(sum(counts) - 1) + 1
+
+    def preprocess(image: Image.Image) -> np.ndarray:
+        canvas = np.zeros((side * side, 3), np.uint8)
+        canvas[: counts[0]] = encoder.preprocess(image).reshape(-1, 3)
+        canvas[counts[0] : sum(counts)] = second.preprocess(image).reshape(-1, 3)
+        return canvas.reshape(side, side, 3)
+
+    def encode_images(params: Any, pixels: jax.Array) -> jax.Array:
+        rows = pixels.reshape(pixels.shape[0], -1, 3)
+        first = rows[:, : counts[0]].reshape(-1, *sizes[0], 3)
+        other = rows[:, counts[0] : sum(counts)].reshape(-1, *sizes[1], 3)
+        both = [
+            encoder.encode_images(params["first"], first),
+            second.encode_images(params["second"], other),
+        ]
+        return jnp.concatenate(both, axis=1) * 0.5**0.5
+
+    def encode_texts(params: Any, tokens: Any) -> jax.Array:
+        texts = encoder.encode_texts(params["first"], tokens)
+        return jnp.pad(texts, ((0, 0), (0, widths[1])))
+
+    def join(first: str, other: str) -> str:
+        return hashlib.sha256(f"{first} {other}".encode()).hexdigest()
+
+    seen = second.image_fingerprint or second.fingerprint
+    licences = dict.fromkeys((encoder.licence, second.licence))
+    return encoder._replace(
+        fingerprint=join(encoder.fingerprint, seen),
+        image_fingerprint=join(encoder.image_fingerprint or encoder.fingerprint, seen),
+        licence=" and ".join(licences),
+        domain=f"{encoder.domain}; images also seen by {second.name}: {second.domain}",
+        width=sum(widths),
+        image_size=(side, side),
+        params={"first": encoder.params, "second": second.params},
+        preprocess=preprocess,
+        encode_images=encode_images,
+        encode_texts=encode_texts,
+        spaces=widths,
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from mca_jax.core.errors import InputError, check_one_of
-from mca_jax.encoders.encoder import Encoder, ImageEncoder
+from mca_jax.encoders.encoder import Encoder, ImageEncoder, with_image_encoder
 from mca_jax.encoders.huggingface.twins import twin_of
 from mca_jax.encoders.lite.encoder import build_lite, build_lite2
 from mca_jax.encoders.prompts import PHOTO
@@ -49,6 +49,7 @@ def build_encoder(
     prompts: Sequence[str] = PHOTO,
     glosses: Mapping[str, str] | None = None,
     revision: str | None = None,
+    image: str = "",
 ) -> Encoder:
     """Load an encoder by name.
 
@@ -61,6 +62,8 @@ def build_encoder(
       prompts: Templates with one ``{}`` for the noun, for a checkpoint.
       glosses: Synset id -> gloss that goes behind the noun's prompt, likewise.
       revision: Branch, tag or commit of a checkpoint on the hub.
+      image: Name of a second encoder that sees the images too, as for
+        :func:`build_image_encoder`; empty for none. See ``with_image_encoder``.
 
     Returns:
       The encoder, its weights on the host.
@@ -73,6 +76,11 @@ def build_encoder(
       >>> build_encoder("lite").image_size
       (224, 224)
     """
+    if image:
+        first = build_encoder(
+            name, dtype=dtype, prompts=prompts, glosses=glosses, revision=revision
+        )
+        return with_image_encoder(first, build_image_encoder(image, dtype=dtype))
     if check_encoder(name):
         # Imported here: runs with the embedded encoder need neither Flax nor the hub.
         from mca_jax.encoders.clip.encoder import build_clip

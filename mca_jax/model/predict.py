@@ -80,7 +80,12 @@ def load_encoder(model: ClusterModel) -> Encoder:
         )
     settings = model.config["encoder"]
     revision = settings.get("revision") or None
-    encoder = build_encoder(name, dtype=settings["dtype"], revision=revision)
+    encoder = build_encoder(
+        name,
+        dtype=settings["dtype"],
+        revision=revision,
+        image=settings.get("image", ""),
+    )
     found = encoder.image_fingerprint or encoder.fingerprint
     if found != expected:
         raise InputError(

@@ -11,6 +11,7 @@ from mca_jax.neighbors.exact import (
 from mca_jax.neighbors.kmeans import KMeansResult, spherical_kmeans
 from mca_jax.neighbors.projection import Projection, apply_projection, fit_projection
 from mca_jax.neighbors.smoothing import smooth_embeddings, smooth_new
+from mca_jax.neighbors.spaces import fit_spaces
 
 __all__ = [
     "KMeansResult",
@@ -19,6 +20,7 @@ __all__ = [
     "apply_projection",
     "blocked_topk",
     "fit_projection",
+    "fit_spaces",
     "image_neighbors",
     "noun_neighbors",
     "probe_neighbors",

@@ -133,7 +133,10 @@ def cluster(
     # The space that is clustered, and who is near whom in it.
     clock.report_stage("Projecting")
     projected = project(
-        shard_embeddings(embedded.embeddings, config), vocabulary, config
+        shard_embeddings(embedded.embeddings, config),
+        vocabulary,
+        config,
+        spaces=encoder.spaces if encoder else (),
     )
     del inputs, vocabulary
     clock.report_stage("Finding neighbours")

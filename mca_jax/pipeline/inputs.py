@@ -242,7 +242,10 @@ def open_encoders(
         "prompts": parse_templates(config.prompts),
         "glosses": glosses,
     }
-    own: dict[str, Any] = {"revision": config.revision or None}
+    own: dict[str, Any] = {
+        "revision": config.revision or None,
+        "image": config.image,
+    }
     if not config.text:
         if config.text_prompts:
             raise InputError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -30,6 +30,7 @@ from mca_jax.neighbors import (
     Projection,
     apply_projection,
     fit_projection,
+    fit_spaces,
     noun_neighbors,
     spherical_kmeans,
 )
@@ -136,6 +137,7 @@ def shard_embeddings(embeddings: np.ndarray, config: Config) -> Rows:
     # Embeddings; projected ones, smoothed ones and two steps of them on the way;
     # scores of k-means; and tables of neighbours.
     width = max(config.encoder.components, config.num_clusters)
+    width *= 2 if config.encoder.image else 1
     width = min(width, embeddings.shape[1])
     columns = embeddings.shape[1] + 4 * width + config.num_clusters
     columns += 2 * retrieval.image_neighbors + 3 * retrieval.noun_neighbors
@@ -148,18 +150,35 @@ def shard_embeddings(embeddings: np.ndarray, config: Config) -> Rows:
 
 
 def project(
-    images: Float[Array, "n d"] | Rows, nouns: Nouns, config: Config
+    images: Float[Array, "n d"] | Rows,
+    nouns: Nouns,
+    config: Config,
+    *,
+    spaces: Sequence[int] = (),
 ) -> Projected:
-    """Move images and nouns to the principal axes of the images."""
+    """Move images and nouns to the principal axes of the images.
+
+    Args:
+      images: Embeddings of the images.
+      nouns: The vocabulary.
+      config: Settings of the encoder.
+      spaces: Widths of the spaces that the embeddings consist of, see
+        ``Encoder.spaces``; each has axes of its own.
+    """
     settings, clusters = config.encoder, config.num_clusters
     # Whitened in as many directions as there are images, all would be equally
     # far from each other: an axis needs some images to be estimated from.
     supported = max(clusters, images.shape[0] // _IMAGES_PER_AXIS)
-    projection = fit_projection(
-        images,
-        components=min(max(settings.components, clusters), supported),
-        whitening=settings.whitening,
-    )
+
+    def fit(rows: Float[Array, "n s"] | Rows, columns: slice) -> Projection:
+        del columns  # of the embeddings, for what is measured beside them
+        return fit_projection(
+            rows,
+            components=min(max(settings.components, clusters), supported),
+            whitening=settings.whitening,
+        )
+
+    projection = fit_spaces(images, spaces, fit)
     noun_mean = jnp.mean(nouns.embeddings, axis=0)
     return Projected(
         apply_projection(projection, images),

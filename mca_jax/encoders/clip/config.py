@@ -122,8 +122,8 @@ def parse_clip_config(raw: Any, *, source: str) -> ClipConfig:
     if str(family).startswith("dinov"):
         raise InputError(
             f"{source} describes a {family}, which sees images and reads no nouns; "
-            "take a CLIP, SigLIP or SigLIP 2 checkpoint; in Python, "
-            "build_image_encoder loads this one"
+            "take a CLIP, SigLIP or SigLIP 2 checkpoint as encoder, and this one as "
+            "--image_encoder"
         )
     if family not in FAMILIES:
         raise InputError(

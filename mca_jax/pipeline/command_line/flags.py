@@ -107,6 +107,13 @@ _RUN: tuple[_Row, ...] = (
     ),
     (
         flags.DEFINE_string,
+        "image_encoder",
+        None,
+        "Second encoder that sees the images beside the first: as --encoder, or a "
+        "DINOv2 or DINOv3 checkpoint.",
+    ),
+    (
+        flags.DEFINE_string,
         "text_encoder",
         None,
         "Sentence encoder for the nouns: Hugging Face id or local folder.",
@@ -258,7 +265,7 @@ def _cut_to_smoke(config: Config) -> Config:
         config,
         num_clusters=4,
         data=replace(config.data, limit=20, any_size=True),
-        encoder=replace(config.encoder, name="lite"),
+        encoder=replace(config.encoder, name="lite", image=""),
         train=replace(config.train, epochs=2, batch_size=20),
     )
 
@@ -314,6 +321,9 @@ def read_config(values: flags.FlagValues, *, need_clusters: bool = True) -> Conf
         config = replace(config, seed=values.seed)
     if values.encoder is not None:
         config = replace(config, encoder=replace(config.encoder, name=values.encoder))
+    if values.image_encoder is not None:
+        encoder = replace(config.encoder, image=values.image_encoder)
+        config = replace(config, encoder=encoder)
     if values.text_encoder is not None:
         encoder = replace(config.encoder, text=values.text_encoder)
         config = replace(config, encoder=encoder)

@@ -59,13 +59,15 @@ _COLUMNS = {
 }
 _REPEATED = (
     *("images", "dataset", "data_dir", "num_clusters", "encoder", "seed", "labels"),
-    *("text_encoder", "config", "thumbnails"),
+    *("image_encoder", "text_encoder", "config", "thumbnails"),
 )
 
 
 def _check_encoder(config: Config) -> None:
     """Check the name of an encoder before anything costs time."""
     check_encoder(config.encoder.name)
+    if config.encoder.image:
+        check_encoder(config.encoder.image)
 
 
 def _command(values: flags.FlagValues) -> str:
@@ -87,6 +89,7 @@ def _embed_source(
         config.encoder.name,
         dtype=config.encoder.dtype,
         revision=config.encoder.revision or None,
+        image=config.encoder.image,
     )
     with Terminal() as terminal:
         terminal.start("Embedding", len(source.names))

@@ -64,6 +64,8 @@ class EncoderConfig:
         hub or a local folder.
       revision: Branch, tag or commit of that checkpoint on the hub, such as
         ``"refs/pr/8"``; empty takes the main one.
+      image: A second encoder that sees the images too, in a space of its own, and
+        names nothing: as ``name``, or a DINOv2 or DINOv3 checkpoint. Empty for none.
       dtype: Weights and activations of a checkpoint, ``"float32"`` or
         ``"bfloat16"``.
       prompts: What a noun is put into: ``"photo"``, ``"ensemble"``, or templates
@@ -89,6 +91,7 @@ class EncoderConfig:
 
     name: str = "lite"
     revision: str = ""
+    image: str = ""
     dtype: Literal["float32", "bfloat16"] = "float32"
     prompts: str = "photo"
     glosses: bool = False
