@@ -54,6 +54,7 @@ class Cluster:
       exemplars: Rows of the images nearest to its centre, nearest first.
       id: What edits name it by: the index that it had in the run, and the same when
         other clusters are merged or split. -1 takes the index.
+      guess: Whether the name is a guess: images and nouns hardly fit.
     """
 
     index: int
@@ -63,6 +64,7 @@ class Cluster:
     nouns: tuple[ScoredNoun, ...]
     exemplars: tuple[int, ...]
     id: int = -1
+    guess: bool = False
 
     def __post_init__(self) -> None:
         """Take the index for want of an id."""

@@ -28,7 +28,8 @@ from mca_jax.pipeline.config import Config, config_to_dict
 from mca_jax.pipeline.describe import (
     describe_clusters,
     label_free_metrics,
-    name_predictions,
+    name_groups,
+    nouns_to_see,
     provenance,
     warnings_for,
 )
@@ -138,6 +139,7 @@ def cluster(
         config,
         spaces=encoder.spaces if encoder else (),
     )
+    seen = nouns_to_see(vocabulary, config)
     del inputs, vocabulary
     clock.report_stage("Finding neighbours")
     near = find_neighbors(keys.neighbor_search, projected.images, config)
@@ -189,8 +191,13 @@ def cluster(
     predictions = predict_prepared(setup.heads, params, data)
     assignments = assign_clusters(predictions.probabilities)
     clock.report_stage("Naming")
-    names = name_predictions(
-        predictions, data.noun_neighbors, prepared.nouns, assignments
+    names = name_groups(
+        embedded.embeddings,
+        assignments,
+        seen,
+        num_groups=config.num_clusters,
+        image_mean=np.asarray(projected.projection.mean),
+        noun_mean=np.asarray(projected.noun_mean),
     )
     clusters = describe_clusters(
         names,

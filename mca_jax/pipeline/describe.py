@@ -9,16 +9,19 @@ from typing import Any
 
 import numpy as np
 
-from mca_jax.alignment.forward import Predictions, noun_evidence
+from mca_jax.alignment.forward import Predictions
 from mca_jax.core.host_tables import release
 from mca_jax.core.text import plain_json
 from mca_jax.encoders import Encoder
 from mca_jax.evaluation import measure_risk
 from mca_jax.model.result import Cluster, ScoredNoun
+from mca_jax.pipeline.config import Config
 from mca_jax.pipeline.inputs import Nouns
 from mca_jax.pipeline.stages import Prepared
 from mca_jax.semantics import NounTable
+from mca_jax.semantics.evidence import group_evidence, noun_votes, spread_sample
 from mca_jax.semantics.naming import ClusterName, name_clusters
+from mca_jax.semantics.space import nameable_nouns
 from mca_jax.training import FitResult
 
 __all__ = [
@@ -26,7 +29,8 @@ __all__ = [
     "describe_clusters",
     "label_free_metrics",
     "measure_risk_of",
-    "name_predictions",
+    "name_groups",
+    "nouns_to_see",
     "provenance",
     "scored_nouns",
     "warnings_for",
@@ -68,30 +72,56 @@ def label_free_metrics(
     }
 
 
-def name_predictions(
-    predictions: Predictions,
-    noun_neighbors: Any,
-    nouns: Nouns,
+def nouns_to_see(nouns: Nouns, config: Config) -> Nouns:
+    """Keep the nouns that any picture may show, for :func:`name_groups`."""
+    settings = config.semantics
+    return nouns.keep(
+        nameable_nouns(
+            nouns.table,
+            min_depth=settings.min_depth,
+            concrete_only=settings.concrete_only,
+            allow_people=settings.allow_people,
+            allow_offensive=settings.allow_offensive,
+            photographed_only=settings.photographed_only,
+        )
+    )
+
+
+def name_groups(
+    embeddings: np.ndarray,
     assignments: np.ndarray,
+    nouns: Nouns,
+    *,
+    num_groups: int,
+    image_mean: np.ndarray,
+    noun_mean: np.ndarray,
 ) -> list[ClusterName]:
-    """Name the clusters by the attention on their images' nouns.
+    """Name groups of images by the nouns that are seen on a sample of them.
 
     Args:
-      predictions: Attention of the images, and clusters of the nouns.
-      noun_neighbors: Which of the nouns each image attends to, ``[n, r]``.
-      nouns: The nouns.
-      assignments: Cluster of each image.
+      embeddings: Of all images, ``[n, d]``.
+      assignments: Group of each image.
+      nouns: What may be seen, in the same space.
+      num_groups: How many groups there are.
+      image_mean: Mean of the images, ``[d]``.
+      noun_mean: Mean of the vocabulary, ``[d]``.
 
     Returns:
-      One name a cluster.
+      One name a group.
     """
-    evidence = noun_evidence(predictions, np.asarray(noun_neighbors), assignments)
+    rows = spread_sample(assignments, num_groups)
+    votes = noun_votes(
+        np.asarray(embeddings[rows]),
+        np.asarray(nouns.embeddings),
+        image_mean=image_mean,
+        noun_mean=noun_mean,
+    )
     return name_clusters(
-        evidence,
-        predictions.noun_assignments,
+        group_evidence(votes, assignments[rows], num_groups),
+        None,
         nouns.table,
         nouns.rows,
-        sizes=np.bincount(assignments, minlength=evidence.shape[0]),
+        sizes=np.bincount(assignments, minlength=num_groups),
     )
 
 
@@ -106,6 +136,7 @@ def describe_clusters(
             index,
             name.name,
             scored_nouns(name, table),
+            guess=name.guess,
             **arrays,
         )
         for index, name in enumerate(names)
@@ -130,6 +161,7 @@ def describe_cluster(
     images: np.ndarray,
     probabilities: np.ndarray,
     assignments: np.ndarray,
+    guess: bool = False,
 ) -> Cluster:
     """Put together what is shown of one cluster.
 
@@ -140,6 +172,7 @@ def describe_cluster(
       images: Projected unit vectors of all images, ``[n, c]``.
       probabilities: Of every cluster, ``[n, k]``.
       assignments: Cluster of each image.
+      guess: Whether the name is one.
 
     Returns:
       The cluster, with the images nearest to its centre.
@@ -151,16 +184,18 @@ def describe_cluster(
     release(probabilities)
     release(images)
     exemplars = tuple(int(row) for row in rows[order[:_NUM_EXEMPLARS]])
-    return Cluster(index, len(rows), name, confidence, nouns, exemplars)
+    return Cluster(index, len(rows), name, confidence, nouns, exemplars, guess=guess)
 
 
 def warnings_for(names: Sequence[ClusterName], fit: FitResult) -> tuple[str, ...]:
     """Say what a reader should be wary of, most often nothing."""
     warnings = []
-    if float(np.median([name.confidence for name in names])) < 0.2:
+    guesses = sum(name.guess for name in names)
+    if guesses:
+        verb = "is a guess" if guesses == 1 else "are guesses"
         warnings.append(
-            "Most names are guesses: the vocabulary or the encoder does not fit these "
-            "images well. Judge the groups by their pictures."
+            f"{guesses} of {len(names)} names {verb}: the vocabulary or the encoder "
+            "does not fit these images well. Judge those groups by their pictures."
         )
     if fit.failure is not None:
         warnings.append(

@@ -263,6 +263,7 @@ def select_nouns(
         concrete_only=settings.concrete_only,
         allow_people=settings.allow_people,
         allow_offensive=settings.allow_offensive,
+        photographed_only=settings.photographed_only,
     )
     return Nouns(nouns.table, space.embeddings, space.rows), space.audit
 

@@ -84,6 +84,7 @@ _FILTERS = {
     "unrelated": ("Not a thing", "Nothing that a camera would see."),
     "people": ("People", "Left out unless asked for."),
     "offensive": ("Offensive", "On the list of words that no picture should get."),
+    "not_photographed": ("Not photographed", "Hardly a picture of it is known."),
     "too_general": ("Too general", "Too high up in the hierarchy of nouns."),
     "not_unique": ("Not unique", "Close to every other noun, so it says nothing."),
     "not_relevant": ("Not relevant", "Far from all of these images."),

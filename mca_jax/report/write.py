@@ -119,6 +119,7 @@ def _clusters(result: ClusterResult) -> dict[str, Any]:
                 "index": cluster.index,
                 "id": cluster.id,
                 "name": cluster.name,
+                "guess": cluster.guess,
                 "size": cluster.size,
                 "confidence": cluster.confidence,
                 "nouns": [

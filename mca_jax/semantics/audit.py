@@ -20,10 +20,11 @@ class Filter(enum.IntEnum):
     UNRELATED = 1
     PEOPLE = 2
     OFFENSIVE = 3
-    TOO_GENERAL = 4
-    NOT_UNIQUE = 5
-    NOT_RELEVANT = 6
-    ANCESTOR = 7
+    NOT_PHOTOGRAPHED = 4
+    TOO_GENERAL = 5
+    NOT_UNIQUE = 6
+    NOT_RELEVANT = 7
+    ANCESTOR = 8
 
 
 class AuditEntry(NamedTuple):

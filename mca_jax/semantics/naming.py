@@ -1,24 +1,20 @@
-r"""Names for clusters, from the nouns that their images attended to.
+r"""Names for groups of images, from the nouns that are seen on them.
 
-A noun counts for a cluster by its share of the cluster's evidence, less if other
-clusters use it too:
-
-.. math::
-    p_{cj} = e_{cj} / \sum_{j'} e_{cj'}, \qquad
-    s_{cj} = \tfrac12 \Big( p_{cj} / \sum_{c'} p_{c'j} + q_{jc} \Big), \qquad
-    w_{cj} \propto p_{cj}\, s_{cj}^{1/4}.
-
-The headline is the concept :math:`v` of the hierarchy, a noun or anything above
-one, that holds much of the evidence and still says something:
+A noun's weight :math:`w_{cj}` is its share of the group's evidence. The headline is
+the concept :math:`v` of the hierarchy, a noun or anything above one, that holds much
+of the evidence, still says something, and is a word that people use:
 
 .. math::
-    \arg\max_v \Big( \sum_{j \le v} w_{cj} \Big) \cdot
-    \Big( 1 - \frac{\log \mathrm{kinds}(v)}{\log M} \Big) \cdot
-    \mathrm{familiarity}(v).
+    \arg\max_v \; \Big( \sum_{j \le v} w_{cj} \Big) \cdot
+    \Big( 1 - \frac{\log \mathrm{kinds}(v)}{\log M} \Big)^{5/4} \cdot
+    \mathrm{familiarity}(v) \cdot \mathrm{basic}(v).
 
 So a noun that dominates stands for itself, and where the evidence is spread over
 many antelopes the name is "antelope". Familiarity makes it "elephant", not
-"proboscidean". Everything here is small and runs on the host.
+"proboscidean"; a word at the level that people use is the head of others' names
+("bass guitar", "house cat"), and what is violent or unpleasant comes last. Where even
+the best concept holds little more of the evidence than of all the nouns, the group is
+called a guess. Everything here is small and runs on the host.
 """
 
 from __future__ import annotations
@@ -28,8 +24,10 @@ from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.sparse import csr_array
 
 from mca_jax.core.errors import InputError, check_in_range
+from mca_jax.semantics.vocabulary.basic import compound_heads, unpleasant_mask
 from mca_jax.semantics.vocabulary.categories import people_mask
 from mca_jax.semantics.vocabulary.nouns import USER_CATEGORY, NounTable
 
@@ -43,8 +41,19 @@ _EXCLUSIVENESS = 0.25
 _SMALL_VOCABULARY = 1000
 # Mentions of a name beyond which it is as familiar as a name needs to be.
 _FAMILIAR = 20
+# Nouns named after it beyond which a word is as basic as it needs to be.
+_BASIC = 20
 # A noun that outweighs the next one this much, and holds this share, is the name.
-_DOMINANCE, _DOMINANT_SHARE = 2.0, 0.25
+_DOMINANCE, _DOMINANT_SHARE = 2.0, 0.4
+# A concept with less of the evidence than this, of what its name says, is a guess.
+_GUESS = 0.1
+# What a guess is likened to: concepts at least as specific.
+_LIKENESS = 0.6
+# Coverage that is rounding.
+_LEAST_COVERAGE = 1e-3
+# See the module's equation; the factor of a word that nobody likes to see.
+_SPECIFICITY_POWER = 1.25
+_UNPLEASANT = 0.7
 
 
 class ClusterName(NamedTuple):
@@ -56,16 +65,17 @@ class ClusterName(NamedTuple):
         each displayed name; shares in [0, 1].
       confidence: Share of the cluster's evidence on nouns that are the headline,
         are below it or read the same, in [0, 1]; 0 for a cluster without
-        evidence. With the embedded encoder on Caltech-40, k-means over 3 seeds,
-        8 % of the headlines under 0.2 were related to the true class, 47 %
-        between 0.2 and 0.4, and 90 % above.
-      headline: Row of the noun that the name is made of, -1 if of none.
+        evidence.
+      headline: Row of the noun that the name is made of, -1 if of none; of a guess,
+        of the concept that would have been the name.
+      guess: Whether the evidence is too thin for a name.
     """
 
     name: str
     nouns: tuple[tuple[int, float], ...]
     confidence: float
     headline: int
+    guess: bool = False
 
 
 class Concepts:
@@ -93,6 +103,26 @@ class Concepts:
         self.barred = table.offensive if asked else table.offensive | people
         self.min_specificity, self.min_depth = min_specificity, min_depth
         self.ancestors = cache(self._ancestors)
+        above = [sorted(self.ancestors(row)) for row in rows.tolist()]
+        counts = [len(each) for each in above]
+        concepts = np.array([row for each in above for row in each], np.int64)
+        nouns = np.repeat(np.arange(len(rows)), counts)
+        shape = (len(rows), len(table.names))
+        self._closure = csr_array((np.ones(len(nouns)), (nouns, concepts)), shape=shape)
+        # Share of the nouns at or below each concept: what chance covers.
+        everything = max(len(rows), _SMALL_VOCABULARY)
+        self._chance = np.bincount(concepts, minlength=shape[1]) / everything
+        self._word = self._worth_of_words()
+
+    def _worth_of_words(self) -> np.ndarray:
+        """Measure how fit each noun's name is for a headline, in (0, 1]."""
+        table = self.table
+        mentions = np.minimum(table.familiarity, _FAMILIAR)
+        familiar = np.sqrt((1 + np.log1p(mentions)) / (1 + np.log1p(_FAMILIAR)))
+        heads = np.minimum(compound_heads(table), _BASIC)
+        basic = (0.4 + 0.6 * np.log1p(heads) / np.log1p(_BASIC)) ** 0.75
+        worth = familiar * basic * np.where(unpleasant_mask(table), _UNPLEASANT, 1.0)
+        return np.where(table.category == USER_CATEGORY, 1.0, worth)
 
     def _ancestors(self, row: int) -> frozenset[int]:
         """Return a noun and all above it."""
@@ -105,37 +135,23 @@ class Concepts:
             stack += new
         return frozenset(found)
 
-    def cover(self, weight: np.ndarray, breadth: int) -> dict[int, float]:
-        """Sum the weights of a cluster's best nouns below each concept.
+    def cover(self, weight: np.ndarray) -> dict[int, float]:
+        """Sum the weights of a cluster's nouns at or below each concept.
 
         Returns:
-          Share of the ``breadth`` best nouns' weight, in (0, 1], by the concept's row.
+          Share of the weight, in (0, 1], by the concept's row.
         """
-        best = np.argsort(-weight, kind="stable")[:breadth]
-        total = float(weight[best].sum())
-        coverage: dict[int, float] = {}
-        for noun in best.tolist():
-            if weight[noun] > 0:
-                for concept in self.ancestors(int(self.rows[noun])):
-                    share = float(weight[noun]) / total
-                    coverage[concept] = coverage.get(concept, 0.0) + share
-        return coverage
+        total = float(weight.sum())
+        if total <= 0:
+            return {}
+        shares = (weight / total) @ self._closure
+        found = np.flatnonzero(shares >= min(_LEAST_COVERAGE, shares.max()))
+        return dict(zip(found.tolist(), shares[found].tolist(), strict=True))
 
     def specificity(self, concept: int) -> float:
         """Measure how much a concept says: ``1 - log(kinds) / log(M)``, in [0, 1]."""
         count = max(len(self.table.names), _SMALL_VOCABULARY)
         return 1.0 - float(np.log(self.table.kinds[concept]) / np.log(count))
-
-    def familiarity(self, concept: int) -> float:
-        """Measure how well known a name is: the root of ``1 + log(1 + mentions)``.
-
-        Returns:
-          At most 1, which a user's own noun always has; 0.5 without a mention.
-        """
-        if self.table.category[concept] == USER_CATEGORY:
-            return 1.0
-        mentions = min(int(self.table.familiarity[concept]), _FAMILIAR)
-        return float(np.sqrt((1 + np.log1p(mentions)) / (1 + np.log1p(_FAMILIAR))))
 
     def allows(self, concept: int) -> bool:
         """Whether a concept is fit for a name, and specific enough."""
@@ -143,11 +159,27 @@ class Concepts:
             return False
         own_noun = self.table.category[concept] == USER_CATEGORY
         deep = own_noun or self.table.depth[concept] >= self.min_depth
-        return deep and self.specificity(concept) >= self.min_specificity
+        return bool(deep) and self.specificity(concept) >= self.min_specificity
 
     def merit(self, concept: int, coverage: float) -> float:
-        """Score a concept: coverage times specificity times familiarity, in [0, 1]."""
-        return coverage * self.specificity(concept) * self.familiarity(concept)
+        """Score a concept: coverage, specificity and worth of its word, in [0, 1]."""
+        specific = self.specificity(concept) ** _SPECIFICITY_POWER
+        return coverage * specific * float(self._word[concept])
+
+    def trust(self, weight: np.ndarray, concept: int) -> float:
+        """Measure how much of the evidence a name has beyond what chance gives it.
+
+        The one place that says so: a measure of how well nouns and images fit, where
+        there is one, belongs here.
+
+        Returns:
+          In [0, 1]; a name below 0.1 is a guess.
+        """
+        if concept < 0:
+            return 0.0
+        chance = min(float(self._chance[concept]), 0.5)
+        beyond = (self.share_below(weight, concept) - chance) / (1.0 - chance)
+        return self.merit(concept, max(0.0, beyond))
 
     def choose(self, weight: np.ndarray, coverage: Mapping[int, float]) -> int:
         """Choose the headline: the noun that dominates, or the best concept.
@@ -171,6 +203,29 @@ class Concepts:
         allowed = [concept for concept in sorted(coverage) if self.allows(concept)]
         return max(allowed, key=lambda v: self.merit(v, coverage[v]), default=first)
 
+    def liken(self, weight: np.ndarray, coverage: Mapping[int, float]) -> list[int]:
+        """Choose two things that a group without a name is like, best first."""
+        apt = [
+            concept
+            for concept in coverage
+            if self.allows(concept) and self.specificity(concept) >= _LIKENESS
+        ]
+        apt = apt or [row for row, _ in self.list_nouns(weight, 2)]
+        ranked = sorted(apt, key=lambda v: (-self.merit(v, coverage.get(v, 0.0)), v))
+        chosen: list[int] = []
+        for concept in ranked:
+            apart = all(
+                concept not in self.ancestors(other)
+                and other not in self.ancestors(concept)
+                and self.table.names[concept] != self.table.names[other]
+                for other in chosen
+            )
+            if apart:
+                chosen.append(concept)
+            if len(chosen) == 2:
+                break
+        return chosen
+
     def pick_sense(
         self, first: int, weight: np.ndarray, coverage: Mapping[int, float]
     ) -> int:
@@ -190,8 +245,9 @@ class Concepts:
         ]
         return max(
             senses,
+            # Not by merit: the better word is no sign of the sense that is meant.
             key=lambda row: sum(
-                self.merit(concept, coverage.get(concept, 0.0))
+                coverage.get(concept, 0.0) * self.specificity(concept)
                 for concept in self.ancestors(row)
             ),
         )
@@ -225,8 +281,16 @@ class Concepts:
         return float(min(weight[weight > 0][agree].sum(), 1.0))
 
 
-def weigh_evidence(evidence: Any, text_assignments: Any) -> np.ndarray:
-    """Turn attention into weights of nouns that tell clusters apart.
+def weigh_evidence(evidence: Any, text_assignments: Any = None) -> np.ndarray:
+    r"""Turn evidence into weights of nouns, which tell clusters apart.
+
+    Without text assignments a weight is the share of the evidence; with them it is
+    less if other clusters use the noun too:
+
+    .. math::
+        p_{cj} = e_{cj} / \sum_{j'} e_{cj'}, \qquad
+        s_{cj} = \tfrac12 \Big( p_{cj} / \sum_{c'} p_{c'j} + q_{jc} \Big), \qquad
+        w_{cj} \propto p_{cj}\, s_{cj}^{1/4}.
 
     Arguments are those of :func:`name_clusters`.
 
@@ -238,7 +302,8 @@ def weigh_evidence(evidence: Any, text_assignments: Any) -> np.ndarray:
       InputError: Shapes don't agree, or a value is negative or not finite.
     """
     evidence = np.asarray(evidence, np.float64)
-    texts = np.asarray(text_assignments, np.float64).T
+    own = np.zeros_like(evidence.T) if text_assignments is None else text_assignments
+    texts = np.asarray(own, np.float64).T
     if evidence.ndim != 2 or texts.shape != evidence.shape:
         raise InputError(
             f"Expected evidence [k, m] and text assignments [m, k], found "
@@ -249,6 +314,8 @@ def weigh_evidence(evidence: Any, text_assignments: Any) -> np.ndarray:
     if not (np.isfinite(texts).all() and (texts >= 0).all()):
         raise InputError("Expected text assignments in [0, 1], found other values")
     shares = _divide(evidence, evidence.sum(1, keepdims=True))
+    if text_assignments is None:
+        return shares
     exclusive = _divide(shares, shares.sum(0, keepdims=True))
     weights = shares * ((exclusive + texts) / 2) ** _EXCLUSIVENESS
     return _divide(weights, weights.sum(1, keepdims=True))
@@ -266,24 +333,23 @@ def name_clusters(
     rows: Sequence[int] | np.ndarray,
     *,
     num_nouns: int = 10,
-    breadth: int = 100,
-    min_specificity: float = 0.42,
+    min_specificity: float = 0.39,
     min_depth: int = 4,
     sizes: Sequence[int] | np.ndarray | None = None,
 ) -> list[ClusterName]:
     r"""Name every cluster, each differently.
 
     Args:
-      evidence: Attention on noun ``j`` summed over the images of cluster ``c``,
-        at least 0, float ``[k, m]``.
-      text_assignments: Probability of cluster ``c`` given noun ``j``, ``[m, k]``.
+      evidence: For noun ``j`` from the images of cluster ``c``, at least 0, float
+        ``[k, m]``: mean votes, or attention.
+      text_assignments: Probability of cluster ``c`` given noun ``j``, ``[m, k]``;
+        None takes the evidence as it is.
       table: All the nouns.
       rows: Rows of the ``m`` nouns of the semantic space in the table.
       num_nouns: Most nouns to list for a cluster, at least 1.
-      breadth: Nouns of a cluster that the headline is found from, at least 1.
       min_specificity: Least ``1 - log(kinds) / log(M)`` of a headline, with
-        ``M`` at least 1000, in [0, 1]: 0.42 bars WordNet's concepts with more than
-        708 kinds.
+        ``M`` at least 1000, in [0, 1]: 0.39 bars WordNet's concepts with more than
+        990 kinds: "bird" has 871.
       min_depth: Fewest steps from WordNet's root to a headline, at least 0.
       sizes: Images of each cluster, if known: one that has images but no
         evidence is then called unnamed, not empty.
@@ -304,7 +370,6 @@ def name_clusters(
       ['dog', 'rock']
     """
     check_in_range("num_nouns", num_nouns, low=1)
-    check_in_range("breadth", breadth, low=1)
     check_in_range("min_specificity", min_specificity, low=0, high=1)
     check_in_range("min_depth", min_depth, low=0)
     weights = weigh_evidence(evidence, text_assignments)
@@ -317,20 +382,32 @@ def name_clusters(
     concepts = Concepts(
         table, rows, min_specificity=min_specificity, min_depth=min_depth
     )
-    coverages = [concepts.cover(weight, breadth) for weight in weights]
+    coverages = [concepts.cover(weight) for weight in weights]
     headlines = [
         concepts.choose(weight, coverage)
         for weight, coverage in zip(weights, coverages, strict=True)
     ]
+    guesses = [
+        headline >= 0 and concepts.trust(weight, headline) < _GUESS
+        for weight, headline in zip(weights, headlines, strict=True)
+    ]
     names = _distinct_names(headlines, coverages, concepts, sizes)
+    for index, guess in enumerate(guesses):
+        if guess:
+            like = concepts.liken(weights[index], coverages[index])
+            texts = ", ".join(table.names[row] for row in like)
+            names[index] = f"group {index}: like {texts}"
     return [
         ClusterName(
             name=name,
             nouns=concepts.list_nouns(weight, num_nouns),
             confidence=concepts.share_below(weight, headline),
             headline=headline,
+            guess=guess,
         )
-        for name, weight, headline in zip(names, weights, headlines, strict=True)
+        for name, weight, headline, guess in zip(
+            names, weights, headlines, guesses, strict=True
+        )
     ]
 
 
@@ -361,7 +438,7 @@ def _distinct_names(
             for qualifier in _qualifiers(
                 headlines[index], coverages[index], others, concepts
             ):
-                name = f"{texts[index]} ({concepts.table.names[qualifier]})"
+                name = _qualified(texts[index], concepts.table.names[qualifier])
                 if name.casefold() not in used:
                     break
             else:
@@ -369,6 +446,13 @@ def _distinct_names(
             names[index] = name
             used.add(name.casefold())
     return names
+
+
+def _qualified(text: str, qualifier: str) -> str:
+    """Put a qualifier to a name: a sailing vessel is no "vessel (sailing vessel)"."""
+    if qualifier.casefold().endswith(f" {text.casefold()}"):
+        return qualifier
+    return f"{text} ({qualifier})"
 
 
 def _qualifiers(

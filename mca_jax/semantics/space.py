@@ -18,13 +18,15 @@ from mca_jax.semantics.uniqueness import uniqueness
 from mca_jax.semantics.vocabulary.categories import concrete_mask, people_mask
 from mca_jax.semantics.vocabulary.graph import longest_path
 from mca_jax.semantics.vocabulary.nouns import USER_CATEGORY, NounTable, hypernym_edges
+from mca_jax.semantics.vocabulary.photographed import photographed_mask
 
-__all__ = ["SemanticSpace", "build_semantic_space"]
+__all__ = ["SemanticSpace", "build_semantic_space", "nameable_nouns"]
 
 _REMEDY = {
     Filter.UNRELATED: "set concrete_only to false",
     Filter.PEOPLE: "set allow_people to true",
     Filter.OFFENSIVE: "use other nouns",
+    Filter.NOT_PHOTOGRAPHED: "set photographed_only to false",
     Filter.TOO_GENERAL: "lower min_depth",
     Filter.NOT_UNIQUE: "lower min_uniqueness",
     Filter.NOT_RELEVANT: "raise nouns_per_center",
@@ -58,6 +60,7 @@ def build_semantic_space(
     concrete_only: bool = True,
     allow_people: bool = False,
     allow_offensive: bool = False,
+    photographed_only: bool = True,
 ) -> SemanticSpace:
     r"""Keep the nouns that are concrete, decent, specific and near the images.
 
@@ -79,6 +82,8 @@ def build_semantic_space(
       concrete_only: Keep only things that a photograph can show.
       allow_people: Let nouns for people pass, and those for apes and monkeys.
       allow_offensive: Let nouns pass that are on the block list.
+      photographed_only: Keep only nouns that people have photographed; a user's own
+        nouns are not held to it.
 
     Returns:
       The space, with at least one noun.
@@ -102,19 +107,15 @@ def build_semantic_space(
     check_in_range("nouns_per_center", nouns_per_center, low=1)
     check_in_range("min_uniqueness", min_uniqueness, low=0, high=2)
     check_in_range("min_depth", min_depth, low=0)
-    people = people_mask(table)
-    everything = np.ones(len(table.names), bool)
     children, parents = hypernym_edges(table)
-    passes = np.stack(
-        [
-            concrete_mask(table) | people if concrete_only else everything,
-            everything if allow_people else ~people,
-            everything if allow_offensive else ~table.offensive,
-        ]
+    passes = _passes(
+        table,
+        concrete_only=concrete_only,
+        allow_people=allow_people,
+        allow_offensive=allow_offensive,
+        photographed_only=photographed_only,
     )
-    depth = np.where(
-        table.category == USER_CATEGORY, np.iinfo(np.int16).max, table.depth
-    )
+    depth = _depth(table)
     steps = longest_path(children, parents, len(table.names)) if drop_ancestors else 0
     filters = partial(
         _filter_nouns, nouns_per_center=int(nouns_per_center), steps=steps
@@ -127,6 +128,69 @@ def build_semantic_space(
         raise InputError(_nothing_left(audit.codes))
     kept = jnp.asarray(fetch_rows(nouns, rows), jnp.float32)
     return SemanticSpace(rows, kept, audit)
+
+
+def _passes(
+    table: NounTable,
+    *,
+    concrete_only: bool,
+    allow_people: bool,
+    allow_offensive: bool,
+    photographed_only: bool,
+) -> np.ndarray:
+    """Mark the nouns that pass each of the filters by kind, in their order.
+
+    Returns:
+      bool ``[4, M]``.
+    """
+    people = people_mask(table)
+    everything = np.ones(len(table.names), bool)
+    return np.stack(
+        [
+            concrete_mask(table) | people if concrete_only else everything,
+            everything if allow_people else ~people,
+            everything if allow_offensive else ~table.offensive,
+            photographed_mask(table) if photographed_only else everything,
+        ]
+    )
+
+
+def _depth(table: NounTable) -> np.ndarray:
+    """Depth of the nouns, boundless for a user's own."""
+    bottom = np.iinfo(np.int16).max
+    return np.where(table.category == USER_CATEGORY, bottom, table.depth)
+
+
+def nameable_nouns(
+    table: NounTable,
+    *,
+    min_depth: int = 4,
+    concrete_only: bool = True,
+    allow_people: bool = False,
+    allow_offensive: bool = False,
+    photographed_only: bool = True,
+) -> np.ndarray:
+    r"""Find the nouns that any picture may show, whatever the images of a set.
+
+    Arguments are those of :func:`build_semantic_space`.
+
+    Returns:
+      Their rows, ascending, int32; all of a user's own vocabulary.
+
+    Example:
+      >>> from mca_jax.semantics.vocabulary.text_file import parse_vocabulary
+      >>> nameable_nouns(parse_vocabulary("positron\nnice things")).tolist()
+      [0, 1]
+    """
+    passes = _passes(
+        table,
+        concrete_only=concrete_only,
+        allow_people=allow_people,
+        allow_offensive=allow_offensive,
+        photographed_only=photographed_only,
+    )
+    deep = _depth(table) >= min_depth
+    return np.flatnonzero(passes.all(axis=0) & deep).astype(np.int32)
 
 
 def _judge_nouns(
@@ -146,6 +210,7 @@ def _judge_nouns(
         passes[0],
         passes[1],
         passes[2],
+        passes[3],
         depth_mask(depth, min_depth),
         uniqueness(nouns) >= min_uniqueness,
     ]

@@ -119,6 +119,7 @@ def test_switches_open_the_space(wordnet: NounTable, embeddings: np.ndarray) -> 
         concrete_only=False,
         allow_people=True,
         allow_offensive=True,
+        photographed_only=False,
     )
     wanted = rows_of(wordnet, NURSE, RUDE, LIBERTY, DOG, ENTITY)
     assert (space.audit.codes[wanted] == Filter.KEPT).all()

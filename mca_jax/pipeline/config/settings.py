@@ -130,6 +130,7 @@ class SemanticsConfig:
       concrete_only: Keep only nouns for things that a camera sees.
       allow_people: Keep nouns for people.
       allow_offensive: Keep nouns on the block list.
+      photographed_only: Keep only nouns of WordNet that people have photographed.
     """
 
     vocabulary: str = "wordnet"
@@ -142,6 +143,7 @@ class SemanticsConfig:
     concrete_only: bool = True
     allow_people: bool = False
     allow_offensive: bool = False
+    photographed_only: bool = True
 
     def __post_init__(self) -> None:
         """Check ranges."""

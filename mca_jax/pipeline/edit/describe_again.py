@@ -9,9 +9,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from mca_jax.alignment.forward import Predictions
 from mca_jax.core.errors import InputError
-from mca_jax.model.assign import build_membership
 from mca_jax.model.cluster_model import ClusterModel
 from mca_jax.model.predict import Predictor, project_images
 from mca_jax.model.result import Cluster, ClusterResult
@@ -19,12 +17,11 @@ from mca_jax.neighbors import image_neighbors
 from mca_jax.pipeline.describe import (
     describe_cluster,
     measure_risk_of,
-    name_predictions,
+    name_groups,
     scored_nouns,
 )
 from mca_jax.pipeline.inputs import Nouns
 from mca_jax.semantics import load_nouns
-from mca_jax.semantics.naming import ClusterName
 from mca_jax.semantics.vocabulary.text_file import parse_vocabulary
 
 __all__ = ["describe_again", "model_nouns"]
@@ -53,16 +50,6 @@ def model_nouns(model: ClusterModel) -> Nouns:
     known = {name.casefold(): row for row, name in enumerate(table.names)}
     rows = np.array([known[noun.casefold()] for noun in model.nouns], np.int32)
     return Nouns(table, embeddings, rows)
-
-
-def _name_all(model: ClusterModel, placed: Any, nouns: Nouns) -> list[ClusterName]:
-    """Name all clusters of an edited model by their images' nouns."""
-    assign, arrays = build_membership(model, of="nouns")
-    of_nouns = assign(arrays, nouns.embeddings).probabilities
-    predictions = Predictions(
-        placed.probabilities, placed.noun_weights, placed.trust, np.asarray(of_nouns)
-    )
-    return name_predictions(predictions, placed.noun_rows, nouns, placed.clusters)
 
 
 def _unlike(name: str, used: set[str]) -> str:
@@ -116,7 +103,15 @@ def describe_again(
     placed = placed._replace(probabilities=probabilities, clusters=assignments)
     images = project_images(model, result.embeddings)
     nouns = model_nouns(model)
-    automatic = _name_all(model, placed, nouns)
+    nowhere = np.zeros(images.shape[1], np.float32)
+    automatic = name_groups(
+        images,
+        assignments,
+        nouns,
+        num_groups=len(origins),
+        image_mean=nowhere,
+        noun_mean=nowhere,
+    )
     used = {result.clusters[i].name.casefold() for i in origins if i is not None}
     used |= {name.casefold() for name in names.values() if name}
     clusters = []
@@ -133,6 +128,7 @@ def describe_again(
             images=images,
             probabilities=probabilities,
             assignments=assignments,
+            guess=automatic[index].guess and not names.get(index),
         )
         clusters.append(replace(described, id=ids[index]))
     near = result.neighbors
