@@ -27,7 +27,11 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from mca_jax.core.errors import InputError, check_in_range
-from mca_jax.semantics.vocabulary.basic import compound_heads, unpleasant_mask
+from mca_jax.semantics.vocabulary.basic import (
+    compound_heads,
+    unpleasant_mask,
+    vague_mask,
+)
 from mca_jax.semantics.vocabulary.categories import people_mask
 from mca_jax.semantics.vocabulary.nouns import USER_CATEGORY, NounTable
 
@@ -51,9 +55,10 @@ _GUESS = 0.1
 _LIKENESS = 0.6
 # Coverage that is rounding.
 _LEAST_COVERAGE = 1e-3
-# See the module's equation; the factor of a word that nobody likes to see.
+# Factor of a word that nobody likes to see.
+_UNPLEASANT = 0.8
+# How much what a concept says counts.
 _SPECIFICITY_POWER = 1.25
-_UNPLEASANT = 0.7
 
 
 class ClusterName(NamedTuple):
@@ -101,6 +106,8 @@ class Concepts:
         # Nouns for people in the space show that the user asked for them.
         asked = bool(people[rows].any())
         self.barred = table.offensive if asked else table.offensive | people
+        self._vague = vague_mask(table)
+        self.barred = self.barred | self._vague
         self.min_specificity, self.min_depth = min_specificity, min_depth
         self.ancestors = cache(self._ancestors)
         above = [sorted(self.ancestors(row)) for row in rows.tolist()]
@@ -155,7 +162,7 @@ class Concepts:
 
     def allows(self, concept: int) -> bool:
         """Whether a concept is fit for a name, and specific enough."""
-        if self.barred[concept] and concept not in self.own:
+        if self.barred[concept] and (self._vague[concept] or concept not in self.own):
             return False
         own_noun = self.table.category[concept] == USER_CATEGORY
         deep = own_noun or self.table.depth[concept] >= self.min_depth

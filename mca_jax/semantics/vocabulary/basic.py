@@ -9,7 +9,7 @@ import numpy as np
 from mca_jax.semantics.vocabulary.graph import descendants
 from mca_jax.semantics.vocabulary.nouns import NounTable, hypernym_edges
 
-__all__ = ["UNPLEASANT", "compound_heads", "unpleasant_mask"]
+__all__ = ["UNPLEASANT", "VAGUE", "compound_heads", "unpleasant_mask", "vague_mask"]
 
 UNPLEASANT = (
     1384687,  # parasite
@@ -21,6 +21,42 @@ UNPLEASANT = (
     4566257,  # weaponry
 )
 """WordNet offsets of what is no name, with all below it, where another would do."""
+
+VAGUE = frozenset(
+    {
+        2735688,  # area, a part of a structure
+        3050026,  # cloth covering
+        3076708,  # commodity
+        3093574,  # consumer goods
+        3096960,  # control
+        3100490,  # conveyance
+        3122748,  # covering
+        3125870,  # craft
+        3278248,  # electronic equipment
+        3294048,  # equipment
+        3297735,  # establishment
+        3405265,  # furnishing
+        3563967,  # implement
+        3574816,  # instrument
+        3733925,  # measuring instrument
+        3738472,  # mechanism
+        3744840,  # memory device
+        4014297,  # protective covering
+        4170037,  # self-propelled vehicle
+        4188643,  # sheet
+        9366017,  # natural depression
+        9366317,  # natural elevation
+        13086908,  # plant part
+        13087625,  # plant organ
+    }
+)
+"""WordNet offsets of what orders the hierarchy and names no picture."""
+
+
+def vague_mask(table: NounTable) -> np.ndarray:
+    """Mark the nouns of ``VAGUE``, bool ``[M]``; False for a user's own."""
+    vague = {f"n{offset:08d}" for offset in VAGUE}
+    return np.array([synset in vague for synset in table.synsets], bool)
 
 
 def compound_heads(table: NounTable) -> np.ndarray:
