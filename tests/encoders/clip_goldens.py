@@ -12,7 +12,10 @@ from PIL import Image
 from mca_jax.encoders.clip.encoder import build_clip
 
 ROOT = Path(__file__).resolve().parent.parent / "goldens" / "clip"
-NAMES = ("laion", "openai", "rectangular", "siglip", "siglip2", "siglip2_naflex")
+NAMES = (
+    *("laion", "metaclip2", "openai", "rectangular"),
+    *("siglip", "siglip2", "siglip2_naflex"),
+)
 PHOTOS = ("china.jpg", "flower.jpg")
 
 

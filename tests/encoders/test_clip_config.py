@@ -104,8 +104,8 @@ def test_rectangles_and_images_that_patches_do_not_fill():
     ("raw", "message"),
     [
         ([], "found None"),
-        ({}, "model_type clip, siglip or siglip2, found None"),
-        ({"model_type": "bert"}, "found 'bert'; take a CLIP"),
+        ({}, "model_type clip, metaclip_2, siglip, siglip2, found"),
+        ({"model_type": "bert"}, "found 'bert': a text encoder; pass it as"),
         ({"model_type": "clip_text_model"}, "found 'clip_text_model'"),
         (
             {"model_type": "clip", "text_config": 3},

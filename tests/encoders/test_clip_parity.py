@@ -76,6 +76,7 @@ def reference(name):
     kind = json.loads((ROOT / name / "config.json").read_text())["architectures"][0]
     image = {
         "CLIPModel": transformers.CLIPImageProcessorPil,
+        "MetaClip2Model": transformers.CLIPImageProcessorPil,
         "SiglipModel": transformers.SiglipImageProcessorPil,
         "Siglip2Model": transformers.Siglip2ImageProcessorPil,
     }[kind]

@@ -99,7 +99,7 @@ def test_it_is_an_encoder_of_images_alone():
     clip = str(ROOT.parent / "clip" / "openai")
     assert build_image_encoder(clip).fingerprint == build_encoder(clip).fingerprint
     assert build_image_encoder("lite").name == "lite"
-    with pytest.raises(InputError, match="a dinov2, which sees images and reads no"):
+    with pytest.raises(InputError, match="found 'dinov2': it sees images and reads no"):
         build_encoder(str(ROOT / "v2"))
 
 

@@ -79,5 +79,5 @@ def test_embedded_ones_go_together_too(tmp_path):
 def test_a_bad_second_encoder_is_told():
     with pytest.raises(InputError, match="Unknown encoder 'lite3'; did you mean 'lite"):
         build_encoder(CLIP, image="lite3")
-    with pytest.raises(InputError, match="a dinov2, which sees .* --image_encoder"):
+    with pytest.raises(InputError, match="found 'dinov2': it sees .* --image_encoder"):
         build_encoder(DINO, image=CLIP)

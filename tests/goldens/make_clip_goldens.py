@@ -387,6 +387,44 @@ def rectangular(folder: Path) -> None:
     write_golden(folder, model, {"pixel_values": square}, ids, tokenizer.pad_token_id)
 
 
+def metaclip2(folder: Path) -> None:
+    """As facebook/metaclip-2-worldwide-huge-quickgelu.
+
+    Texts end with token 2, which is what OpenAI's configs only say.
+    """
+    names = [
+        "<s>",
+        "<pad>",
+        "</s>",
+        "<unk>",
+        *sorted(pre_tokenizers.ByteLevel.alphabet()),
+    ]
+    library = Tokenizer(models.BPE({name: i for i, name in enumerate(names)}, []))
+    library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    library.add_special_tokens(names[:4])
+    library.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
+    )
+    library.save(str(folder / "tokenizer.json"))
+    special = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>"}
+    write_json(folder / "tokenizer_config.json", special)
+    tokenizer = transformers.PreTrainedTokenizerFast(
+        tokenizer_file=str(folder / "tokenizer.json"), **special
+    )
+    config = clip_config(tokenizer)
+    config |= {"architectures": ["MetaClip2Model"], "model_type": "metaclip_2"}
+    model = transformers.MetaClip2Model(transformers.MetaClip2Config(**config))
+    random_state(model, 7)
+    model.save_pretrained(folder)
+    write_json(folder / "config.json", config)
+    size = {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}}
+    write_json(folder / "preprocessor_config.json", size)
+    processor = transformers.CLIPImageProcessorPil.from_pretrained(folder)
+    pixels = processor(as_pil(sample_images()), return_tensors="np")
+    ids = tokenizer(list(DIFFICULT), truncation=True, max_length=24).input_ids
+    write_golden(folder, model, dict(pixels), ids, tokenizer.pad_token_id)
+
+
 def write_flax(path: Path, model: torch.nn.Module) -> None:
     """Write weights under the names and in the layout of FlaxCLIPModel."""
     flat = {}
@@ -514,8 +552,11 @@ def finish_siglip(folder, config, tokenizer, processor_class, seed: int) -> None
     write_golden(folder, model, pixels, rows.input_ids, tokenizer.pad_token_id)
 
 
+MAKERS = (openai, laion, rectangular, metaclip2, siglip, siglip2, siglip2_naflex)
+
+
 def main() -> None:
-    for make in (openai, laion, rectangular, siglip, siglip2, siglip2_naflex):
+    for make in MAKERS:
         folder = ROOT / make.__name__
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from mca_jax.core.errors import InputError
+from mca_jax.encoders.clip.unsupported import describe_unsupported
 from mca_jax.encoders.huggingface.transformer import (
     TowerConfig,
     check_whole,
@@ -16,7 +17,8 @@ from mca_jax.encoders.huggingface.transformer import (
 
 __all__ = ["FAMILIES", "ClipConfig", "parse_clip_config"]
 
-FAMILIES = ("clip", "siglip", "siglip2")
+FAMILIES = ("clip", "metaclip_2", "siglip", "siglip2")
+"""Model types in config.json."""
 
 # What a key that config.json leaves out means, as the reference classes have it.
 # google/siglip-base-patch16-224, for one, names nothing but the two model types.
@@ -119,16 +121,13 @@ def parse_clip_config(raw: Any, *, source: str) -> ClipConfig:
         activation is unknown.
     """
     family = raw.get("model_type") if isinstance(raw, Mapping) else None
-    if str(family).startswith("dinov"):
-        raise InputError(
-            f"{source} describes a {family}, which sees images and reads no nouns; "
-            "take a CLIP, SigLIP or SigLIP 2 checkpoint as encoder, and this one as "
-            "--image_encoder"
-        )
+    # CLIP's towers under CLIP's names; its tokenizer does end a text with token 2.
+    is_metaclip = family == "metaclip_2"
+    family = "clip" if is_metaclip else family
     if family not in FAMILIES:
         raise InputError(
-            f"Expected {source} to have model_type clip, siglip or siglip2, "
-            f"found {family!r}; take a CLIP, SigLIP or SigLIP 2 checkpoint"
+            f"Expected {source} to have model_type {', '.join(FAMILIES)}, found "
+            f"{family!r}: {describe_unsupported(str(family))}"
         )
     kind = "clip" if family == "clip" else "siglip"
     vision = _section(raw, "vision_config", _VISION_DEFAULTS[kind], source)
@@ -160,7 +159,7 @@ def parse_clip_config(raw: Any, *, source: str) -> ClipConfig:
         num_patches=num_patches,
         vocab_size=parse_whole(text, "vocab_size", source),
         text_length=parse_whole(text, "max_position_embeddings", source),
-        eos_id=_eos_id(text, source) if kind == "clip" else None,
+        eos_id=_eos_id(text, source, is_metaclip) if kind == "clip" else None,
         embed_width=_embed_width(raw, vision, text, kind, source),
     )
 
@@ -210,7 +209,7 @@ def _count_patches(
     return rows * columns
 
 
-def _eos_id(text: Mapping[str, Any], source: str) -> int | None:
+def _eos_id(text: Mapping[str, Any], source: str, is_literal: bool) -> int | None:
     """Return the id at which CLIP pools, or None for the old configs."""
     value = text["eos_token_id"]
     if isinstance(value, list) and value:
@@ -220,7 +219,7 @@ def _eos_id(text: Mapping[str, Any], source: str) -> int | None:
             f"Expected eos_token_id in text_config of {source} to be a token id, "
             f"found {value!r}"
         )
-    return None if value == _WRONG_EOS_ID else value
+    return None if value == _WRONG_EOS_ID and not is_literal else value
 
 
 def _embed_width(

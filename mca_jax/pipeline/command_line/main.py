@@ -63,6 +63,11 @@ COMMANDS = {
         "--run=OUT --workdir=DIR --formats=parquet,links",
         ("finished", "export"),
     ),
+    "encoders": Command(
+        "List encoders that work, and by which flag.",
+        "",
+        (),
+    ),
 }
 """The sub-commands, in the order of the work."""
 
@@ -162,6 +167,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if name not in COMMANDS:
         hint = _hint(name, list(COMMANDS), "mca-jax --help lists all")
         return _fail(f"Unknown command {name!r}; {hint}")
+    if name == "encoders" and not set(rest) & set(_HELP):
+        if rest:
+            return _fail(f"Unknown argument {rest[0]!r}; mca-jax encoders takes none")
+        from mca_jax.encoders.catalogue import list_encoders
+
+        print(list_encoders())
+        return 0
     return _run(name, rest)
 
 

@@ -1,0 +1,198 @@
+"""What works: families of encoders, and checkpoints by the command that loads them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+__all__ = ["CHECKPOINTS", "FAMILIES", "Checkpoint", "Family", "list_encoders"]
+
+
+class Family(NamedTuple):
+    """Checkpoints that are read by the same code.
+
+    Attributes:
+      name: What they are.
+      layout: Whose files they are in.
+      flag: Flag of the command that takes them.
+      goldens: Small checkpoints in that layout, below ``tests/goldens``, by which
+        parity with the reference is tested.
+      parity: Largest difference of a component of any unit vector from the reference's,
+        over the goldens; the tests check that it is no more.
+    """
+
+    name: str
+    layout: str
+    flag: str
+    goldens: tuple[str, ...]
+    parity: float
+
+
+class Checkpoint(NamedTuple):
+    """A published checkpoint.
+
+    Attributes:
+      id: On the hub.
+      family: A key of ``FAMILIES``.
+      parameters: In millions.
+      width: Of its embeddings.
+      licence: As its card says.
+      note: Settings that it needs.
+    """
+
+    id: str
+    family: str
+    parameters: int
+    width: int
+    licence: str
+    note: str = ""
+
+
+FAMILIES = {
+    "clip": Family(
+        "CLIP",
+        "transformers",
+        "--encoder",
+        ("clip/laion", "clip/openai", "clip/rectangular"),
+        1e-6,
+    ),
+    "metaclip2": Family(
+        "MetaCLIP 2", "transformers", "--encoder", ("clip/metaclip2",), 1e-6
+    ),
+    "siglip": Family("SigLIP", "transformers", "--encoder", ("clip/siglip",), 1e-6),
+    "siglip2": Family(
+        "SigLIP 2",
+        "transformers",
+        "--encoder",
+        ("clip/siglip2", "clip/siglip2_naflex"),
+        1e-6,
+    ),
+    "open_clip": Family(
+        "CLIP",
+        "open_clip",
+        "--encoder",
+        ("open_clip/vit", "open_clip/custom_text"),
+        1e-6,
+    ),
+    "open_clip_siglip": Family(
+        "SigLIP 1 and 2",
+        "open_clip",
+        "--encoder",
+        ("open_clip/siglip", "open_clip/siglip2"),
+        1e-6,
+    ),
+    "dinov2": Family(
+        "DINOv2",
+        "transformers",
+        "--image_encoder",
+        ("dino/v2", "dino/v2_giant", "dino/v2_registers"),
+        1e-6,
+    ),
+    "dinov3": Family(
+        "DINOv3",
+        "transformers",
+        "--image_encoder",
+        ("dino/v3", "dino/v3_gated"),
+        1e-6,
+    ),
+    "sentence": Family(
+        "BERT, RoBERTa, MPNet",
+        "sentence-transformers",
+        "--text_encoder",
+        ("sentence/bert", "sentence/mpnet", "sentence/roberta"),
+        1e-6,
+    ),
+}
+"""Families, by the names that checkpoints refer to."""
+
+_MIT, _APACHE, _CC = "MIT", "Apache-2.0", "CC-BY-NC-4.0"
+
+CHECKPOINTS = (
+    Checkpoint("openai/clip-vit-base-patch32", "clip", 151, 512, _MIT),
+    Checkpoint("openai/clip-vit-base-patch16", "clip", 150, 512, _MIT),
+    Checkpoint("openai/clip-vit-large-patch14", "clip", 428, 768, _MIT),
+    Checkpoint(
+        "openai/clip-vit-large-patch14-336",
+        "clip",
+        428,
+        768,
+        _MIT,
+        "--set=encoder.revision=refs/pr/8",
+    ),
+    Checkpoint("laion/CLIP-ViT-B-32-laion2B-s34B-b79K", "clip", 151, 512, _MIT),
+    Checkpoint("laion/CLIP-ViT-B-16-laion2B-s34B-b88K", "clip", 150, 512, _MIT),
+    Checkpoint(
+        "facebook/metaclip-2-worldwide-huge-quickgelu", "metaclip2", 1860, 1024, _CC
+    ),
+    Checkpoint("google/siglip-base-patch16-224", "siglip", 203, 768, _APACHE),
+    Checkpoint("google/siglip2-base-patch16-224", "siglip2", 375, 768, _APACHE),
+    Checkpoint("google/siglip2-base-patch16-naflex", "siglip2", 375, 768, _APACHE),
+    Checkpoint("timm/vit_base_patch32_clip_224.openai", "open_clip", 151, 512, _APACHE),
+    Checkpoint("timm/ViT-B-16-SigLIP", "open_clip_siglip", 203, 768, _APACHE),
+    Checkpoint("timm/ViT-B-16-SigLIP2", "open_clip_siglip", 375, 768, _APACHE),
+    Checkpoint("facebook/dinov2-small", "dinov2", 22, 384, _APACHE),
+    Checkpoint("facebook/dinov2-base", "dinov2", 87, 768, _APACHE),
+    Checkpoint("facebook/dinov2-with-registers-base", "dinov2", 87, 768, _APACHE),
+    Checkpoint("facebook/dinov2-large", "dinov2", 304, 1024, _APACHE),
+    Checkpoint("facebook/dinov2-giant", "dinov2", 1137, 1536, _APACHE),
+    Checkpoint(
+        "facebook/dinov3-vitb16-pretrain-lvd1689m",
+        "dinov3",
+        86,
+        768,
+        "DINOv3, to accept",
+    ),
+    Checkpoint("sentence-transformers/all-MiniLM-L6-v2", "sentence", 23, 384, _APACHE),
+    Checkpoint(
+        "sentence-transformers/all-distilroberta-v1", "sentence", 82, 768, _APACHE
+    ),
+    Checkpoint(
+        "sentence-transformers/all-mpnet-base-v2", "sentence", 109, 768, _APACHE
+    ),
+)
+"""Checkpoints of each family that are downloaded much; others load likewise."""
+
+_HEADER = (
+    *("flag", "checkpoint", "family", "layout"),
+    *("M parameters", "width", "licence", "parity"),
+)
+
+
+def list_encoders(*, is_markdown: bool = False) -> str:
+    """Return what works as a table, for the terminal or for a page.
+
+    Example:
+      >>> print(list_encoders().splitlines()[1])  # doctest: +ELLIPSIS
+      --encoder        lite ...
+    """
+    rows: list[Sequence[str]] = [
+        _HEADER,
+        ("--encoder", "lite", "EfficientNet", "embedded", "5", "1280", _APACHE, ""),
+        ("--encoder", "lite2", "EfficientNet", "embedded", "6", "1280", _APACHE, ""),
+    ]
+    for each in CHECKPOINTS:
+        family = FAMILIES[each.family]
+        name = f"{each.id} {each.note}".strip()
+        rows.append(
+            (
+                *(family.flag, name, family.name, family.layout),
+                *(str(each.parameters), str(each.width), each.licence),
+                f"{family.parity:.0e}",
+            )
+        )
+    if is_markdown:
+        lines = [" | ".join(("", *row, "")).strip() for row in _in_code(rows)]
+        return "\n".join([lines[0], "|---" * len(_HEADER) + "|", *lines[1:]])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) for cell, width in zip(row, widths, strict=True)
+        ).rstrip()
+        for row in rows
+    )
+
+
+def _in_code(rows: Sequence[Sequence[str]]) -> list[Sequence[str]]:
+    """Set flags and names in code."""
+    marked = [(f"`{flag}`", f"`{name}`", *rest) for flag, name, *rest in rows[1:]]
+    return [rows[0], *marked]
