@@ -5,22 +5,38 @@ from __future__ import annotations
 import os
 import stat
 import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
+
+from mca_jax.core.errors import InputError
+from mca_jax.core.text import printable
 
 __all__ = [
+    "HIDDEN",
     "DecodeError",
     "FileIdentity",
     "SkippedImage",
+    "TooFewImagesError",
+    "count_unread",
+    "describe_unread",
     "identify_file",
+    "list_reasons",
     "os_reason",
     "read_file",
 ]
+
+HIDDEN = "hidden or of the system, left out"
+"""Why files are left out that nobody takes for photographs of theirs."""
 
 _MAX_BYTES = 2**29
 # A clock tick of the coarsest file system in use (FAT). A file that was written
 # within it may change again without a new time.
 _SETTLING_NS = 2_000_000_000
+# Of what a message names.
+_MOST_NAMED = 3
+_MOST_KINDS = 6
 
 
 class DecodeError(ValueError):
@@ -109,12 +125,87 @@ def read_file(path: str) -> tuple[bytes, FileIdentity | None]:
 
 @dataclass(frozen=True)
 class SkippedImage:
-    """A file that could not be read.
+    """A file that was not read.
 
     Attributes:
       path: Path relative to the folder of images.
       reason: One line that says why.
+      kind: ``"unreadable"`` for an image that can't be read, ``"other"`` for what is
+        no image, ``"left_out"`` for what is hidden, or the system's, or our own.
     """
 
     path: str
     reason: str
+    kind: Literal["unreadable", "other", "left_out"] = "unreadable"
+
+
+class TooFewImagesError(InputError):
+    """There are fewer readable images than the job needs.
+
+    Attributes:
+      skipped: All files that were not read.
+    """
+
+    def __init__(self, message: str, skipped: Iterable[SkippedImage]) -> None:
+        """Keep the list beside the message, which names only the first."""
+        super().__init__(message)
+        self.skipped = tuple(skipped)
+
+
+def count_unread(skipped: Iterable[SkippedImage]) -> int:
+    """Count the files that were not read, but for those left out on purpose."""
+    return sum(each.kind != "left_out" for each in skipped)
+
+
+def list_reasons(skipped: Sequence[SkippedImage]) -> str:
+    """Name the first few files that can't be read, each with its reason."""
+    unreadable = [each for each in skipped if each.kind == "unreadable"]
+    shown = unreadable or [each for each in skipped if each.kind == "other"]
+    named = "; ".join(
+        f"{printable(each.path)}: {each.reason}" for each in shown[:_MOST_NAMED]
+    )
+    more = len(shown) - _MOST_NAMED
+    return f"{named}; and {more:,} more" if more > 0 else named
+
+
+def describe_unread(skipped: Iterable[SkippedImage]) -> str:
+    """Count what was not read by the ends of the names, in one line.
+
+    Returns:
+      Such as ``"3 files not read: 2 .mov, 1 .jpg (truncated JPEG file)"``; empty if
+      every file was read.
+
+    Example:
+      >>> describe_unread([SkippedImage("a.mov", "a video, not an image", "other")])
+      '1 file not read: 1 .mov'
+    """
+    counts: Counter[tuple[str, str]] = Counter()
+    reasons: dict[tuple[str, str], Counter[str]] = {}
+    num_hidden = 0
+    for each in skipped:
+        if each.kind == "left_out":
+            # Folders of ours are told apart.
+            num_hidden += each.reason == HIDDEN
+            continue
+        suffix = os.path.splitext(each.path)[1].lower()
+        group = (each.kind, printable(suffix) or "without a suffix")
+        counts[group] += 1
+        if each.kind == "unreadable":
+            reasons.setdefault(group, Counter())[each.reason] += 1
+    parts = []
+    for group, count in counts.most_common(_MOST_KINDS):
+        known = reasons.get(group)
+        why = ""
+        if known:
+            often = "most often: " if len(known) > 1 else ""
+            why = f" ({often}{known.most_common(1)[0][0]})"
+        parts.append(f"{count:,} {group[1]}{why}")
+    rest = counts.total() - sum(count for _, count in counts.most_common(_MOST_KINDS))
+    if rest:
+        parts.append(f"{rest:,} others")
+    hidden = f"{num_hidden:,} hidden or system files left out" if num_hidden else ""
+    if not parts:
+        return hidden
+    total = counts.total()
+    text = f"{total:,} file{'s' * (total > 1)} not read: {', '.join(parts)}"
+    return f"{text}; {hidden}" if hidden else text

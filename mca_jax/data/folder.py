@@ -4,35 +4,36 @@ from __future__ import annotations
 
 import os
 import stat
-from collections import Counter
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from mca_jax.core.errors import InputError
 from mca_jax.core.text import printable
-from mca_jax.data.files import SkippedImage, os_reason
-from mca_jax.data.own_folders import left_out_reason, own_entries
-
-__all__ = ["IMAGE_SUFFIXES", "ImageFolder", "find_images", "folder_labels"]
-
-IMAGE_SUFFIXES = (
-    ".jpg",
-    ".jpeg",
-    ".jpe",
-    ".jfif",
-    ".png",
-    ".webp",
-    ".gif",
-    ".bmp",
-    ".tif",
-    ".tiff",
+from mca_jax.data.files import (
+    HIDDEN,
+    DecodeError,
+    SkippedImage,
+    TooFewImagesError,
+    describe_unread,
+    list_reasons,
+    os_reason,
 )
-"""Ends of the names of image files, in lower case; case doesn't count."""
+from mca_jax.data.formats import (
+    HEAD_BYTES,
+    IMAGE_SUFFIXES,
+    describe_stranger,
+    identify,
+    is_system_file,
+)
+from mca_jax.data.own_folders import left_out_reason, own_entries
+from mca_jax.data.tiff import count_pages
+
+__all__ = ["ImageFolder", "find_images", "folder_labels"]
 
 _ARCHIVE_SUFFIXES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar")
-_MOST_SUFFIXES_NAMED = 4
+_TIFF_SUFFIXES = (".tif", ".tiff")
 
 
 class ImageFolder(NamedTuple):
@@ -43,12 +44,14 @@ class ImageFolder(NamedTuple):
       paths: Paths relative to ``root`` with ``/`` between the parts, sorted by
         code points. Bytes of a name that aren't UTF-8 are held as Python does,
         so that every path can be opened; writers call ``printable``.
-      skipped: What looks like an image or a folder and can't be read.
+      skipped: All else that is there, and why it is not read.
+      notes: What to say of the images, a line each.
     """
 
     root: str
     paths: tuple[str, ...]
     skipped: tuple[SkippedImage, ...]
+    notes: tuple[str, ...] = ()
 
 
 class _Walk:
@@ -58,8 +61,7 @@ class _Walk:
         self.root = root
         self.paths: list[str] = []
         self.skipped: list[SkippedImage] = []
-        self.others: Counter[str] = Counter()
-        self.num_hidden = 0
+        self.several_pages: list[str] = []
         self._visited: set[tuple[int, int]] = set()
         self._linked: list[str] = []
 
@@ -96,15 +98,16 @@ class _Walk:
         names = [entry.name for entry in found]
         own = own_entries(os.path.join(self.root, folder), names)
         if own:
-            self._skip(folder, left_out_reason(names))
+            self._skip(folder, left_out_reason(names), "left_out")
         folders = []
         for entry in found:
             path = f"{folder}/{entry.name}" if folder else entry.name
             if entry.name in own:
                 continue
-            if entry.name.startswith("."):
-                self.num_hidden += 1
-            elif self._is_folder(entry):
+            is_folder = self._is_folder(entry)
+            if is_system_file(entry.name, folder=is_folder):
+                self._skip(path, HIDDEN, "left_out")
+            elif is_folder:
                 (self._linked if entry.is_symlink() else folders).append(path)
             else:
                 self._add_file(entry, path)
@@ -120,26 +123,67 @@ class _Walk:
             return False
 
     def _add_file(self, entry: os.DirEntry[str], path: str) -> None:
-        """Note a file by what its name ends in."""
+        """Note a file by the end of its name, or else by how it starts."""
         suffix = os.path.splitext(entry.name)[1].lower()
-        if suffix not in IMAGE_SUFFIXES:
-            self.others[suffix] += 1
-            return
+        known = suffix in IMAGE_SUFFIXES
+        kind = "unreadable" if known else "other"
         try:
-            regular = stat.S_ISREG(entry.stat().st_mode)
+            if not stat.S_ISREG(entry.stat().st_mode):
+                self._skip(path, "not a regular file", kind)
+                return
         except OSError as error:
             broken = entry.is_symlink()
-            reason = "link to nothing" if broken else os_reason(error)
-            self._skip(path, reason)
+            self._skip(path, "link to nothing" if broken else os_reason(error), kind)
             return
-        if regular:
+        # Most files need no look inside, which takes time in a large folder.
+        if not known or suffix in _TIFF_SUFFIXES:
+            self._look_inside(path, known)
+        else:
+            self.paths.append(path)
+
+    def _look_inside(self, path: str, known: bool) -> None:
+        """Note a file by how it starts, and a TIFF by how many pages it has."""
+        try:
+            with open(os.path.join(self.root, path), "rb") as file:
+                head = file.read(HEAD_BYTES)
+                kind = identify(head)
+                if kind == "TIFF" and count_pages(file) > 1:
+                    self.several_pages.append(path)
+        except DecodeError:
+            # Whoever decodes it says what is wrong.
+            kind = "TIFF"
+        except OSError as error:
+            if not known:
+                self._skip(path, os_reason(error))
+                return
+            kind, head = "TIFF", b""
+        if kind or known:
             self.paths.append(path)
         else:
-            self._skip(path, "not a regular file")
+            reason = describe_stranger(head) if head else "empty file"
+            self._skip(path, reason, "other")
 
-    def _skip(self, path: str, reason: str) -> None:
-        """Note what can't be read."""
-        self.skipped.append(SkippedImage(path or ".", reason))
+    def _skip(
+        self,
+        path: str,
+        reason: str,
+        kind: Literal["unreadable", "other", "left_out"] = "unreadable",
+    ) -> None:
+        """Note what is not read."""
+        self.skipped.append(SkippedImage(path or ".", reason, kind))
+
+    def notes(self) -> tuple[str, ...]:
+        """Say what is to be known of the images."""
+        if not self.several_pages:
+            return ()
+        number = len(self.several_pages)
+        first = printable(min(self.several_pages))
+        if number == 1:
+            return (f"{first} has several pages, of which the first is read.",)
+        return (
+            f"{number:,} TIFF files have several pages, of which the first is read: "
+            f"{first} and others.",
+        )
 
 
 def _check_folder(root: str, shown: str) -> None:
@@ -168,33 +212,25 @@ def _check_folder(root: str, shown: str) -> None:
 
 def _no_images(walk: _Walk, shown: str) -> InputError:
     """Say what a folder without images holds instead."""
-    if walk.skipped:
-        first = walk.skipped[0]
-        return InputError(
-            f"No readable image in {shown}: {printable(first.path)}: {first.reason}"
+    if any(each.kind == "unreadable" for each in walk.skipped):
+        return TooFewImagesError(
+            f"No readable image in {shown}: {list_reasons(walk.skipped)}", walk.skipped
         )
-    hidden = f" ({walk.num_hidden} hidden left out)" if walk.num_hidden else ""
-    total = walk.others.total()
-    if not total:
+    what = describe_unread(walk.skipped)
+    if all(each.kind == "left_out" for each in walk.skipped):
+        hidden = f" ({what})" if what else ""
         return InputError(f"Empty folder: {shown}{hidden}; expected images in it")
-    named = ", ".join(
-        f"{count} {printable(suffix) or 'without a suffix'}"
-        for suffix, count in walk.others.most_common(_MOST_SUFFIXES_NAMED)
-    )
-    return InputError(
-        f"No image in {shown}: saw {total} file{'s' * (total > 1)} ({named}){hidden}, "
-        f"looked for {' '.join(suffix[1:] for suffix in IMAGE_SUFFIXES)}"
-    )
+    return TooFewImagesError(f"No image in {shown}: {what}", walk.skipped)
 
 
 def find_images(root: str | os.PathLike[str]) -> ImageFolder:
     """Find the image files of a folder and of all folders below it.
 
-    A file is taken for an image by the end of its name. Files and folders whose
-    name starts with a dot are left out, and so is what a run or an export wrote;
-    ``skipped`` says where that was. Links are followed, also out of the
-    folder; each folder is read once, so loops of links do no harm.
-    A leading ``~`` is the home folder.
+    A file is taken for an image by the end of its name or else by how it starts.
+    Files and folders whose name starts with a dot, those that systems make in
+    folders of pictures, and what a run or an export wrote are left out. ``skipped``
+    has all that is not taken. Links are followed, also out of the folder; each folder
+    is read once, so loops of links do no harm. A leading ``~`` is the home folder.
 
     Raises:
       InputError: There is no such folder, it is a file, it can't be read, it is
@@ -211,6 +247,7 @@ def find_images(root: str | os.PathLike[str]) -> ImageFolder:
         walk.root,
         tuple(sorted(walk.paths)),
         tuple(sorted(walk.skipped, key=lambda skipped: skipped.path)),
+        walk.notes(),
     )
 
 

@@ -33,13 +33,14 @@ class ImageSource(NamedTuple):
       root: Folder that names are relative to, or empty.
       names: One a row: the path below ``root``, the path as it was given in a
         list, or ``"row-000012"``.
-      skipped: What could not even be listed.
+      skipped: What was not even taken for an image, and why.
       salt: What the pixels of a row depend on beside its content.
       identify: Row to the identity of its file now, or None.
       read: Row to its content, and its identity if that can stand for the
         content later. Raises DecodeError.
       decode: Content and ``min_side`` to an upright RGB image whose shorter
         side is at least that, if it was. Raises DecodeError.
+      notes: What to say of the images, a line each.
     """
 
     root: str
@@ -49,6 +50,7 @@ class ImageSource(NamedTuple):
     identify: Callable[[int], FileIdentity | None]
     read: Callable[[int], tuple[bytes, FileIdentity | None]]
     decode: Callable[[bytes, int], Image.Image]
+    notes: tuple[str, ...] = ()
 
 
 Images: TypeAlias = (
@@ -159,6 +161,7 @@ def _file_source(
             max_pixels=max_pixels,
             partial_jpegs=partial_jpegs,
         ),
+        notes=tuple(folder.notes),
     )
 
 

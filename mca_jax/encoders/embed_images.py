@@ -16,7 +16,7 @@ from mca_jax.core.parallel import exchange
 from mca_jax.core.parallel.shares import fill_shares, num_hosts, pick_own
 from mca_jax.core.text import printable
 from mca_jax.data import Images, ImageSource, LoadedImage, load_batches, open_source
-from mca_jax.data.files import SkippedImage
+from mca_jax.data.files import SkippedImage, TooFewImagesError
 from mca_jax.encoders.cache.embedding_cache import EmbeddingCache
 from mca_jax.encoders.encoder import (
     Encoder,
@@ -47,7 +47,8 @@ class Embedded(NamedTuple):
       skipped: What could not be read, in the order of the source.
       num_computed: How many went through the encoder, on all hosts; the others
         came from the cache or repeat another image.
-      warnings: One line for each damaged file of the cache.
+      warnings: What to know of the images, and a line for each damaged file of the
+        cache.
       digests: SHA-256 of each image's content and of what it is read by, uint8
         ``[n, 32]``; None for given embeddings.
     """
@@ -392,9 +393,10 @@ def embed_images(
     unreadable = [SkippedImage(names[row], reasons[row]) for row in sorted(reasons)]
     if not rows.size:
         where = f" in {printable(images.root)}" if images.root else ""
-        raise InputError(
+        raise TooFewImagesError(
             f"No readable image{where} among {len(names)}; the first, "
-            f"{printable(unreadable[0].path)}: {unreadable[0].reason}"
+            f"{printable(unreadable[0].path)}: {unreadable[0].reason}",
+            images.skipped + tuple(unreadable),
         )
     return Embedded(
         embeddings=_join_hosts(_close_gaps(table, good), rows, hosts, cache),
@@ -403,6 +405,6 @@ def embed_images(
         root=images.root,
         skipped=images.skipped + tuple(unreadable),
         num_computed=num_computed,
-        warnings=() if cache is None else tuple(cache.warnings),
+        warnings=images.notes + (() if cache is None else tuple(cache.warnings)),
         digests=digests[rows],
     )

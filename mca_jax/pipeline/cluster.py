@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from mca_jax.alignment.forward import assign_clusters
-from mca_jax.core.errors import InputError, check_in_range
+from mca_jax.core.errors import InputError
 from mca_jax.core.progress import Callback, Clock
 from mca_jax.core.random import make_keys
 from mca_jax.data import Images
@@ -34,7 +34,11 @@ from mca_jax.pipeline.describe import (
     warnings_for,
 )
 from mca_jax.pipeline.inputs import embed_source, embed_vocabulary, open_inputs
-from mca_jax.pipeline.num_clusters import parse_num_clusters, settle_num_clusters
+from mca_jax.pipeline.num_clusters import (
+    check_enough,
+    parse_num_clusters,
+    settle_num_clusters,
+)
 from mca_jax.pipeline.resume import checkpoint_opener, training_identity
 from mca_jax.pipeline.stages import (
     build_setup,
@@ -120,8 +124,8 @@ def cluster(
     # Images and nouns as unit vectors of one space, and the number of clusters.
     inputs = open_inputs(images, image_embeddings, nouns, noun_embeddings, config)
     embedded = embed_source(inputs, config.encoder, clock, cache_dir=cache_dir)
+    check_enough(len(embedded.paths), embedded.skipped, wanted)
     config, counted = settle_num_clusters(embedded.embeddings, wanted, config, clock)
-    check_in_range("num_clusters", config.num_clusters, 2, len(embedded.paths))
     vocabulary, encoder, damaged = embed_vocabulary(
         inputs, config.encoder, clock, cache_dir=cache_dir
     )

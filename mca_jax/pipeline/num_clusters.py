@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -14,10 +15,17 @@ from mca_jax.core.errors import InputError, check_in_range
 from mca_jax.core.parallel import same_on_all_hosts
 from mca_jax.core.progress import Clock
 from mca_jax.core.random import make_keys
+from mca_jax.data.files import (
+    SkippedImage,
+    TooFewImagesError,
+    count_unread,
+    describe_unread,
+    list_reasons,
+)
 from mca_jax.neighbors.cluster_count import ClusterCount, estimate_cluster_count
 from mca_jax.pipeline.config import Config
 
-__all__ = ["CountRange", "parse_num_clusters", "settle_num_clusters"]
+__all__ = ["CountRange", "check_enough", "parse_num_clusters", "settle_num_clusters"]
 
 _AUTO = re.compile(r"auto(?::(\d+)-(\d+))?", re.IGNORECASE)
 
@@ -70,6 +78,38 @@ def parse_num_clusters(value: int | str) -> int | CountRange:
             f"Expected num_clusters=auto:LOW-HIGH with LOW at most HIGH, found {text!r}"
         )
     return CountRange(least, most)
+
+
+def check_enough(
+    count: int, skipped: Iterable[SkippedImage], wanted: int | CountRange
+) -> None:
+    """Check that there are enough images for a number of clusters.
+
+    Args:
+      count: Number of images.
+      skipped: Files that are not among them.
+      wanted: Number of clusters, or the range to look for it in.
+
+    Raises:
+      InputError: There are fewer, or the number is below 2; files that were not
+        read are named.
+    """
+    num_clusters = wanted.least if isinstance(wanted, CountRange) else wanted
+    skipped = tuple(skipped)
+    unreadable = [each for each in skipped if each.kind == "unreadable"]
+    if count < num_clusters and unreadable:
+        raise TooFewImagesError(
+            f"Only {count:,} of {count + len(unreadable):,} images could be read, "
+            f"fewer than num_clusters={num_clusters}: {list_reasons(unreadable)}",
+            skipped,
+        )
+    if count < num_clusters and count_unread(skipped):
+        raise TooFewImagesError(
+            f"Found {count:,} image{'s' * (count != 1)}, fewer than "
+            f"num_clusters={num_clusters}; {describe_unread(skipped)}",
+            skipped,
+        )
+    check_in_range("num_clusters", num_clusters, 2, count)
 
 
 def settle_num_clusters(

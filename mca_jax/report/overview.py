@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any, NamedTuple
@@ -11,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mca_jax.core.text import dump_json, plain_json
+from mca_jax.data import describe_unread
 from mca_jax.model.result import ClusterResult
 from mca_jax.report.charts import (
     bar_chart,
@@ -309,18 +309,16 @@ def _confidence_context(result: ClusterResult) -> dict[str, Any]:
 
 def _skipped_context(result: ClusterResult) -> dict[str, Any]:
     """The first skipped files, and how many of each kind there are."""
-    text = f"{counted(len(result.skipped), 'file')} could not be read and took no part."
-    if len(result.skipped) > _MOST_SKIPPED:
-        reasons = Counter(image.reason for image in result.skipped)
-        (reason, times), *_ = reasons.most_common(1)
-        text += (
-            f" Here are the first {_MOST_SKIPPED}; skipped.csv lists all. The most "
-            f"frequent reason, {times:,} times: {reason}"
-        )
+    unread = [image for image in result.skipped if image.kind != "left_out"]
+    # Images before all else.
+    unread.sort(key=lambda image: image.kind != "unreadable")
+    text = describe_unread(result.skipped) + "."
+    if len(unread) > _MOST_SKIPPED:
+        text += f" Here are the first {_MOST_SKIPPED}; skipped.csv lists all."
     return {
-        "skipped": result.skipped[:_MOST_SKIPPED],
-        "num_skipped": len(result.skipped),
-        "skipped_text": text,
+        "skipped": unread[:_MOST_SKIPPED],
+        "num_skipped": len(unread),
+        "skipped_text": text if result.skipped else "Every file was read.",
     }
 
 

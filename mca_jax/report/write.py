@@ -10,7 +10,7 @@ from typing import Any
 
 from PIL import Image
 
-from mca_jax.core.atomic_files import write_file, write_parts
+from mca_jax.core.atomic_files import refused_by_system, write_file, write_parts
 from mca_jax.core.errors import InputError
 from mca_jax.core.text import (
     CSV_START,
@@ -22,7 +22,12 @@ from mca_jax.core.text import (
     printable,
     text_cell,
 )
-from mca_jax.data.files import SkippedImage
+from mca_jax.data.files import (
+    SkippedImage,
+    TooFewImagesError,
+    count_unread,
+    list_reasons,
+)
 from mca_jax.model.cluster_model import Prediction
 from mca_jax.model.files import MODEL_FILES
 from mca_jax.model.result import ClusterResult, write_result
@@ -31,7 +36,13 @@ from mca_jax.report.images import Thumbnails
 from mca_jax.report.page import Report, build_report
 from mca_jax.report.workdir import CONFIG_FILE, LOG_FILE
 
-__all__ = ["OUTPUT_FILES", "PREDICTION_FILES", "write_outputs", "write_predictions"]
+__all__ = [
+    "OUTPUT_FILES",
+    "PREDICTION_FILES",
+    "write_outputs",
+    "write_predictions",
+    "write_skipped",
+]
 
 OUTPUT_FILES = (
     "assignments.csv",
@@ -51,6 +62,7 @@ PREDICTION_FILES = ("assignments.csv", "skipped.csv", LOG_FILE)
 """Names of the files of a prediction beside its settings."""
 
 _DIGITS = 6
+_ORDER = {"unreadable": 0, "other": 1, "left_out": 2}
 
 
 def _assignments(result: ClusterResult) -> str:
@@ -65,11 +77,36 @@ def _assignments(result: ClusterResult) -> str:
     return csv_table(header, rows, paths=result.paths, root=result.root)
 
 
-def _skipped(skipped: Sequence[SkippedImage], root: str | None) -> str:
-    """Table of the files that could not be read."""
-    rows = ((path_cell(image.path), text_cell(image.reason)) for image in skipped)
-    paths = [image.path for image in skipped if root is not None]
+def _skipped(skipped: Iterable[SkippedImage], root: str | None) -> str:
+    """Table of the files that were not read: images first, then all else."""
+    ordered = sorted(skipped, key=lambda image: _ORDER[image.kind])
+    rows = ((path_cell(image.path), text_cell(image.reason)) for image in ordered)
+    paths = [image.path for image in ordered if root is not None]
     return csv_table(("path", "reason"), rows, paths=paths, root=root or "")
+
+
+def write_skipped(
+    skipped: Iterable[SkippedImage], workdir: str | os.PathLike[str]
+) -> Path:
+    """Write ``skipped.csv`` alone, for a run that ends for want of images.
+
+    Args:
+      skipped: The files that were not read.
+      workdir: Folder, which is made if it isn't there.
+
+    Returns:
+      The path of the table.
+
+    Raises:
+      InputError: It can't be written.
+    """
+    folder = Path(workdir)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise refused_by_system("create workdir", folder, error) from error
+    write_file(folder / PREDICTION_FILES[1], _skipped(skipped, None))
+    return folder / PREDICTION_FILES[1]
 
 
 def _outliers(result: ClusterResult, outliers: Sequence[Outlier]) -> str:
@@ -139,7 +176,7 @@ def _metrics(result: ClusterResult) -> dict[str, Any]:
     return {
         "summary": {
             "num_images": len(result.paths),
-            "num_skipped": len(result.skipped),
+            "num_skipped": count_unread(result.skipped),
             "num_clusters": len(result.clusters),
             "num_empty_clusters": sum(not each.size for each in result.clusters),
             "mean_confidence": float(confidences.mean()) if confidences.size else None,
@@ -291,7 +328,8 @@ def write_predictions(
 
     Returns:
       Number of images under ``"images"``, of those that are none of these under
-      ``"none"``, and of files that could not be read under ``"skipped"``.
+      ``"none"``, and of files that were not read under ``"skipped"``, without those
+      left out on purpose.
 
     Raises:
       InputError: A file can't be written, or no image could be read.
@@ -310,11 +348,11 @@ def write_predictions(
             counts["none"] += int((part.clusters < 0).sum())
             yield csv_lines(_predicted_rows(part, uri_root))
         if not counts["images"]:
-            raise InputError(
-                f"No readable image among {len(skipped)}; the first, "
-                f"{printable(skipped[0].path)}: {skipped[0].reason}"
+            raise TooFewImagesError(
+                f"No readable image among {len(skipped)}: {list_reasons(skipped)}",
+                skipped,
             )
 
     write_parts(folder / PREDICTION_FILES[0], lines())
     write_file(folder / PREDICTION_FILES[1], _skipped(skipped, uri_root))
-    return {**counts, "skipped": len(skipped)}
+    return {**counts, "skipped": count_unread(skipped)}

@@ -282,7 +282,7 @@ def test_almost_nothing_to_show():
     assert "nouns" not in [section["id"] for section in page.all("section")]
     for text in (
         "Nothing was recorded of the training.",
-        "Every file could be read.",
+        "Every file was read.",
         "No image was put into cluster 1.",
         "1 of 2 clusters is empty",
     ):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from sample_results import build_result
 
-from mca_jax.data.files import SkippedImage
+from mca_jax.data.files import HIDDEN, SkippedImage
 from mca_jax.report import render_report
 from mca_jax.report.overview import (
     audit_rows,
@@ -72,7 +72,7 @@ def test_tiles_count_everything():
     mean = percent(float(result.confidences.mean()))
     for tile in (
         *("Images1,501", "Clusters3 1 empty", f"Mean confidence{mean}"),
-        *("Accuracy by labels88.1%", "Skipped files0"),
+        *("Accuracy by labels88.1%", "Files not read0"),
     ):
         assert tile in text
     assert "Accuracy by labels" not in head(build_result(None))[0]
@@ -154,10 +154,28 @@ def test_long_lists_of_skipped_files_are_capped():
     )
     context = overview_context(build_result(None, skipped=skipped))
     assert len(context["skipped"]) == 200
-    assert context["skipped_text"].startswith("900 files could not be read")
-    assert context["skipped_text"].endswith("frequent reason, 600 times: empty file")
+    assert context["skipped_text"] == (
+        "900 files not read: 900 .jpg (most often: empty file). Here are the first "
+        "200; skipped.csv lists all."
+    )
     one = overview_context(build_result(None))
-    assert one["skipped_text"] == "1 file could not be read and took no part."
+    assert one["skipped_text"] == "1 file not read: 1 .jpg (truncated JPEG file)."
+
+
+def test_files_that_are_no_images_come_last_and_hidden_ones_are_no_alarm():
+    skipped = (
+        SkippedImage(".DS_Store", HIDDEN, "left_out"),
+        SkippedImage("a.mov", "a video", "other"),
+        SkippedImage("b.jpg", "empty file"),
+    )
+    context = overview_context(build_result(None, skipped=skipped))
+    assert [image.path for image in context["skipped"]] == ["b.jpg", "a.mov"]
+    assert context["num_skipped"] == 2
+    assert "1 hidden or system files left out" in context["skipped_text"]
+    hidden = overview_context(build_result(None, skipped=skipped[:1]))
+    assert hidden["num_skipped"] == 0
+    none = overview_context(build_result(None, skipped=()))
+    assert none["skipped_text"] == "Every file was read."
 
 
 def test_this_run_comes_first_and_the_best_is_marked():

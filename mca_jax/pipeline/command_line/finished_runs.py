@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +14,11 @@ from absl import flags
 from mca_jax.core.atomic_files import write_file
 from mca_jax.core.errors import InputError, check_one_of
 from mca_jax.core.text import dump_json, needs_uris
-from mca_jax.data import find_images, folder_labels
+from mca_jax.data import SkippedImage, find_images, folder_labels
 from mca_jax.data.folder import ImageFolder
 from mca_jax.evaluation import contingency_table, score_clustering
 from mca_jax.evaluation.runs import score_result
+from mca_jax.model.cluster_model import Prediction
 from mca_jax.model.files import model_digest
 from mca_jax.model.predict import Predictor, load
 from mca_jax.model.result import read_result
@@ -33,6 +36,7 @@ from mca_jax.pipeline.command_line.runs import (
     CACHE_FOLDER,
     print_result,
     print_scores,
+    print_unread,
     score_run,
 )
 from mca_jax.pipeline.command_line.terminal import Terminal
@@ -151,6 +155,15 @@ def evaluate(values: flags.FlagValues) -> None:
         _score_others(values, load(values.run))
 
 
+def _collect(
+    parts: Iterable[Prediction], skipped: list[SkippedImage]
+) -> Iterator[Prediction]:
+    """Pass the parts of a prediction on, and keep what was not read."""
+    for part in parts:
+        skipped.extend(part.skipped)
+        yield part
+
+
 def predict(values: flags.FlagValues) -> None:
     """Assign new images to the clusters of a run."""
     check_present(values, "run", "images", "workdir")
@@ -158,6 +171,8 @@ def predict(values: flags.FlagValues) -> None:
     predictor = load(values.run)
     folder = find_images(values.images)
     print_left_out(folder)
+    for note in folder.notes:
+        print(f"Warning: {note}", file=sys.stderr)
     settings = {
         "model": model_digest(values.run),
         "images": absolute_folder(values.images),
@@ -171,11 +186,15 @@ def predict(values: flags.FlagValues) -> None:
         parts = predictor.stream(
             folder, outlier_quantile=values.outlier_quantile, progress=terminal.advance
         )
-        counts = write_predictions(parts, values.workdir, uri_root=_uri_root(folder))
+        skipped_files: list[SkippedImage] = []
+        counts = write_predictions(
+            _collect(parts, skipped_files), values.workdir, uri_root=_uri_root(folder)
+        )
         terminal.close()
         log.write("end", **counts)
     skipped = f", {counts['skipped']} skipped" if counts["skipped"] else ""
     print(f"{counts['images']} images, {counts['none']} none of these{skipped}")
+    print_unread(skipped_files)
     print(f"Table: {values.workdir}/{PREDICTION_FILES[0]}")
 
 
@@ -208,5 +227,6 @@ def export(values: flags.FlagValues) -> None:
         if missing:
             note = f" without {missing} of {len(images.paths)} images, which are gone"
         print(f"{name}: {folder / file}{note}")
+    print_unread(result.skipped)
     if refused:
         raise InputError("; ".join(refused))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
@@ -14,10 +14,11 @@ from typing import Any
 
 from absl import flags
 
-from mca_jax.core.errors import InputError, check_in_range
+from mca_jax.core.errors import InputError
 from mca_jax.core.parallel import is_first_host, on_first_host
 from mca_jax.core.progress import Clock
-from mca_jax.data import ImageSource
+from mca_jax.core.text import printable
+from mca_jax.data import ImageSource, SkippedImage, count_unread, describe_unread
 from mca_jax.encoders import build_encoder
 from mca_jax.encoders.embed_images import Embedded, embed_images
 from mca_jax.encoders.registry import check_encoder
@@ -31,7 +32,11 @@ from mca_jax.pipeline.command_line.inputs import RunInput, open_input
 from mca_jax.pipeline.command_line.tensorboard import TensorBoard
 from mca_jax.pipeline.command_line.terminal import Terminal
 from mca_jax.pipeline.config import Config, config_from_dict
-from mca_jax.pipeline.num_clusters import parse_num_clusters, settle_num_clusters
+from mca_jax.pipeline.num_clusters import (
+    check_enough,
+    parse_num_clusters,
+    settle_num_clusters,
+)
 from mca_jax.report.charts import count_sentence
 from mca_jax.report.workdir import RunLog, prepare_workdir
 from mca_jax.report.write import OUTPUT_FILES, write_outputs
@@ -42,6 +47,7 @@ __all__ = [
     "embed",
     "print_result",
     "print_scores",
+    "print_unread",
     "score_run",
     "train",
 ]
@@ -49,6 +55,8 @@ __all__ = [
 CACHE_FOLDER = "embeddings"
 """Where a workdir keeps the embeddings of images."""
 
+# Unreadable files that are shown one by one.
+_MOST_NAMED = 20
 _COLUMNS = {
     "nmi_to_run": "NMI to run",
     "ari_to_run": "ARI to run",
@@ -117,13 +125,16 @@ def embed(values: flags.FlagValues) -> None:
         parts.append(embedded)
         for warning in embedded.warnings:
             print(f"Warning: {warning}", file=sys.stderr)
-        for image in embedded.skipped:
-            print(f"Skipped {image.path}: {image.reason}", file=sys.stderr)
+        unreadable = [each for each in embedded.skipped if each.kind == "unreadable"]
+        for image in unreadable[:_MOST_NAMED]:
+            print(f"Skipped {printable(image.path)}: {image.reason}", file=sys.stderr)
+    skipped = [image for part in parts for image in part.skipped]
     print(
         f"{sum(len(part.paths) for part in parts)} images embedded, "
         f"{sum(part.num_computed for part in parts)} of them now, "
-        f"{sum(len(part.skipped) for part in parts)} skipped"
+        f"{count_unread(skipped)} skipped"
     )
+    print_unread(skipped)
 
 
 def _settle_count(
@@ -138,6 +149,7 @@ def _settle_count(
     if isinstance(wanted, int):
         return inputs, {}
     embedded = _embed_source(values, inputs.config, inputs.images)
+    check_enough(len(embedded.paths), embedded.skipped, wanted)
     with Terminal() as terminal:
         config, counted = settle_num_clusters(
             embedded.embeddings, wanted, inputs.config, Clock(terminal)
@@ -203,8 +215,7 @@ def _train(values: flags.FlagValues, *, score: bool) -> None:
     _check_encoder(config)
     inputs = open_input(values, config)
     wanted = parse_num_clusters(values.num_clusters or inputs.config.num_clusters)
-    if isinstance(wanted, int):
-        check_in_range("num_clusters", wanted, 2, len(inputs.images.names))
+    check_enough(len(inputs.images.names), inputs.images.skipped, wanted)
     cache_dir = Path(values.workdir) / CACHE_FOLDER
     last = _last_result(values.workdir) if is_first_host() else None
     changes = _compare(last, inputs, cache_dir)
@@ -360,6 +371,13 @@ def _baseline_lines(table: Mapping[str, Mapping[str, float]]) -> list[str]:
     ]
 
 
+def print_unread(skipped: Iterable[SkippedImage]) -> None:
+    """Print how many files of which kinds were not read, if any."""
+    text = describe_unread(skipped)
+    if text:
+        print(text)
+
+
 def print_scores(scores: dict[str, dict[str, float]]) -> None:
     """Print one line of scores a method."""
     for name, own in scores.items():
@@ -372,8 +390,10 @@ def print_result(result: ClusterResult, workdir: str) -> None:
         return
     for warning in result.warnings:
         print(f"Warning: {warning}", file=sys.stderr)
-    skipped = f", {len(result.skipped)} skipped" if result.skipped else ""
+    count = count_unread(result.skipped)
+    skipped = f", {count} skipped" if count else ""
     print(f"{len(result.paths)} images in {len(result.clusters)} clusters{skipped}")
+    print_unread(result.skipped)
     print_scores(result.metrics.get("scores", {}))
     for line in _baseline_lines(result.metrics.get("baselines", {})):
         print(line)

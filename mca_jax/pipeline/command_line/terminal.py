@@ -11,6 +11,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol, TextIO
 
@@ -20,9 +21,16 @@ from tqdm import tqdm
 
 from mca_jax.core.errors import InputError, InputWarning
 from mca_jax.core.interrupts import raise_on_sigterm
-from mca_jax.core.parallel import end_with_others, join_hosts, watch_others
+from mca_jax.core.parallel import (
+    end_with_others,
+    is_first_host,
+    join_hosts,
+    watch_others,
+)
 from mca_jax.core.progress import progress_bar
+from mca_jax.data import TooFewImagesError, describe_unread
 from mca_jax.encoders.embed_nouns import noun_cache_dir
+from mca_jax.report.write import PREDICTION_FILES, write_skipped
 
 __all__ = ["Terminal", "keep_compiled", "run_job"]
 
@@ -162,6 +170,22 @@ def _show_warning(
     (file or sys.stderr).write(text)
 
 
+def _list_skipped(values: flags.FlagValues, error: TooFewImagesError) -> None:
+    """Say which files were not read, and list them where no result's list is."""
+    text = describe_unread(error.skipped)
+    if text not in str(error):
+        print(text, file=sys.stderr)
+    workdir = values.workdir if "workdir" in values else None
+    if (
+        not workdir
+        or not is_first_host()
+        or Path(workdir, PREDICTION_FILES[0]).exists()
+    ):
+        return
+    with suppress(InputError):
+        print(f"All are in {write_skipped(error.skipped, workdir)}", file=sys.stderr)
+
+
 def run_job(job: Callable[[flags.FlagValues], None], values: flags.FlagValues) -> int:
     """Run a job; bad input is one line and exit status 2.
 
@@ -182,6 +206,8 @@ def run_job(job: Callable[[flags.FlagValues], None], values: flags.FlagValues) -
         job(values)
     except (InputError, OSError) as error:
         print(f"Error: {error}", file=sys.stderr)
+        if isinstance(error, TooFewImagesError):
+            _list_skipped(values, error)
         end_with_others(str(error), 2)
         return 2
     except KeyboardInterrupt as error:
