@@ -15,7 +15,7 @@ from mca_jax.core.arrays import as_numbers
 from mca_jax.core.errors import InputError, check_in_range
 from mca_jax.data import Images, ImageSource, open_source
 from mca_jax.data.decode import MAX_PIXELS
-from mca_jax.data.files import SkippedImage
+from mca_jax.data.files import SkippedImage, TooFewImagesError, list_reasons
 from mca_jax.encoders import Encoder, build_encoder
 from mca_jax.encoders.embed_images import encode_rows
 from mca_jax.encoders.encoder import compile_encoder
@@ -221,10 +221,10 @@ class Predictor:
         assert images is not None
         parts = list(self.stream(images, outlier_quantile=outlier_quantile))
         if not any(part.paths for part in parts):
-            first = parts[0].skipped[0]
-            raise InputError(
-                f"No readable image among {sum(len(p.skipped) for p in parts)}; the "
-                f"first, {first.path}: {first.reason}"
+            skipped = [each for part in parts for each in part.skipped]
+            raise TooFewImagesError(
+                f"No readable image among {len(skipped)}: {list_reasons(skipped)}",
+                skipped,
             )
         return _join(parts)
 

@@ -312,13 +312,14 @@ def _skipped_context(result: ClusterResult) -> dict[str, Any]:
     unread = [image for image in result.skipped if image.kind != "left_out"]
     # Images before all else.
     unread.sort(key=lambda image: image.kind != "unreadable")
-    text = describe_unread(result.skipped) + "."
+    said = describe_unread(result.skipped)
+    text = f"{said}." if said else "Every file was read."
     if len(unread) > _MOST_SKIPPED:
         text += f" Here are the first {_MOST_SKIPPED}; skipped.csv lists all."
     return {
         "skipped": unread[:_MOST_SKIPPED],
         "num_skipped": len(unread),
-        "skipped_text": text if result.skipped else "Every file was read.",
+        "skipped_text": text,
     }
 
 
