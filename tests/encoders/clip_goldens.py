@@ -7,15 +7,13 @@ from pathlib import Path
 
 import jax
 import numpy as np
+from parity import golden_names
 from PIL import Image
 
 from mca_jax.encoders.clip.encoder import build_clip
 
 ROOT = Path(__file__).resolve().parent.parent / "goldens" / "clip"
-NAMES = (
-    *("laion", "metaclip2", "openai", "rectangular"),
-    *("siglip", "siglip2", "siglip2_naflex"),
-)
+NAMES = golden_names("clip")
 PHOTOS = ("china.jpg", "flower.jpg")
 
 

@@ -18,10 +18,11 @@ from clip_goldens import (
     photo,
     pictures,
 )
+from parity import promised
 
 from mca_jax.encoders.clip.encoder import build_clip
 
-# What the product promises of float32 on unit vectors; measured: 4e-7.
+# What the reference itself may differ by on another machine.
 TOLERANCE = 1e-5
 
 
@@ -30,7 +31,7 @@ def test_images_embed_as_in_the_reference(name):
     expected = load_golden(name)["image_embeddings"]
     found = embed_images(name, pictures(name))
     assert found.dtype == np.float32
-    np.testing.assert_allclose(found, expected, rtol=0, atol=TOLERANCE)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=promised("clip", name))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -42,7 +43,7 @@ def test_texts_embed_as_in_the_reference(name):
     found = np.asarray(compiled(name)[1](encoder.params, tokens))
     expected = load_golden(name)["text_embeddings"]
     assert found.dtype == np.float32
-    np.testing.assert_allclose(found, expected, rtol=0, atol=TOLERANCE)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=promised("clip", name))
     # The goldens are no trivial agreement: texts lie far apart.
     assert np.abs(expected[0] - expected[4]).max() > 0.01
 

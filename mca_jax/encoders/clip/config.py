@@ -124,6 +124,8 @@ def parse_clip_config(raw: Any, *, source: str) -> ClipConfig:
     # CLIP's towers under CLIP's names; its tokenizer does end a text with token 2.
     is_metaclip = family == "metaclip_2"
     family = "clip" if is_metaclip else family
+    if family is None and isinstance(raw, Mapping) and "architecture" in raw:
+        family = f"timm's {raw['architecture']}"
     if family not in FAMILIES:
         raise InputError(
             f"Expected {source} to have model_type {', '.join(FAMILIES)}, found "

@@ -38,7 +38,8 @@ def describe_unsupported(model_type: str) -> str:
     """Say in one line what a model is, and what to take or do instead.
 
     Args:
-      model_type: As config.json has it; ``"None"`` where it has none.
+      model_type: As config.json has it, or ``"timm's"`` and the name of a model of
+        timm; ``"None"`` where it has neither.
 
     Example:
       >>> describe_unsupported("bert")
@@ -46,6 +47,11 @@ def describe_unsupported(model_type: str) -> str:
     """
     if model_type in ("dinov2", "dinov2_with_registers", "dinov3_vit"):
         return f"it sees images and reads no nouns; {_SECOND}"
+    if model_type.startswith("timm's "):
+        return (
+            "timm's own layout is read only beside an open_clip_config.json; the "
+            "nearest beside a CLIP is --image_encoder=facebook/dinov2-base"
+        )
     if model_type in _TEXTS:
         return "a text encoder; pass it as --text_encoder"
     if model_type.startswith(_IMAGES):
