@@ -23,6 +23,7 @@ from mca_jax.model.files import (
     write_artifact,
     write_model,
 )
+from mca_jax.model.tree import ClusterTree
 
 __all__ = ["Cluster", "ClusterResult", "ScoredNoun", "read_result", "write_result"]
 
@@ -75,6 +76,8 @@ class ClusterResult:
         None for given embeddings, and in runs of version 0.1.
       model: A ``ClusterModel``: what new images are placed by, and the edits
         since training; None for a result that was put together by hand.
+      tree: Groups above and below the clusters, for any number of them; None in
+        results of earlier versions, and after an edit of the clusters.
 
     Example:
       >>> import mca_jax
@@ -107,6 +110,7 @@ class ClusterResult:
     neighbors: np.ndarray | None = field(default=None, repr=False)
     digests: np.ndarray | None = field(default=None, repr=False)
     model: Any = field(default=None, repr=False)
+    tree: ClusterTree | None = field(default=None, repr=False)
 
     @property
     def confidences(self) -> np.ndarray:
@@ -171,7 +175,10 @@ def write_result(result: ClusterResult, folder: str | os.PathLike[str]) -> None:
         arrays["neighbors"] = np.asarray(result.neighbors, np.int32)
     if result.digests is not None:
         arrays["digests"] = np.asarray(result.digests, np.uint8)
+    if result.tree is not None:
+        arrays["tree_leaves"] = np.asarray(result.tree.leaves, np.int32)
     content = {
+        "tree": None if result.tree is None else result.tree.to_json(),
         "paths": result.paths,
         "skipped": [asdict(image) for image in result.skipped],
         "baselines": list(result.baselines),
@@ -193,6 +200,9 @@ def read_result(folder: str | os.PathLike[str]) -> ClusterResult:
     content, arrays = read_artifact(folder, "result")
 
     def build() -> ClusterResult:
+        tree = content.get("tree")
+        if tree is not None:
+            tree = ClusterTree.from_json(tree, arrays["tree_leaves"])
         texts = {name: content[name] for name in _RESULT_TEXTS}
         texts["history"] = tuple(_numbers(row) for row in content["history"])
         if "label_free" in texts["metrics"]:
@@ -214,6 +224,7 @@ def read_result(folder: str | os.PathLike[str]) -> ClusterResult:
             neighbors=arrays.get("neighbors"),
             digests=arrays.get("digests"),
             model=model,
+            tree=tree,
         )
 
     return understood(build, Path(folder) / "result.json")

@@ -28,7 +28,7 @@ from mca_jax.pipeline.config import Config, config_to_dict
 from mca_jax.pipeline.describe import (
     describe_clusters,
     label_free_metrics,
-    name_groups,
+    name_tree,
     nouns_to_see,
     provenance,
     warnings_for,
@@ -195,11 +195,12 @@ def cluster(
     predictions = predict_prepared(setup.heads, params, data)
     assignments = assign_clusters(predictions.probabilities)
     clock.report_stage("Naming")
-    names = name_groups(
+    names, tree = name_tree(
+        np.asarray(data.images),
         embedded.embeddings,
         assignments,
         seen,
-        num_groups=config.num_clusters,
+        num_clusters=config.num_clusters,
         image_mean=np.asarray(projected.projection.mean),
         noun_mean=np.asarray(projected.noun_mean),
     )
@@ -236,6 +237,7 @@ def cluster(
         assignments=assignments,
         probabilities=predictions.probabilities,
         clusters=clusters,
+        tree=tree,
         model=model,
         params=params,
         history=fit.history,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -15,12 +16,19 @@ from mca_jax.core.text import plain_json
 from mca_jax.encoders import Encoder
 from mca_jax.evaluation import measure_risk
 from mca_jax.model.result import Cluster, ScoredNoun
+from mca_jax.model.tree import ClusterTree
+from mca_jax.neighbors.tree import grow_tree
 from mca_jax.pipeline.config import Config
 from mca_jax.pipeline.inputs import Nouns
 from mca_jax.pipeline.stages import Prepared
 from mca_jax.semantics import NounTable
 from mca_jax.semantics.evidence import group_evidence, noun_votes, spread_sample
-from mca_jax.semantics.naming import ClusterName, name_clusters
+from mca_jax.semantics.naming import (
+    ClusterName,
+    name_clusters,
+    name_nodes,
+    summarize_evidence,
+)
 from mca_jax.semantics.space import nameable_nouns
 from mca_jax.training import FitResult
 
@@ -30,6 +38,7 @@ __all__ = [
     "label_free_metrics",
     "measure_risk_of",
     "name_groups",
+    "name_tree",
     "nouns_to_see",
     "provenance",
     "scored_nouns",
@@ -37,6 +46,8 @@ __all__ = [
 ]
 
 _NUM_EXEMPLARS = 12
+# Images that say which clusters are alike.
+_OVERVIEW = 1000
 
 
 def measure_risk_of(probabilities: np.ndarray, neighbors: Any) -> dict[str, float]:
@@ -109,20 +120,95 @@ def name_groups(
     Returns:
       One name a group.
     """
-    rows = spread_sample(assignments, num_groups)
+    evidence = _see(
+        embeddings,
+        assignments,
+        nouns=nouns,
+        num_groups=num_groups,
+        image_mean=image_mean,
+        noun_mean=noun_mean,
+    )
+    sizes = np.bincount(assignments, minlength=num_groups)
+    return name_clusters(evidence, None, nouns.table, nouns.rows, sizes=sizes)
+
+
+def _see(
+    embeddings: np.ndarray,
+    groups: np.ndarray,
+    *,
+    nouns: Nouns,
+    num_groups: int,
+    size: int = 2000,
+    image_mean: np.ndarray,
+    noun_mean: np.ndarray,
+) -> np.ndarray:
+    """Mean votes of a sample of each group's images."""
+    rows = spread_sample(groups, num_groups, size=size)
     votes = noun_votes(
         np.asarray(embeddings[rows]),
         np.asarray(nouns.embeddings),
         image_mean=image_mean,
         noun_mean=noun_mean,
     )
-    return name_clusters(
-        group_evidence(votes, assignments[rows], num_groups),
+    return group_evidence(votes, groups[rows], num_groups)
+
+
+def name_tree(
+    points: np.ndarray,
+    embeddings: np.ndarray,
+    assignments: np.ndarray,
+    nouns: Nouns,
+    *,
+    num_clusters: int,
+    image_mean: np.ndarray,
+    noun_mean: np.ndarray,
+) -> tuple[list[ClusterName], ClusterTree]:
+    """Grow the tree over the clusters and name every group of it.
+
+    Clusters are merged by what is seen in them, and halved where their images lie
+    apart. Arguments are those of :func:`name_groups`, and ``points``, what was
+    clustered, ``[n, c]``.
+
+    Returns:
+      One name a cluster, and the tree, where the clusters have the same names.
+    """
+    see = partial(
+        _see, embeddings, nouns=nouns, image_mean=image_mean, noun_mean=noun_mean
+    )
+    overview = see(assignments, num_groups=num_clusters, size=_OVERVIEW)
+    summaries = summarize_evidence(overview, nouns.table, nouns.rows)
+    grown = grow_tree(points, assignments, summaries=summaries)
+    count = 2 * len(grown.splits) + 1
+    evidence = see(grown.leaves, num_groups=count)
+    sizes = np.bincount(grown.leaves, minlength=count)
+    evidence *= sizes[:, None]
+    for node in range(count - 1, 0, -1):
+        evidence[grown.splits[(node - 1) // 2]] += evidence[node]
+    filled = np.unique(assignments)
+    plain = ("",) * count, (False,) * count
+    level = ClusterTree(grown.splits, grown.leaves, *plain, len(filled)).cut(
+        len(filled)
+    )
+    # The first image of a cluster tells its node.
+    firsts = [int(np.argmax(assignments == each)) for each in filled]
+    nodes = [level.nodes[level.groups[row]] for row in firsts]
+    own = np.zeros((num_clusters, evidence.shape[1]), np.float32)
+    own[filled] = evidence[nodes]
+    names = name_clusters(
+        own,
         None,
         nouns.table,
         nouns.rows,
-        sizes=np.bincount(assignments, minlength=num_groups),
+        sizes=np.bincount(assignments, minlength=num_clusters),
     )
+    given = {
+        node: (names[each].name, names[each].guess)
+        for node, each in zip(nodes, filled.tolist(), strict=True)
+    }
+    named = name_nodes(evidence, nouns.table, nouns.rows, given=given)
+    texts, guesses = zip(*named, strict=True)
+    tree = ClusterTree(grown.splits, grown.leaves, texts, guesses, len(filled))
+    return names, tree
 
 
 def describe_clusters(

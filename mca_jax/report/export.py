@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 from urllib.parse import quote
 
@@ -20,6 +21,7 @@ from mca_jax.core.text import csv_table, dump_json, path_cell, printable, text_c
 from mca_jax.data.own_folders import EXPORT_MARK
 from mca_jax.model.cluster_model import Prediction
 from mca_jax.model.result import ClusterResult
+from mca_jax.model.tree import ClusterTree, level_sizes
 
 __all__ = [
     "EXPORTS",
@@ -31,6 +33,7 @@ __all__ = [
     "export_folders",
     "export_label_studio",
     "export_parquet",
+    "level_columns",
 ]
 
 _COLUMNS = ("path", "cluster", "confidence", "cluster_name")
@@ -48,6 +51,7 @@ class Assigned(NamedTuple):
       confidences: Probability of it, float32 ``[n]`` in [0, 1].
       names: Name of each image's cluster.
       classes: Names of all clusters, in order of the index.
+      levels: Name of each image's group, by the column of each level of the tree.
     """
 
     root: str
@@ -56,6 +60,7 @@ class Assigned(NamedTuple):
     confidences: np.ndarray
     names: tuple[str, ...]
     classes: tuple[str, ...]
+    levels: Mapping[str, list[str]] = MappingProxyType({})
 
 
 def assigned_images(
@@ -80,7 +85,26 @@ def assigned_images(
         result.confidences,
         names,
         classes,
+        level_columns(result.tree) if isinstance(result, ClusterResult) else {},
     )
+
+
+def level_columns(tree: ClusterTree | None) -> dict[str, list[str]]:
+    """Name of each image's group, by the column of each level that is written down.
+
+    Example:
+      >>> tree = ClusterTree(np.array([0]), np.array([1, 2]), ("all", "cup", "lamp"),
+      ...                    (False,) * 3, 2)
+      >>> level_columns(tree)
+      {'level_2': ['cup', 'lamp']}
+    """
+    if tree is None:
+        return {}
+    columns = {}
+    for count in level_sizes(tree):
+        level = tree.cut(count)
+        columns[f"level_{count}"] = [level.names[group] for group in level.groups]
+    return columns
 
 
 def export_csv(images: Assigned, path: str | os.PathLike[str]) -> None:
@@ -91,10 +115,13 @@ def export_csv(images: Assigned, path: str | os.PathLike[str]) -> None:
     """
     columns = (images.paths, images.clusters, images.confidences, images.names)
     rows = (
-        (path_cell(own), cluster, f"{confidence:.6f}", text_cell(name))
-        for own, cluster, confidence, name in zip(*columns, strict=True)
+        (path_cell(own), cluster, f"{confidence:.6f}", *map(text_cell, texts))
+        for own, cluster, confidence, *texts in zip(
+            *columns, *images.levels.values(), strict=True
+        )
     )
-    table = csv_table(_COLUMNS, rows, paths=images.paths, root=images.root)
+    header = (*_COLUMNS, *images.levels)
+    table = csv_table(header, rows, paths=images.paths, root=images.root)
     write_file(Path(path), table)
 
 
@@ -115,7 +142,8 @@ def export_parquet(images: Assigned, path: str | os.PathLike[str]) -> None:
     # Bytes of a name that aren't UTF-8 don't fit into a text column.
     paths = [_utf8(path) for path in images.paths]
     columns = (paths, images.clusters, images.confidences, list(images.names))
-    table = pyarrow.table(dict(zip(_COLUMNS, columns, strict=True)))
+    named = dict(zip(_COLUMNS, columns, strict=True))
+    table = pyarrow.table({**named, **images.levels})
     buffer = io.BytesIO()
     pyarrow.parquet.write_table(table, buffer)
     write_file(Path(path), buffer.getvalue())

@@ -44,6 +44,7 @@ from mca_jax.report.images import (
 )
 from mca_jax.report.map import find_neighbors, make_map, map_context
 from mca_jax.report.overview import counted, overview_context, percent
+from mca_jax.report.tree import view_tree
 
 __all__ = ["Report", "build_report", "render_report"]
 
@@ -228,7 +229,7 @@ def build_report(
         same_content=reader.same_content,
         read_tiles=more_tiles,
     )
-    script = _asset("script.js") + _asset("map.js")
+    script = "".join(map(_asset, ("script.js", "map.js", "tree.js")))
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     page = _environment().get_template("report.html.j2")
     html = page.render(
@@ -241,6 +242,7 @@ def build_report(
         command=_folded(command),
         seconds=[(name, f"{value:.1f} s") for name, value in (seconds or {}).items()],
         map=map_part,
+        tree=view_tree(result),
         embedded=thumbnails == "embed",
         size=Markup(_SIZE_MARK),
         **overview_context(result),

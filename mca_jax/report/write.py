@@ -31,6 +31,8 @@ from mca_jax.data.files import (
 from mca_jax.model.cluster_model import Prediction
 from mca_jax.model.files import MODEL_FILES
 from mca_jax.model.result import ClusterResult, write_result
+from mca_jax.model.tree import ClusterTree, level_sizes
+from mca_jax.report.export import level_columns
 from mca_jax.report.findings import DuplicateGroup, Outlier
 from mca_jax.report.images import Thumbnails
 from mca_jax.report.page import Report, build_report
@@ -69,11 +71,20 @@ def _assignments(result: ClusterResult) -> str:
     """Table of images, in the order of the rows."""
     names = [text_cell(cluster.name) for cluster in result.clusters]
     columns = (result.assignments.tolist(), result.confidences.tolist())
+    levels = level_columns(result.tree)
     rows = (
-        (path_cell(path), cluster, f"{confidence:.{_DIGITS}f}", names[cluster])
-        for path, cluster, confidence in zip(result.paths, *columns, strict=True)
+        (
+            path_cell(path),
+            cluster,
+            f"{confidence:.{_DIGITS}f}",
+            names[cluster],
+            *map(text_cell, more),
+        )
+        for path, cluster, confidence, *more in zip(
+            result.paths, *columns, *levels.values(), strict=True
+        )
     )
-    header = ("path", "cluster", "confidence", "cluster_name")
+    header = ("path", "cluster", "confidence", "cluster_name", *levels)
     return csv_table(header, rows, paths=result.paths, root=result.root)
 
 
@@ -166,6 +177,27 @@ def _clusters(result: ClusterResult) -> dict[str, Any]:
                 "exemplars": [result.paths[row] for row in cluster.exemplars],
             }
             for cluster in result.clusters
+        ],
+        **({} if result.tree is None else {"tree": _tree(result.tree)}),
+    }
+
+
+def _tree(tree: ClusterTree) -> dict[str, Any]:
+    """The tree as JSON: its nodes, and the number of groups from which each is one."""
+    sizes = tree.sizes().tolist()
+    return {
+        "num_groups": tree.num_groups,
+        "levels": level_sizes(tree),
+        "nodes": [
+            {
+                "node": node,
+                "parent": tree.parent(node),
+                "from": (node + 1) // 2 + 1,
+                "name": tree.names[node],
+                "guess": tree.guesses[node],
+                "size": sizes[node],
+            }
+            for node in range(len(tree.names))
         ],
     }
 

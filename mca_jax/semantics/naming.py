@@ -35,7 +35,14 @@ from mca_jax.semantics.vocabulary.basic import (
 from mca_jax.semantics.vocabulary.categories import people_mask
 from mca_jax.semantics.vocabulary.nouns import USER_CATEGORY, NounTable
 
-__all__ = ["ClusterName", "Concepts", "name_clusters", "weigh_evidence"]
+__all__ = [
+    "ClusterName",
+    "Concepts",
+    "name_clusters",
+    "name_nodes",
+    "summarize_evidence",
+    "weigh_evidence",
+]
 
 # How much a noun loses to other clusters that use it. More would spoil the names
 # of classes that are much alike, such as a cat's and a dog's.
@@ -55,6 +62,11 @@ _GUESS = 0.1
 _LIKENESS = 0.6
 # Coverage that is rounding.
 _LEAST_COVERAGE = 1e-3
+# A concept that covers so much beyond chance is what a group has in common.
+_COMMON = 0.6
+# Nouns that a list is made of; coverage of any cluster that tells clusters apart.
+_LISTED = 400
+_LEAST_SUMMARY = 0.02
 # Factor of a word that nobody likes to see.
 _UNPLEASANT = 0.8
 # How much what a concept says counts.
@@ -119,7 +131,15 @@ class Concepts:
         # Share of the nouns at or below each concept: what chance covers.
         everything = max(len(rows), _SMALL_VOCABULARY)
         self._chance = np.bincount(concepts, minlength=shape[1]) / everything
-        self._word = self._worth_of_words()
+        self._below = self._closure.tocsc()
+        count = max(len(table.names), _SMALL_VOCABULARY)
+        self._specificity = 1.0 - np.log(table.kinds) / np.log(count)
+        self._merit = self._specificity**_SPECIFICITY_POWER * self._worth_of_words()
+        self._allowed = self._find_allowed()
+        self._texts = [table.names[row].casefold() for row in rows.tolist()]
+        self._text_ids = np.unique(np.array(self._texts, object), return_inverse=True)[
+            1
+        ]
 
     def _worth_of_words(self) -> np.ndarray:
         """Measure how fit each noun's name is for a headline, in (0, 1]."""
@@ -157,21 +177,34 @@ class Concepts:
 
     def specificity(self, concept: int) -> float:
         """Measure how much a concept says: ``1 - log(kinds) / log(M)``, in [0, 1]."""
-        count = max(len(self.table.names), _SMALL_VOCABULARY)
-        return 1.0 - float(np.log(self.table.kinds[concept]) / np.log(count))
+        return float(self._specificity[concept])
+
+    def _find_allowed(self) -> np.ndarray:
+        """Mark the concepts that are fit for a name, and specific enough."""
+        table = self.table
+        fit = ~self.barred
+        fit[self.rows] = True
+        deep = (table.category == USER_CATEGORY) | (table.depth >= self.min_depth)
+        return fit & ~self._vague & deep & (self._specificity >= self.min_specificity)
 
     def allows(self, concept: int) -> bool:
         """Whether a concept is fit for a name, and specific enough."""
-        if self.barred[concept] and (self._vague[concept] or concept not in self.own):
-            return False
-        own_noun = self.table.category[concept] == USER_CATEGORY
-        deep = own_noun or self.table.depth[concept] >= self.min_depth
-        return bool(deep) and self.specificity(concept) >= self.min_specificity
+        return bool(self._allowed[concept])
 
     def merit(self, concept: int, coverage: float) -> float:
         """Score a concept: coverage, specificity and worth of its word, in [0, 1]."""
-        specific = self.specificity(concept) ** _SPECIFICITY_POWER
-        return coverage * specific * float(self._word[concept])
+        return coverage * float(self._merit[concept])
+
+    def rank(
+        self, coverage: Mapping[int, float], least: float = 0.0
+    ) -> list[tuple[int, float]]:
+        """Rank the concepts that are allowed and at least so specific, by merit."""
+        concepts = np.fromiter(coverage, np.int64, len(coverage))
+        shares = np.fromiter(coverage.values(), np.float64, len(coverage))
+        apt = self._allowed[concepts] & (self._specificity[concepts] >= least)
+        concepts, merits = concepts[apt], (shares * self._merit[concepts])[apt]
+        order = np.lexsort((concepts, -merits))
+        return list(zip(concepts[order].tolist(), merits[order].tolist(), strict=True))
 
     def trust(self, weight: np.ndarray, concept: int) -> float:
         """Measure how much of the evidence a name has beyond what chance gives it.
@@ -184,9 +217,20 @@ class Concepts:
         """
         if concept < 0:
             return 0.0
-        chance = min(float(self._chance[concept]), 0.5)
-        beyond = (self.share_below(weight, concept) - chance) / (1.0 - chance)
+        beyond = self.beyond_chance(concept, self.share_below(weight, concept))
         return self.merit(concept, max(0.0, beyond))
+
+    def beyond_chance(self, concept: int, coverage: float) -> float:
+        """Measure how much more a concept covers than of all nouns, at most 1."""
+        chance = min(float(self._chance[concept]), 0.5)
+        return (coverage - chance) / (1.0 - chance)
+
+    def find_common(self, coverage: Mapping[int, float]) -> int:
+        """Find what a mixed group has in common: the best that covers it, or -1."""
+        for concept, _ in self.rank(coverage):
+            if self.beyond_chance(concept, coverage[concept]) >= _COMMON:
+                return concept
+        return -1
 
     def choose(self, weight: np.ndarray, coverage: Mapping[int, float]) -> int:
         """Choose the headline: the noun that dominates, or the best concept.
@@ -207,18 +251,13 @@ class Concepts:
                 key=lambda v: self.merit(v, coverage.get(v, 0.0)),
                 default=sense,
             )
-        allowed = [concept for concept in sorted(coverage) if self.allows(concept)]
-        return max(allowed, key=lambda v: self.merit(v, coverage[v]), default=first)
+        ranked = self.rank(coverage)
+        return ranked[0][0] if ranked else first
 
     def liken(self, weight: np.ndarray, coverage: Mapping[int, float]) -> list[int]:
         """Choose two things that a group without a name is like, best first."""
-        apt = [
-            concept
-            for concept in coverage
-            if self.allows(concept) and self.specificity(concept) >= _LIKENESS
-        ]
-        apt = apt or [row for row, _ in self.list_nouns(weight, 2)]
-        ranked = sorted(apt, key=lambda v: (-self.merit(v, coverage.get(v, 0.0)), v))
+        ranked = [concept for concept, _ in self.rank(coverage, _LIKENESS)]
+        ranked = ranked or [row for row, _ in self.list_nouns(weight, 2)]
         chosen: list[int] = []
         for concept in ranked:
             apart = all(
@@ -264,11 +303,10 @@ class Concepts:
     ) -> tuple[tuple[int, float], ...]:
         """List ``(row, share)`` of the best nouns; those that read the same are one."""
         listed: dict[str, tuple[int, float]] = {}
-        for noun in np.argsort(-weight, kind="stable").tolist():
+        for noun in np.argsort(-weight, kind="stable")[:_LISTED].tolist():
             if weight[noun] <= 0:
                 break
-            row = int(self.rows[noun])
-            text = self.table.names[row].casefold()
+            row, text = int(self.rows[noun]), self._texts[noun]
             if text in listed:
                 first, share = listed[text]
                 listed[text] = (first, share + float(weight[noun]))
@@ -280,12 +318,30 @@ class Concepts:
         """Share of nouns that are the headline, below it or read the same."""
         if headline < 0:
             return 0.0
+        start, stop = self._below.indptr[headline : headline + 2]
+        agree = np.zeros(len(self.rows), bool)
+        agree[self._below.indices[start:stop]] = True
         text = self.table.names[headline].casefold()
-        agree = [
-            headline in self.ancestors(row) or self.table.names[row].casefold() == text
-            for row in self.rows[weight > 0].tolist()
-        ]
-        return float(min(weight[weight > 0][agree].sum(), 1.0))
+        if text in self._texts:
+            agree |= self._text_ids == self._text_ids[self._texts.index(text)]
+        return float(min(weight[agree].sum(), 1.0))
+
+    def summarize(self, weights: np.ndarray) -> np.ndarray:
+        """Lay out what clusters have in common: roots of what concepts cover.
+
+        Two clusters of dogs are near, dogs and cats less, dogs and lamps far: what
+        says more counts more.
+
+        Args:
+          weights: Of each cluster, ``[k, m]``.
+
+        Returns:
+          One row a cluster; squared distances add up over concepts.
+        """
+        coverage = np.asarray(weights @ self._closure)
+        used = np.flatnonzero(coverage.max(axis=0) > _LEAST_SUMMARY)
+        worth = np.maximum(self._specificity[used], 0.05)
+        return np.sqrt(coverage[:, used] * worth[None])
 
 
 def weigh_evidence(evidence: Any, text_assignments: Any = None) -> np.ndarray:
@@ -416,6 +472,88 @@ def name_clusters(
             names, weights, headlines, guesses, strict=True
         )
     ]
+
+
+def summarize_evidence(
+    evidence: Any, table: NounTable, rows: Sequence[int] | np.ndarray
+) -> np.ndarray:
+    """Lay clusters out by what is seen in them; see :func:`Concepts.summarize`.
+
+    Args:
+      evidence: As for :func:`name_clusters`, ``[k, m]``.
+      table: All the nouns.
+      rows: Rows of the ``m`` nouns in the table.
+
+    Returns:
+      Points, float ``[k, q]``.
+    """
+    own = np.asarray(rows, np.int64)
+    concepts = Concepts(table, own, min_specificity=0.0, min_depth=0)
+    return concepts.summarize(weigh_evidence(evidence))
+
+
+def name_nodes(
+    evidence: Any,
+    table: NounTable,
+    rows: Sequence[int] | np.ndarray,
+    *,
+    given: Mapping[int, tuple[str, bool]],
+    min_specificity: float = 0.15,
+    min_depth: int = 4,
+) -> list[tuple[str, bool]]:
+    """Name every node of a tree, no two alike: animal, dog, terrier.
+
+    Args:
+      evidence: Of each node, at least 0, float ``[2 g - 1, m]``.
+      table: All the nouns.
+      rows: Rows of the ``m`` nouns in the table.
+      given: Names that some nodes have, and whether each is a guess.
+      min_specificity: As for :func:`name_clusters`; less, for what holds much is
+        called by what is general.
+      min_depth: Fewest steps from WordNet's root to a name.
+
+    Returns:
+      Name of each node, and whether it is a guess.
+    """
+    weights = weigh_evidence(evidence)
+    concepts = Concepts(
+        table,
+        np.asarray(rows, np.int64),
+        min_specificity=min_specificity,
+        min_depth=min_depth,
+    )
+    coverages = [concepts.cover(weight) for weight in weights]
+    names: list[tuple[str, bool]] = []
+    used = {name.casefold() for name, _ in given.values()}
+    for node, (weight, coverage) in enumerate(zip(weights, coverages, strict=True)):
+        if node in given:
+            names.append(given[node])
+            continue
+        headline = concepts.choose(weight, coverage)
+        guess = headline < 0 or concepts.trust(weight, headline) < _GUESS
+        # What half of a mixed group shows is no name for all of it.
+        mixed = guess or coverage.get(headline, 0.0) < _COMMON
+        if mixed and (common := concepts.find_common(coverage)) >= 0:
+            headline, guess = common, False
+        if node == 0:
+            names.append(("everything", False))
+            continue
+        if guess:
+            like = concepts.liken(weight, coverage)
+            text = "like " + ", ".join(table.names[row] for row in like)
+            choices = []
+        else:
+            text = table.names[headline]
+            sibling = coverages[node + 1 if node % 2 else node - 1]
+            choices = [
+                _qualified(text, table.names[each])
+                for each in _qualifiers(headline, coverage, [sibling], concepts)
+            ]
+        free = (each for each in (text, *choices) if each.casefold() not in used)
+        name = next(free, "") or _numbered(text, used)
+        used.add(name.casefold())
+        names.append((name, guess))
+    return names
 
 
 def _distinct_names(

@@ -6,7 +6,7 @@ import pytest
 from experiments.build_photographed_asset import pack_lists
 from mca_jax.core.assets import load_asset
 from mca_jax.semantics import NounTable, load_nouns
-from mca_jax.semantics.naming import name_clusters
+from mca_jax.semantics.naming import name_clusters, name_nodes
 from mca_jax.semantics.space import nameable_nouns
 from mca_jax.semantics.vocabulary.basic import UNPLEASANT, unpleasant_mask
 from mca_jax.semantics.vocabulary.nouns import row_of_synset
@@ -63,3 +63,24 @@ def _above(rows: np.ndarray) -> list[frozenset[int]]:
 
     concepts = Concepts(load_nouns(), rows, min_specificity=0.0, min_depth=0)
     return [concepts.ancestors(row) for row in rows.tolist()]
+
+
+def test_nodes_of_a_tree_are_named_from_the_general_to_the_special(
+    wordnet: NounTable,
+) -> None:
+    rows = nameable_nouns(wordnet)
+    nodes = np.zeros((5, len(rows)))
+    kinds = {3: "n02084071", 4: "n02121620", 2: "n03467517"}  # dog, cat, guitar
+    above = _above(rows)
+    for node, synset in kinds.items():
+        row = row_of_synset(wordnet, synset)
+        nodes[node, [row in each for each in above]] = 1.0
+    nodes /= np.maximum(nodes.sum(axis=1, keepdims=True), 1e-9)
+    nodes[1] = nodes[3] + nodes[4]
+    nodes[0] = nodes[1] + nodes[2]
+    named = name_nodes(nodes, wordnet, rows, given={2: ("my guitars", False)})
+    names = [name for name, _ in named]
+    assert names[0] == "everything"
+    assert names[1] in {"carnivore", "mammal", "domestic animal", "animal"}
+    assert names[2:] == ["my guitars", "dog", "cat"]
+    assert not any(guess for _, guess in named)

@@ -139,6 +139,8 @@ def describe_again(
     metrics["label_free"] = {**metrics.get("label_free", {}), **risk}
     return replace(
         result,
+        # The tree is one of the clusters as they were.
+        tree=None,
         assignments=assignments,
         probabilities=probabilities,
         clusters=tuple(clusters),

@@ -170,10 +170,11 @@ def rename_cluster(result: ClusterResult, cluster: int, name: str) -> ClusterRes
     if name == before:
         return result
     clusters = list(result.clusters)
-    clusters[index] = replace(clusters[index], name=name)
+    clusters[index] = replace(clusters[index], name=name, guess=False)
+    tree = result.tree and result.tree.rename(before, name)
     edit = {"action": "rename", "cluster": cluster, "from": before, "to": name}
     edited = replace(model, clusters=tuple(clusters), edits=(*model.edits, edit))
-    return replace(result, clusters=tuple(clusters), model=edited)
+    return replace(result, clusters=tuple(clusters), model=edited, tree=tree)
 
 
 def merge_clusters(

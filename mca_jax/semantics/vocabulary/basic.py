@@ -24,6 +24,9 @@ UNPLEASANT = (
 
 VAGUE = frozenset(
     {
+        3553,  # whole
+        4258,  # living thing
+        4475,  # organism
         2735688,  # area, a part of a structure
         3050026,  # cloth covering
         3076708,  # commodity
@@ -38,6 +41,7 @@ VAGUE = frozenset(
         3405265,  # furnishing
         3563967,  # implement
         3574816,  # instrument
+        3575240,  # instrumentality
         3733925,  # measuring instrument
         3738472,  # mechanism
         3744840,  # memory device
