@@ -17,6 +17,8 @@ LENGTHS = {"clip": 24, "siglip": 64, "siglip2": 64}
 
 def load(folder):
     family = json.loads((folder / "config.json").read_text())["model_type"]
+    # Its tokenizer is another, which is told by its own files.
+    family = "clip" if family == "metaclip_2" else family
     return load_tokenizer(folder, family=family, max_length=LENGTHS[family])
 
 
