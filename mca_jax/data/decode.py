@@ -34,7 +34,7 @@ from mca_jax.data.bmp import embedded_picture, read_header, render_bitmap
 from mca_jax.data.colour import to_rgb
 from mca_jax.data.files import DecodeError, FileIdentity, read_file
 from mca_jax.data.formats import HEAD_BYTES, describe_stranger, identify
-from mca_jax.data.quiet import quiet_libtiff, quiet_pillow
+from mca_jax.data.quiet import quiet_libtiff, quiet_pillow, quiet_stderr
 from mca_jax.data.repairs import (
     END_OF_JPEG,
     all_coefficients_begun,
@@ -42,10 +42,12 @@ from mca_jax.data.repairs import (
     chunks_are_complete,
     jpeg_2000_depth,
     jpeg_kind,
+    jpeg_xl_size,
     without_metadata,
 )
 from mca_jax.data.tiff import (
     cannot_be_read,
+    check_bytes,
     is_camera_raw,
     read_page,
     render_page,
@@ -129,9 +131,14 @@ _ORIENTATION_TAG = 0x0112
 _LARGE_PIXELS = 2**25
 _large_lock = threading.RLock()
 
+# Of all samples of a pixel: four of 64 bits.
+_MOST_SAMPLE_BYTES = 32
+
 _LONGEST_REASON = 100
 _RETRIES = 2
 
+# Bytes that may follow the end of a JPEG.
+_LONGEST_TAIL = 64
 # What libraries say of a file that ends too early, and of a kind they can't read.
 _CUT_SHORT = ("truncated", "end of file", "end of data", "not enough image data")
 _NO_READER = (
@@ -179,6 +186,8 @@ def _is_cut_short(error: Exception, kind: str, content: bytes) -> bool:
         return not boxes_are_complete(content)
     if kind == "PNG":
         return not chunks_are_complete(content)
+    if kind == "JPEG" and END_OF_JPEG not in content[-_LONGEST_TAIL:]:
+        return True
     text = str(error).lower()
     return isinstance(error, EOFError) or any(each in text for each in _CUT_SHORT)
 
@@ -273,6 +282,14 @@ def _decode_by_pillow(content: bytes, kind: str, limits: _Limits) -> Image.Image
             return _load(image, limits.min_side)
 
 
+def _decode_jpeg_xl(content: bytes, limits: _Limits) -> Image.Image:
+    """Decode a JPEG XL; its plugin decodes all when it opens a file."""
+    size = jpeg_xl_size(content)
+    if size is not None:
+        limits.check(*size)
+    return _decode_by_pillow(content, "JPEG XL", limits)
+
+
 def _is_all_there(content: bytes) -> bool:
     """Whether a JPEG without an end marker has all its pixels.
 
@@ -347,6 +364,7 @@ def _decode_tiff(content: bytes, limits: _Limits) -> Image.Image:
         return _decode_raw(content, limits)
     page = read_page(content)
     limits.check(page.width, page.height)
+    check_bytes(page, _MOST_SAMPLE_BYTES * max(limits.max_pixels, 1))
     with _alone(page.width, page.height), quiet_libtiff():
         image = render_page(page, content)
         if image is not None:
@@ -369,9 +387,13 @@ def _decode_raw(content: bytes, limits: _Limits) -> Image.Image:
         raise DecodeError(
             "a camera's RAW file; pip install 'mca-jax[raw]' to read it"
         ) from error
-    with rawpy.imread(io.BytesIO(content)) as raw:
+    # It writes of what it meets in a damaged file, and can't be told not to.
+    with quiet_stderr(b"unknown file: "):
+        raw = rawpy.imread(io.BytesIO(content))
         width, height = raw.sizes.width, raw.sizes.height
         limits.check(width, height)
+        raw.unpack()
+    with raw:
         half = 0 < 2 * limits.min_side <= min(width, height)
         with _alone(width, height):
             pixels = raw.postprocess(use_camera_wb=True, half_size=half)
@@ -382,6 +404,7 @@ _DECODERS: dict[str, Callable[[bytes, _Limits], Image.Image]] = {
     "BMP": _decode_bmp,
     "JPEG": _decode_jpeg,
     "JPEG 2000": _decode_jpeg_2000,
+    "JPEG XL": _decode_jpeg_xl,
     "PNG": _decode_png,
     "RAW": _decode_raw,
     "TIFF": _decode_tiff,

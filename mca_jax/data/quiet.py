@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import logging
+import os
+import tempfile
 import threading
 import warnings
 from collections.abc import Iterator
@@ -13,7 +15,7 @@ from typing import Any, cast
 
 from PIL import Image
 
-__all__ = ["has_tiff_codec", "quiet_libtiff", "quiet_pillow"]
+__all__ = ["has_tiff_codec", "quiet_libtiff", "quiet_pillow", "quiet_stderr"]
 
 # Loggers that report on files. A filter of a logger isn't asked for those below it.
 _LOGGERS = (
@@ -122,3 +124,31 @@ def quiet_libtiff() -> Iterator[None]:
             if not _handlers.users:
                 library.TIFFSetErrorHandler(_handlers.error)
                 library.TIFFSetWarningHandler(_handlers.warning)
+
+
+_stderr_lock = threading.Lock()
+
+
+@contextmanager
+def quiet_stderr(start: bytes) -> Iterator[None]:
+    """Keep lines that start so from the terminal; others come a little later.
+
+    For libraries that know no other way, one call at a time.
+    """
+    with _stderr_lock, tempfile.TemporaryFile() as kept:
+        try:
+            terminal = os.dup(2)
+        # There is none.
+        except OSError:
+            yield
+            return
+        os.dup2(kept.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(terminal, 2)
+            os.close(terminal)
+            kept.seek(0)
+            lines = (line for line in kept if not line.startswith(start))
+            with suppress(OSError):
+                os.write(2, b"".join(lines))

@@ -1,11 +1,20 @@
-"""Whether the pixels of a file that can't be decoded may be there all the same."""
+"""What a file says that its decoder doesn't: is it whole, how large is it."""
 
 from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator
 
-__all__ = ["END_OF_JPEG", "jpeg_kind", "all_coefficients_begun", "without_metadata"]
+__all__ = [
+    "END_OF_JPEG",
+    "all_coefficients_begun",
+    "boxes_are_complete",
+    "chunks_are_complete",
+    "jpeg_2000_depth",
+    "jpeg_kind",
+    "jpeg_xl_size",
+    "without_metadata",
+]
 
 END_OF_JPEG = b"\xff\xd9"
 
@@ -13,7 +22,7 @@ _START_OF_SCAN = 0xDA
 _STANDALONE = {0x01, *range(0xD0, 0xD9)}
 # Start of frame to how it is coded; those that aren't here are read.
 _FRAMES = {
-    **{0xC3: "lossless", 0xC5: "hierarchical", 0xC6: "hierarchical"},
+    **{0xC5: "hierarchical", 0xC6: "hierarchical"},
     **{0xC7: "hierarchical", 0xCB: "lossless arithmetic", 0xCD: "hierarchical"},
     **{0xCE: "hierarchical", 0xCF: "hierarchical", 0xF7: "JPEG-LS"},
 }
@@ -135,3 +144,43 @@ def jpeg_2000_depth(content: bytes) -> str:
         return ""
     number, bits = int.from_bytes(head[36:38], "big"), (head[38] & 127) + 1
     return f"{bits} bits x {number}" if number > 1 and bits > 8 else ""
+
+
+# Width by height, as the shortest headers give it.
+_JPEG_XL_RATIOS = {1: (1, 1), 2: (12, 10), 3: (4, 3), 4: (3, 2), 5: (16, 9)}
+_JPEG_XL_RATIOS |= {6: (5, 4), 7: (2, 1)}
+_JPEG_XL_BITS = (9, 13, 18, 30)
+
+
+def jpeg_xl_size(content: bytes) -> tuple[int, int] | None:
+    """Return the width and height in the header of a JPEG XL, None if there is none."""
+    start = 0
+    if not content.startswith(b"\xff\x0a"):
+        # In a box; where that is cut into parts, behind the number of the part.
+        whole = content.find(b"jxlc\xff\x0a")
+        start = max(whole, content.find(b"jxlp\0\0\0\0\xff\x0a"))
+        if start < 0:
+            return None
+        start = content.index(b"\xff\x0a", start)
+    header = content[start + 2 : start + 14]
+    if len(header) < 12:
+        return None
+    bits = int.from_bytes(header, "little")
+
+    def take(number: int) -> int:
+        nonlocal bits
+        value = bits & ((1 << number) - 1)
+        bits >>= number
+        return value
+
+    small = take(1)
+
+    def take_side() -> int:
+        return 8 * (take(5) + 1) if small else take(_JPEG_XL_BITS[take(2)]) + 1
+
+    height = take_side()
+    ratio = take(3)
+    if ratio:
+        across, down = _JPEG_XL_RATIOS[ratio]
+        return height * across // down, height
+    return take_side(), height

@@ -25,6 +25,7 @@ from mca_jax.data.repairs import jpeg_2000_depth
 __all__ = [
     "Page",
     "cannot_be_read",
+    "check_bytes",
     "count_pages",
     "is_camera_raw",
     "read_page",
@@ -334,6 +335,19 @@ def cannot_be_read(page: Page, what: str = "") -> DecodeError:
     return DecodeError(
         f"a kind of TIFF that can't be read ({kind}{page.bits} x {page.samples}{what})"
     )
+
+
+def check_bytes(page: Page, most: int) -> None:
+    """Refuse a page that would fill the memory, whatever its tags say.
+
+    Raises:
+      DecodeError: Its samples, or a row of its tiles, have more bytes.
+    """
+    size = max(1, page.bits // 8)
+    width = max(page.width, page.first(_TILE_WIDTH, 0))
+    height = max(page.height, page.first(_TILE_HEIGHT, 0))
+    if width * height * page.samples * size > most:
+        raise cannot_be_read(page, f"more than {most / 2**30:.1f} GiB of samples")
 
 
 def _check_kind(page: Page) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
 import zlib
+from contextlib import suppress
 
 import imagecodecs
 import numpy as np
@@ -16,6 +18,8 @@ from PIL import Image, features
 
 from mca_jax.data import DecodeError, decode_image
 from mca_jax.data.formats import HEAD_BYTES, identify, is_system_file
+from mca_jax.data.quiet import quiet_stderr
+from mca_jax.data.repairs import jpeg_xl_size
 
 YS, XS = np.mgrid[0:64, 0:96]
 SMOOTH = np.stack([XS * 2, YS * 3, 255 - XS - YS], axis=-1).astype(np.uint8)
@@ -94,6 +98,32 @@ def test_camera_raw():
     # Brighter from left to right.
     assert (np.diff(found[:, ::8].mean(axis=(0, 2))) > 0).all()
     assert decode_image(make_dng(), min_side=16).size == (16, 16)
+
+
+def test_damaged_raw_is_quiet(capfd):
+    pytest.importorskip("rawpy")
+    content = make_dng()
+    for place in range(40, 400, 20):
+        changed = content[:place] + b"\xff" + content[place + 1 :]
+        with suppress(DecodeError):
+            decode_image(changed[: len(changed) - place * 10])
+    assert capfd.readouterr() == ("", "")
+
+
+def test_others_still_write(capfd):
+    with quiet_stderr(b"noise"):
+        os.write(2, b"noise\nnews\n")
+    assert capfd.readouterr().err == "news\n"
+
+
+@pytest.mark.parametrize("size", [(96, 64), (64, 64), (300, 7), (1000, 31)])
+@pytest.mark.parametrize("container", [False, True])
+def test_the_size_of_a_jpeg_xl_is_known_before_it_is_decoded(size, container):
+    pixels = np.zeros((size[1], size[0], 3), np.uint8)
+    content = imagecodecs.jpegxl_encode(pixels, usecontainer=container)
+    assert jpeg_xl_size(content) == size
+    with pytest.raises(DecodeError, match=f"^{size[0]} x {size[1]} pixels, more than"):
+        decode_image(content, max_pixels=100)
 
 
 def test_extras_are_named(monkeypatch):
