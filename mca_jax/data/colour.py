@@ -95,6 +95,8 @@ def scale_samples(samples: np.ndarray, bits: int) -> np.ndarray:
     """
     if samples.dtype.kind == "f":
         return _scale_floats(samples)
+    if samples.dtype == np.uint8 and bits == 8:
+        return samples
     if not samples.size:
         return samples.astype(np.uint8)
     low, high = int(samples.min()), int(samples.max())

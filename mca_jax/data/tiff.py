@@ -792,11 +792,23 @@ def _add_alpha(page: Page, colours: np.ndarray, samples: np.ndarray) -> Image.Im
     return over_white(rgb)
 
 
+def _is_plain(page: Page) -> bool:
+    """Whether a page is 8-bit grey or RGB, pixel by pixel, and no more than that."""
+    return (
+        page.bits == 8
+        and (page.photometric, page.samples) in ((_MIN_IS_BLACK, 1), (_RGB, 3))
+        and page.compression not in _BY_PICTURE
+        and page.first(_FORMAT, 1) == page.first(_PLANAR, 1) == 1
+        and page.first(_FILL_ORDER, 1) == 1
+    )
+
+
 def render_page(page: Page, content: bytes) -> Image.Image | None:
     """Turn a page into RGB over white, not yet upright.
 
     Returns:
-      The picture; None for fax and JPEG compression, which Pillow reads by itself.
+      The picture; None for fax and JPEG compression, which Pillow reads by itself,
+      and for the plainest layout, which it reads in half the time.
 
     Raises:
       DecodeError: It is a kind of TIFF that can't be read, or damaged.
@@ -805,5 +817,7 @@ def render_page(page: Page, content: bytes) -> Image.Image | None:
     if page.compression in _BY_PILLOW:
         return None
     _check_kind(page)
+    if _is_plain(page):
+        return None
     samples = _read_samples(page, content)
     return _add_alpha(page, _to_colours(page, samples), samples)
