@@ -86,7 +86,9 @@ def _open_heic(file: io.BytesIO) -> Image.Image:
 
 def _open_jpeg_xl(file: io.BytesIO) -> Image.Image:
     try:
-        from pillow_jxl.JpegXLImagePlugin import JXLImageFile
+        from pillow_jxl.JpegXLImagePlugin import (  # pyright: ignore[reportMissingImports]
+            JXLImageFile,
+        )
     except ImportError as error:
         raise DecodeError(
             "a JPEG XL image; pip install 'mca-jax[jxl]' to read it"
@@ -382,7 +384,7 @@ def _decode_tiff(content: bytes, limits: _Limits) -> Image.Image:
 def _decode_raw(content: bytes, limits: _Limits) -> Image.Image:
     """Develop what a camera's sensor saw, as the camera itself would."""
     try:
-        import rawpy
+        import rawpy  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise DecodeError(
             "a camera's RAW file; pip install 'mca-jax[raw]' to read it"
