@@ -61,7 +61,8 @@ def check_lengths(name: str, rows: np.ndarray, first: int = 0) -> None:
     Raises:
       InputError: A row is zero, or far from the length one.
     """
-    sizes = np.abs(rows).max(axis=1, initial=0.0)
+    # Wide enough for the bounds, which float16 is not.
+    sizes = np.abs(rows).max(axis=1, initial=0.0).astype(np.float64)
     bad = np.flatnonzero((sizes < _SHORTEST) | (sizes > _LONGEST))
     if not bad.size:
         return
