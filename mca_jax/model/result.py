@@ -74,6 +74,8 @@ class ClusterResult:
         clustered, nearest first, int32 ``[n, r]``; None where nobody kept them.
       digests: What tells the content of an image from any other, uint8 ``[n, 32]``;
         None for given embeddings, and in runs of version 0.1.
+      pictures: Small pictures by which duplicates are found, uint8
+        ``[n, 16, 16, 3]``, black where there is none; None until a report is written.
       model: A ``ClusterModel``: what new images are placed by, and the edits
         since training; None for a result that was put together by hand.
       tree: Groups above and below the clusters, for any number of them; None in
@@ -109,6 +111,7 @@ class ClusterResult:
     baselines: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
     neighbors: np.ndarray | None = field(default=None, repr=False)
     digests: np.ndarray | None = field(default=None, repr=False)
+    pictures: np.ndarray | None = field(default=None, repr=False)
     model: Any = field(default=None, repr=False)
     tree: ClusterTree | None = field(default=None, repr=False)
 
@@ -173,8 +176,10 @@ def write_result(result: ClusterResult, folder: str | os.PathLike[str]) -> None:
     }
     if result.neighbors is not None:
         arrays["neighbors"] = np.asarray(result.neighbors, np.int32)
-    if result.digests is not None:
-        arrays["digests"] = np.asarray(result.digests, np.uint8)
+    for name in ("digests", "pictures"):
+        values = vars(result)[name]
+        if values is not None:
+            arrays[name] = np.asarray(values, np.uint8)
     if result.tree is not None:
         arrays["tree_leaves"] = np.asarray(result.tree.leaves, np.int32)
     content = {
@@ -223,6 +228,7 @@ def read_result(folder: str | os.PathLike[str]) -> ClusterResult:
             },
             neighbors=arrays.get("neighbors"),
             digests=arrays.get("digests"),
+            pictures=arrays.get("pictures"),
             model=model,
             tree=tree,
         )

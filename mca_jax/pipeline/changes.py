@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
+
+import numpy as np
 
 from mca_jax.data import ImageSource
 from mca_jax.data.decode import content_digest
@@ -14,7 +17,7 @@ from mca_jax.data.files import DecodeError, FileIdentity
 from mca_jax.encoders.cache.file_index import FileIndex
 from mca_jax.model.result import ClusterResult
 
-__all__ = ["FolderChanges", "compare_folder"]
+__all__ = ["FolderChanges", "compare_folder", "reuse_pictures"]
 
 
 class FolderChanges(NamedTuple):
@@ -191,3 +194,27 @@ def _find_renamed(
             renamed[names[row]] = best or candidates[0]
             candidates.remove(renamed[names[row]])
     return renamed
+
+
+def reuse_pictures(
+    result: ClusterResult, before: ClusterResult | None
+) -> ClusterResult:
+    """Take the small pictures of equal content from another result, where it has them.
+
+    Args:
+      result: A result without small pictures.
+      before: The other one.
+
+    Returns:
+      The result with those; the others are black, and will be read.
+    """
+    if before is None or before.pictures is None or before.digests is None:
+        return result
+    if result.digests is None or result.pictures is not None:
+        return result
+    known = {digest.tobytes(): row for row, digest in enumerate(before.digests)}
+    rows = [known.get(digest.tobytes(), -1) for digest in result.digests]
+    pictures = np.zeros((len(rows), *before.pictures.shape[1:]), np.uint8)
+    found = np.flatnonzero(np.array(rows) >= 0)
+    pictures[found] = before.pictures[np.array(rows)[found]]
+    return replace(result, pictures=pictures)

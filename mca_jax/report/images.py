@@ -8,13 +8,15 @@ import io
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Literal, TypeVar
+from functools import partial
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from PIL import Image, ImageOps
 
 from mca_jax.data import decode_image
 from mca_jax.model.result import ClusterResult
+from mca_jax.report.duplicates import SMALL_EDGE, FileSize, shrink
 
 __all__ = [
     "PICTURE_FOLDER",
@@ -25,6 +27,7 @@ __all__ = [
     "affordable_rows",
     "encode_sheets",
     "encode_thumbnails",
+    "read_small",
     "read_tiles",
     "thumbnail_size",
     "tile_edge",
@@ -53,6 +56,7 @@ _TILE_EDGES = ((1000, 96), (2500, 80), (5000, 64), (None, 56))
 # and decoding even a tiny file costs as much as that many bytes of a large one.
 _MOST_BYTES = 1_500_000_000
 _BYTES_OF_OPENING = 80_000
+_SMALL_BLOCK = 256
 
 
 class ImageReader:
@@ -90,6 +94,17 @@ class ImageReader:
         return decode_image(
             self.path(row), min_side=edge, max_pixels=_ANY, partial_jpegs=True
         )
+
+    def measure(self, row: int) -> FileSize:
+        """Width, height and bytes of a row; of arrays the pixels alone."""
+        try:
+            if self._load_image is not None:
+                return FileSize(*self._load_image(row).size, 0)
+            path = self.path(row)
+            with Image.open(path) as image:
+                return FileSize(*image.size, os.path.getsize(path))
+        except (OSError, ValueError, Image.DecompressionBombError):
+            return FileSize(0, 0, 0)
 
     def same_content(self, row: int, other: int) -> bool:
         """Whether files, or pixels of arrays, are equal; False if they are gone."""
@@ -215,6 +230,42 @@ def read_tiles(
 ) -> dict[int, np.ndarray]:
     """Like :func:`encode_thumbnails`, as uint8 ``[edge, edge, 3]``."""
     return _for_each(rows, load_image, lambda image: np.asarray(_square(image, edge)))
+
+
+def read_small(
+    result: ClusterResult,
+    reader: ImageReader,
+    *,
+    progress: Callable[[int], Any] | None = None,
+) -> np.ndarray | None:
+    """Read the small pictures by which duplicates are found.
+
+    Args:
+      result: A result, perhaps with some of them: those that are black are read.
+      reader: Reads the images.
+      progress: Called with the number of images done since the last call.
+
+    Returns:
+      uint8 ``[n, 16, 16, 3]``, black where a picture can't be read; None where there
+      are none.
+    """
+    if not reader.available:
+        return result.pictures
+    shape = (len(result.paths), SMALL_EDGE, SMALL_EDGE, 3)
+    small = np.zeros(shape, np.uint8) if result.pictures is None else result.pictures
+    missing = np.flatnonzero(~small.any(axis=(1, 2, 3))).tolist()
+    if progress is not None:
+        progress(len(small) - len(missing))
+    if missing:
+        small = np.array(small)
+    for start in range(0, len(missing), _SMALL_BLOCK):
+        rows = missing[start : start + _SMALL_BLOCK]
+        load = partial(reader.load, edge=2 * SMALL_EDGE)
+        for row, picture in _for_each(rows, load, shrink).items():
+            small[row] = picture
+        if progress is not None:
+            progress(len(rows))
+    return small
 
 
 def encode_sheets(tiles: Mapping[int, np.ndarray], *, edge: int) -> list[bytes]:

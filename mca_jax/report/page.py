@@ -24,12 +24,8 @@ from mca_jax.report.cards import (
     make_picture,
     read_contingency,
 )
-from mca_jax.report.findings import (
-    DuplicateGroup,
-    Outlier,
-    find_duplicates,
-    find_outliers,
-)
+from mca_jax.report.duplicates import DuplicateGroup, find_duplicates
+from mca_jax.report.findings import Outlier, find_outliers
 from mca_jax.report.images import (
     PICTURE_FOLDER,
     Album,
@@ -38,6 +34,7 @@ from mca_jax.report.images import (
     affordable_rows,
     encode_sheets,
     encode_thumbnails,
+    read_small,
     read_tiles,
     thumbnail_size,
     tile_edge,
@@ -65,12 +62,14 @@ class Report(NamedTuple):
         none where they are in the page.
       outliers: The images most unlike any other, most distant first.
       duplicates: Images that show the same.
+      pictures: The small pictures that were compared, or None.
     """
 
     html: str
     files: dict[str, bytes]
     outliers: tuple[Outlier, ...]
     duplicates: tuple[DuplicateGroup, ...]
+    pictures: np.ndarray | None
 
 
 def _asset(name: str) -> str:
@@ -108,8 +107,8 @@ def _seed(result: ClusterResult) -> int:
 
 def _map_part(
     result: ClusterResult, neighbors: np.ndarray, reader: ImageReader, album: Album
-) -> tuple[dict[str, Any], Callable[[list[int]], dict[int, np.ndarray]]]:
-    """The map, and what reads the tiles of more rows than it has."""
+) -> dict[str, Any]:
+    """The map with the tiles of its images."""
     image_map = make_map(result, neighbors, seed=_seed(result))
     edge = tile_edge(len(image_map.rows))
     load = partial(reader.load, edge=edge)
@@ -118,18 +117,19 @@ def _map_part(
         rows = affordable_rows(image_map.rows.tolist(), reader.path)
         tiles = read_tiles(rows, load, edge=edge)
 
-    def more_tiles(rows: list[int]) -> dict[int, np.ndarray]:
-        missing = [row for row in rows if row not in tiles and reader.available]
-        return {**tiles, **read_tiles(missing, load, edge=edge)}
-
     sheets = [
         album.add(f"map-{number:03d}", sheet)
         for number, sheet in enumerate(encode_sheets(tiles, edge=edge))
     ]
-    context = map_context(
+    return map_context(
         result, image_map, tile_rows=list(tiles), edge=edge, sheets=sheets
     )
-    return context, more_tiles
+
+
+def _shown_of(group: DuplicateGroup) -> list[int]:
+    """The first rows of a group, the best one before all."""
+    others = [row for row in group.rows if row != group.best]
+    return [group.best, *others[: _SHOWN_OF_GROUP - 1]]
 
 
 def _picture_context(
@@ -141,8 +141,7 @@ def _picture_context(
 ) -> dict[str, Any]:
     """Everything with pictures in it."""
     rows = choose_rows(result)
-    groups = [(each, each.rows[:_SHOWN_OF_GROUP]) for each in duplicates]
-    groups = groups[:_SHOWN_GROUPS]
+    groups = [(each, _shown_of(each)) for each in duplicates[:_SHOWN_GROUPS]]
     wanted = {*rows.all, *(each.row for each in outliers[:_SHOWN_OUTLIERS])}
     wanted.update(row for _, shown in groups for row in shown)
     edge = thumbnail_size(len(wanted))
@@ -221,13 +220,16 @@ def build_report(
     neighbors = result.neighbors
     if neighbors is None:
         neighbors = find_neighbors(result.embeddings)
-    map_part, more_tiles = _map_part(result, neighbors, reader, album)
+    map_part = _map_part(result, neighbors, reader, album)
     outliers = find_outliers(result.embeddings, neighbors)
+    small = read_small(result, reader)
     duplicates = find_duplicates(
         result.embeddings,
         neighbors,
+        small,
+        digests=result.digests,
         same_content=reader.same_content,
-        read_tiles=more_tiles,
+        measure=reader.measure,
     )
     script = "".join(map(_asset, ("script.js", "map.js", "tree.js")))
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -248,7 +250,7 @@ def build_report(
         **overview_context(result),
         **_picture_context(result, reader, outliers, duplicates, album),
     )
-    return Report(_say_size(html, album), album.files, outliers, duplicates)
+    return Report(_say_size(html, album), album.files, outliers, duplicates, small)
 
 
 def render_report(

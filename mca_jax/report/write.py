@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -32,8 +33,9 @@ from mca_jax.model.cluster_model import Prediction
 from mca_jax.model.files import MODEL_FILES
 from mca_jax.model.result import ClusterResult, write_result
 from mca_jax.model.tree import ClusterTree, level_sizes
+from mca_jax.report.duplicates import DuplicateGroup
 from mca_jax.report.export import level_columns
-from mca_jax.report.findings import DuplicateGroup, Outlier
+from mca_jax.report.findings import Outlier
 from mca_jax.report.images import Thumbnails
 from mca_jax.report.page import Report, build_report
 from mca_jax.report.workdir import CONFIG_FILE, LOG_FILE
@@ -52,6 +54,7 @@ OUTPUT_FILES = (
     "outliers.csv",
     "duplicates.csv",
     "baselines.csv",
+    "update.csv",
     "clusters.json",
     "metrics.json",
     "report.html",
@@ -135,12 +138,15 @@ def _outliers(result: ClusterResult, outliers: Sequence[Outlier]) -> str:
 def _duplicates(result: ClusterResult, groups: Sequence[DuplicateGroup]) -> str:
     """Table of the images that show the same, group by group."""
     rows = (
-        (number, group.kind, path_cell(result.paths[row]), result.assignments[row])
+        (
+            *(number, group.kind, path_cell(result.paths[row])),
+            *(result.assignments[row], "best" if row == group.best else "", *size),
+        )
         for number, group in enumerate(groups)
-        for row in group.rows
+        for row, size in zip(group.rows, group.sizes, strict=True)
     )
     paths = [result.paths[row] for group in groups for row in group.rows]
-    header = ("group", "kind", "path", "cluster")
+    header = ("group", "kind", "path", "cluster", "keep", "width", "height", "bytes")
     return csv_table(header, rows, paths=paths, root=result.root)
 
 
@@ -314,12 +320,14 @@ def write_outputs(
     else:
         # Those of an earlier run with --baselines are not of this one.
         (folder / "baselines.csv").unlink(missing_ok=True)
+    if "update" not in result.metrics:
+        (folder / "update.csv").unlink(missing_ok=True)
     for name, make in makers.items():
         write_file(folder / name, make())
     _write_pictures(report().files, folder)
     written = [*makers, *report().files]
     if result.model is not None:
-        write_result(result, folder)
+        write_result(replace(result, pictures=report().pictures), folder)
         written += MODEL_FILES
     return {name: folder / name for name in written}
 

@@ -1,17 +1,20 @@
 import io
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
-from sample_results import crop
+from sample_results import build_result, crop
 
 from mca_jax.report import images
 from mca_jax.report.images import (
     SHEET_COLUMNS,
+    ImageReader,
     affordable_rows,
     encode_sheets,
     encode_thumbnails,
+    read_small,
     read_tiles,
     thumbnail_size,
     tile_edge,
@@ -131,3 +134,32 @@ def test_large_files_get_fewer_tiles(tmp_path, monkeypatch, limit, stride):
     assert rows == list(range(0, 12, stride))
     gone = affordable_rows(range(5), lambda row: str(tmp_path / "none"))
     assert gone == list(range(5))
+
+
+def test_small_pictures_are_read_once(tmp_path):
+    result = build_result(tmp_path, num_images=6)
+    (tmp_path / result.paths[4]).unlink()
+    counts = []
+    small = read_small(result, ImageReader(result), progress=counts.append)
+    assert small is not None
+    assert small.shape == (6, 16, 16, 3)
+    assert small.any(axis=(1, 2, 3)).tolist() == [True] * 4 + [False, True]
+    assert sum(counts) == 6
+    # What is there is not read again, what is not there is tried.
+    again = replace(result, pictures=small)
+    (tmp_path / result.paths[0]).write_bytes(b"")
+    np.testing.assert_array_equal(read_small(again, ImageReader(again)), small)
+    assert read_small(build_result(), ImageReader(build_result())) is None
+
+
+def test_a_picture_is_measured_without_decoding_it(tmp_path):
+    result = build_result(tmp_path, num_images=3)
+    reader = ImageReader(result)
+    path = tmp_path / result.paths[0]
+    with Image.open(path) as picture:
+        size = picture.size
+    assert reader.measure(0) == (*size, path.stat().st_size)
+    path.write_bytes(b"nothing")
+    assert reader.measure(0) == (0, 0, 0)
+    pixels = ImageReader(result, lambda row: Image.new("RGB", (30, 20)))
+    assert pixels.measure(1) == (30, 20, 0)

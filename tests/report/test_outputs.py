@@ -34,15 +34,15 @@ def read_json(path):
 
 def test_every_file_is_there(tmp_path):
     written = write_outputs(small_run(), tmp_path)
-    # baselines.csv is for runs that were compared.
-    others = {"log.jsonl", "baselines.csv"}
+    # baselines.csv is for runs that were compared, update.csv for updated ones.
+    others = {"log.jsonl", "baselines.csv", "update.csv"}
     assert set(written) == {"config.json", *OUTPUT_FILES} - others
     assert set(written.values()) == set(tmp_path.iterdir())
 
 
 def test_a_result_without_a_model_has_its_other_files(result, tmp_path):
     written = write_outputs(result, tmp_path)
-    others = {"log.jsonl", "baselines.csv", *MODEL_FILES}
+    others = {"log.jsonl", "baselines.csv", "update.csv", *MODEL_FILES}
     assert set(written) == {"config.json", *OUTPUT_FILES} - others
     assert set(written.values()) == set(tmp_path.iterdir())
 
@@ -68,10 +68,13 @@ def test_outliers_and_duplicates_are_listed(tmp_path):
     result.embeddings[9] = result.embeddings[2]
     write_outputs(result, folder)
     header, *rows = read_rows(folder / "duplicates.csv")
-    assert header == ["group", "kind", "path", "cluster"]
+    assert header == [
+        *("group", "kind", "path", "cluster", "keep", "width", "height", "bytes")
+    ]
+    size = str((images / first).stat().st_size)
     assert rows[:2] == [
-        ["0", "identical", first, "2"],
-        ["0", "identical", second, "0"],
+        ["0", "identical", first, "2", "best", "96", "96", size],
+        ["0", "identical", second, "0", "", "96", "96", size],
     ]
     header, *rows = read_rows(folder / "outliers.csv")
     assert header == ["path", "distance", "cluster"]

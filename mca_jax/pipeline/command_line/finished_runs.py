@@ -43,14 +43,18 @@ from mca_jax.pipeline.command_line.terminal import Terminal
 from mca_jax.report import PICTURE_FOLDER
 from mca_jax.report.export import EXPORTS, assigned_images, export_embeddings
 from mca_jax.report.workdir import CONFIG_FILE, RunLog, prepare_workdir
-from mca_jax.report.write import PREDICTION_FILES, write_outputs, write_predictions
+from mca_jax.report.write import (
+    PREDICTION_FILES,
+    write_outputs,
+    write_predictions,
+)
 
-__all__ = ["evaluate", "export", "predict"]
+__all__ = ["evaluate", "export", "predict", "stored_command"]
 
 _SCORES = "metrics.json"
 
 
-def _stored_command(run: Path) -> str | None:
+def stored_command(run: Path) -> str | None:
     """Return the command that the run's report shows."""
     try:
         return json.loads((run / CONFIG_FILE).read_bytes()).get("command")
@@ -74,7 +78,7 @@ def _score_run(run: Path, labels: str | None, data_dir: str | None) -> None:
         result = score_result(result, np.asarray(labels_of_images), names)
     else:
         raise InputError("Expected --labels=folders: what to score against")
-    command = _stored_command(run)
+    command = stored_command(run)
     # As the run did it.
     beside = (run / PICTURE_FOLDER).is_dir()
     write_outputs(

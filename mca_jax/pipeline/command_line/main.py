@@ -58,6 +58,11 @@ COMMANDS = {
         "--run=OUT --images=NEW --workdir=DIR",
         ("finished", "predict"),
     ),
+    "update": Command(
+        "Bring a finished run to what its folder holds now; its groups and names stay.",
+        "--run=OUT",
+        ("finished", "predict"),
+    ),
     "export": Command(
         "Hand the clusters of a finished run to other tools.",
         "--run=OUT --workdir=DIR --formats=parquet,links",
@@ -111,7 +116,7 @@ def _prepare(name: str, arguments: Sequence[str]) -> int | Callable[[], int]:
     # Here, since all that follows imports jax.
     from absl import flags
 
-    from mca_jax.pipeline.command_line import finished_runs, runs
+    from mca_jax.pipeline.command_line import finished_runs, runs, update
     from mca_jax.pipeline.command_line.flags import define_flags, describe_flags
     from mca_jax.pipeline.command_line.terminal import run_job
 
@@ -138,6 +143,7 @@ def _prepare(name: str, arguments: Sequence[str]) -> int | Callable[[], int]:
         "train": runs.train,
         "evaluate": finished_runs.evaluate,
         "predict": finished_runs.predict,
+        "update": update.update,
         "export": finished_runs.export,
     }
     return partial(run_job, jobs[name], values)

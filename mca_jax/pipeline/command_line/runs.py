@@ -25,7 +25,11 @@ from mca_jax.encoders.registry import check_encoder
 from mca_jax.evaluation.runs import score_held_out, score_result
 from mca_jax.model.predict import load_encoder
 from mca_jax.model.result import ClusterResult, read_result
-from mca_jax.pipeline.changes import FolderChanges, compare_folder
+from mca_jax.pipeline.changes import (
+    FolderChanges,
+    compare_folder,
+    reuse_pictures,
+)
 from mca_jax.pipeline.cluster import cluster
 from mca_jax.pipeline.command_line.flags import check_present, read_config
 from mca_jax.pipeline.command_line.inputs import RunInput, open_input
@@ -38,6 +42,7 @@ from mca_jax.pipeline.num_clusters import (
     settle_num_clusters,
 )
 from mca_jax.report.charts import count_sentence
+from mca_jax.report.images import ImageReader, read_small
 from mca_jax.report.workdir import RunLog, prepare_workdir
 from mca_jax.report.write import OUTPUT_FILES, write_outputs
 
@@ -179,13 +184,19 @@ def _compare(
     return compare_folder(last, inputs.images, cache_dir)
 
 
-def _print_changes(changes: FolderChanges | None) -> None:
+def _print_changes(changes: FolderChanges | None, workdir: str) -> None:
     """Say what happened to the images, before anything costs time."""
     if changes is None:
         return
     sentence = changes.sentence()
     again = " and are not embedded again" if changes.any else ""
     print(f"{sentence[0].upper()}{sentence[1:]}{again}", flush=True)
+    if changes.any:
+        print(
+            "All are grouped anew; to keep the groups that are there: mca-jax update "
+            f"--run={shlex.quote(workdir)}",
+            flush=True,
+        )
 
 
 @contextmanager
@@ -220,7 +231,7 @@ def _train(values: flags.FlagValues, *, score: bool) -> None:
     last = _last_result(values.workdir) if is_first_host() else None
     changes = _compare(last, inputs, cache_dir)
     if not isinstance(wanted, int):
-        _print_changes(changes)
+        _print_changes(changes, values.workdir)
     inputs, counted = _settle_count(values, inputs)
     checkpoint_dir = Path(values.workdir) / "checkpoints"
     own_workdir = partial(
@@ -236,7 +247,7 @@ def _train(values: flags.FlagValues, *, score: bool) -> None:
     )
     on_first_host(own_workdir)
     if isinstance(wanted, int):
-        _print_changes(changes)
+        _print_changes(changes, values.workdir)
     with _open_logs(values) as logs:
         for log in logs:
             if changes is not None:
@@ -260,11 +271,18 @@ def _train(values: flags.FlagValues, *, score: bool) -> None:
                 result = score_run(
                     result, inputs, cache_dir=cache_dir, terminal=terminal
                 )
+            load_image = inputs.thumbnails(result.paths)
+            if is_first_host():
+                result = reuse_pictures(result, last)
+                terminal.start("Comparing pictures", len(result.paths))
+                reader = ImageReader(result, load_image)
+                pictures = read_small(result, reader, progress=terminal.advance)
+                result = replace(result, pictures=pictures)
         write = partial(
             write_outputs,
             result,
             values.workdir,
-            load_image=inputs.thumbnails(result.paths),
+            load_image=load_image,
             command=_command(values),
             thumbnails=values.thumbnails or "embed",
         )

@@ -43,6 +43,7 @@ _UNITS = {
     "Predicting": "images",
     "Encoding nouns": "nouns",
     "Training": "epochs",
+    "Comparing pictures": "images",
 }
 
 

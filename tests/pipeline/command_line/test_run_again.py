@@ -7,6 +7,7 @@ import shutil
 import pytest
 from command import run_command
 from encoders.small_encoder import write_images
+from PIL import Image
 from small_runs import small_encoder, small_vocabulary
 
 import mca_jax
@@ -67,6 +68,57 @@ def test_a_run_is_exported_from_elsewhere(workdir, photos, tmp_path, monkeypatch
     for kind in ("copies", "clusters"):
         assert len(list((tmp_path / "export" / kind).glob("*/*.png"))) == 20
     assert (tmp_path / "export/labels.json").exists()
+
+
+def test_new_images_go_to_the_groups_that_are_there(workdir, photos, tmp_path):
+    before = mca_jax.load_result(workdir)
+    renamed = mca_jax.rename_cluster(before, before.clusters[1].id, "my own")
+    mca_jax.save_version(renamed, tmp_path / "run")
+    images = tmp_path / "photos"
+    shutil.copytree(photos, images, ignore=shutil.ignore_patterns("run"))
+    arguments = ("update", f"--run={tmp_path / 'run'}", f"--images={images}")
+    done = run_command(*arguments)
+    assert done.stdout == (
+        "All images are as they were in the last run: nothing to do\n"
+    )
+    (images / "004.png").rename(images / "below/004.png")
+    (images / "005.png").unlink()
+    (images / "zzz.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    write_images(images, 2, start=40)
+    for number in range(4):
+        Image.new("RGB", (10, 8), (255, 20 * number, 0)).save(images / f"r{number}.png")
+    done = run_command(*arguments, "--outlier_quantile=1")
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("Since the last run 7 images were added, 1 moved, 1 del")
+    assert lines[1].startswith("6 put into the groups that are there: ")
+    # Above the threshold of one only the closest image of all would be.
+    assert lines[2].startswith("6 of them fit none of the groups")
+    assert lines[4].startswith("mca-jax cluster --images=")
+    after = mca_jax.load_result(tmp_path / "run")
+    assert after.paths == find_images(images).paths[:-1]
+    assert [each.path for each in after.skipped] == ["zzz.png"]
+    # Groups, names, ids and the model are those of before.
+    assert [(c.id, c.name) for c in after.clusters] == [
+        (c.id, c.name) for c in renamed.clusters
+    ]
+    assert after.clusters[1].name == "my own"
+    assert sum(c.size for c in after.clusters) == len(after.paths) == 25
+    old = dict(zip(before.paths, before.assignments.tolist(), strict=True))
+    for path, cluster in zip(after.paths, after.assignments.tolist(), strict=True):
+        was = {"below/004.png": "004.png"}.get(path, path)
+        assert cluster == old.get(was, cluster)
+    placed = mca_jax.load(tmp_path / "run").predict(images)
+    assert (placed.nearest == after.assignments).all()
+    for cluster in after.clusters:
+        assert {int(after.assignments[row]) for row in cluster.exemplars} <= {
+            cluster.index
+        }
+    text = (tmp_path / "run/update.csv").read_text("utf-8-sig")
+    assert "below/004.png,renamed,004.png," in text
+    assert "005.png,deleted," in text
+    assert "6 images were put into groups" in after.warnings[-1]
+    assert "fit none of the 2" in (tmp_path / "run/report.html").read_text()
 
 
 def test_the_same_command_goes_on_over_a_changed_folder(workdir, photos, monkeypatch):
