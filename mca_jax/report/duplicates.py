@@ -289,7 +289,7 @@ def _near(
     """Groups of rows that show nearly the same; of identical ones only the first."""
     rows = np.flatnonzero(origins == np.arange(len(origins)))
     place = np.searchsorted(rows, origins)
-    own = pictures[rows]
+    own = pictures if len(rows) == len(pictures) else pictures[rows]
     vectors = np.concatenate(
         [_unit(_coarse(own[s : s + 4096])) for s in range(0, len(own), 4096)]
     )

@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 from PIL import Image, ImageOps
 
+from mca_jax.core.host_tables import allocate_rows
 from mca_jax.data import decode_image
 from mca_jax.model.result import ClusterResult
 from mca_jax.report.duplicates import SMALL_EDGE, FileSize, shrink
@@ -252,11 +253,13 @@ def read_small(
     if not reader.available:
         return result.pictures
     shape = (len(result.paths), SMALL_EDGE, SMALL_EDGE, 3)
-    small = np.zeros(shape, np.uint8) if result.pictures is None else result.pictures
+    small = result.pictures
+    if small is None:
+        small = allocate_rows(shape, np.uint8)
     missing = np.flatnonzero(~small.any(axis=(1, 2, 3))).tolist()
     if progress is not None:
         progress(len(small) - len(missing))
-    if missing:
+    if missing and result.pictures is not None:
         small = np.array(small)
     for start in range(0, len(missing), _SMALL_BLOCK):
         rows = missing[start : start + _SMALL_BLOCK]
