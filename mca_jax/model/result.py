@@ -79,7 +79,7 @@ class ClusterResult:
       model: A ``ClusterModel``: what new images are placed by, and the edits
         since training; None for a result that was put together by hand.
       tree: Groups above and below the clusters, for any number of them; None in
-        results of earlier versions, and after an edit of the clusters.
+        results of earlier versions, and after an edit or update.
 
     Example:
       >>> import mca_jax

@@ -280,6 +280,8 @@ def _describe(
         neighbors=neighbors,
         metrics=metrics,
         baselines={},
+        # Its leaves are of the images of before.
+        tree=None,
         warnings=_warnings(result.warnings, total, clusters),
     )
     many = total["fit_nowhere"] > _MANY * total["new"]
