@@ -1,0 +1,115 @@
+"""Faults on purpose, in a short form: bad command lines and damaged files of a run."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from command import run_command
+from small_runs import small_run
+
+import mca_jax
+from mca_jax.encoders.cache.file_index import FileIndex
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("faults") / "run"
+    small_run().save(folder)
+    return folder
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "update",
+        "update --run=none",
+        "update --run={run} --images=none",
+        "update --run={run} --num_clusters=3",
+        "update --run={run} --outlier_quantile=many",
+        "update {run}",
+        "predict --run={run}",
+        "predict --run={run} --images=none --workdir=out",
+        "predict --run=none --images=none --workdir=out",
+        "predict --run={run} --images={run} --workdir={run}",
+        "export --run={run} --workdir=out --formats=",
+        "export --run={run} --workdir=out --formats=csv,excel",
+        "export --run={run} --workdir=out --formats=links",
+        "export --run={run} --workdir={run}/model.json",
+        "evaluate --run={run}",
+        "evaluate --run={run} --labels=names",
+        "cluster --images= --num_clusters=2 --workdir=out",
+        "cluster --images={run} --num_clusters=2.5 --workdir=out",
+        "cluster --images={run} --num_clusters=2",
+        "cluster --images={run}/model.json --num_clusters=2 --workdir=out",
+        "cluster --images={run} --num_clusters=2 --workdir=out --seed=-1",
+        "cluster --images={run} --num_clusters=2 --workdir=out --seed=x",
+        "cluster --images={run} --num_clusters=2 --workdir=out --set=a",
+        "cluster --images={run} --num_clusters=2 --workdir=out --config={run}",
+        "cluster --images={run} --dataset=cifar10 --num_clusters=2 --workdir=out",
+        "train --num_clusters=2 --workdir=out",
+        "embed --images=\\ud800 --workdir=out",
+        "embed --workdir=out",
+        "clutser",
+        "--run={run}",
+    ],
+)
+def test_a_bad_command_line_is_one_line(run, line, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = [
+        word.replace("{run}", str(run)).replace("\\ud800", "\ud800")
+        for word in line.split()
+    ]
+    done = run_command(*words)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith("Error: ")
+    assert len(done.stderr.splitlines()) == 1
+    assert not list(tmp_path.glob("out/*.csv"))
+
+
+def mutations(content, random):
+    """A file with one byte changed, cut off, doubled, emptied, or of another kind."""
+    for _ in range(4):
+        changed = bytearray(content)
+        place = int(random.integers(len(content)))
+        changed[place] ^= int(random.integers(1, 256))
+        yield bytes(changed)
+    yield content[: int(random.integers(len(content)))]
+    yield content + content
+    yield b""
+    yield b"\0" * len(content)
+    yield json.dumps({"format": [], "content": None}).encode()
+
+
+@pytest.mark.parametrize(
+    "name", ["model.json", "model.safetensors", "result.json", "result.safetensors"]
+)
+def test_a_damaged_run_is_refused_by_the_name_of_the_file(run, tmp_path, name):
+    whole = (run / name).read_bytes()
+    folder = tmp_path / "run"
+    shutil.copytree(run, folder)
+    for content in mutations(whole, np.random.default_rng(0)):
+        (folder / name).write_bytes(content)
+        with pytest.raises(mca_jax.InputError) as caught:
+            mca_jax.load_result(folder)
+        assert "\n" not in str(caught.value)
+    # Whatever the last run is like, a new one is not kept from the folder.
+    (folder / name).write_bytes(whole)
+    assert mca_jax.load_result(folder).paths == small_run().paths
+
+
+def test_a_damaged_list_of_files_counts_as_none(tmp_path):
+    path = tmp_path / "files.index"
+    index = FileIndex(path)
+    assert not index.damaged
+    from mca_jax.data import FileIdentity
+
+    index.record("/a.jpg", FileIdentity(1, 2, 3, 4), b"d" * 32)
+    content = index.changed_content()
+    for damaged in mutations(content, np.random.default_rng(1)):
+        path.write_bytes(damaged)
+        found = FileIndex(path)
+        assert found.damaged
+        assert len(found) == 0
+    path.write_bytes(content)
+    assert FileIndex(path).lookup("/a.jpg", FileIdentity(1, 2, 3, 4)) == b"d" * 32
