@@ -1,4 +1,4 @@
-"""The demo: clusters the drawings and photographs of Tux Paint's stamps.
+"""The demo: clusters the photographs among Tux Paint's stamps.
 
 ``make demo`` runs it. The stamps come with the Debian package
 ``tuxpaint-stamps-default``, one folder for each kind of thing; the kinds serve as
@@ -20,12 +20,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 from absl import app, flags
+from PIL import Image
 
 from mca_jax.core.errors import InputError
 from mca_jax.data import find_images, folder_labels
 
-__all__ = ["build_command", "collect_stamps", "main"]
+__all__ = ["build_command", "collect_stamps", "is_photograph", "main"]
 
 _IMAGES = flags.DEFINE_string("images", None, "A folder of your own to cluster.")
 _NUM_CLUSTERS = flags.DEFINE_integer(
@@ -58,7 +60,9 @@ _KINDS = {
     "vegetables": "food/vegetables",
     "vehicles": "vehicles",
 }
-_FEWEST_IMAGES = 10
+_FEWEST_IMAGES = 7
+# A photograph has about as many colours as a thumbnail has pixels; a drawing has few.
+_THUMBNAIL, _COLOURS_PER_PIXEL, _FEWEST_PIXELS = 160, 0.07, 50
 _SUFFIXES = (".png", ".jpg", ".jpeg")
 _OWN_FOLDER = "name a folder of your own: make demo IMAGES=/path/to/folder CLUSTERS=10"
 
@@ -74,21 +78,40 @@ def _pictures(folder: Path) -> list[Path]:
     )
 
 
+def is_photograph(path: Path) -> bool:
+    """Tell a photograph from a drawing by its colours, those of opaque pixels.
+
+    Shades of a colour count as one, and so do the edges that scaling would blend.
+    """
+    with Image.open(path) as image:
+        small = image.convert("RGBA")
+    small.thumbnail((_THUMBNAIL, _THUMBNAIL), Image.Resampling.NEAREST)
+    pixels = np.asarray(small)
+    opaque = pixels[pixels[..., 3] > 200][:, :3]
+    colours = len(np.unique(opaque // 8, axis=0))
+    return len(opaque) >= _FEWEST_PIXELS and (
+        colours >= _COLOURS_PER_PIXEL * len(opaque)
+    )
+
+
 def collect_stamps(stamps: Path, folder: Path) -> dict[str, int]:
-    """Copy the stamps that show things into one folder for each kind.
+    """Copy the photographs of things into one folder for each kind.
 
     Args:
       stamps: Folder of the stamps.
       folder: Where to copy them; made if need be.
 
     Returns:
-      Number of pictures of each kind, at least ten each, in order of the names.
+      Number of pictures of each kind, at least seven each, in order of the names.
 
     Raises:
       InputError: There are not two such kinds, the folder holds files that are
         none of the demo's, or it can't be written.
     """
-    found = {kind: _pictures(stamps / path) for kind, path in _KINDS.items()}
+    found = {
+        kind: list(filter(is_photograph, _pictures(stamps / path)))
+        for kind, path in _KINDS.items()
+    }
     found = {
         kind: paths for kind, paths in found.items() if len(paths) >= _FEWEST_IMAGES
     }

@@ -3,6 +3,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -16,18 +17,21 @@ STAMPS = Path("/usr/share/tuxpaint/stamps")
 def draw(folder: Path, count: int, name: str = "stamp{}.png") -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for index in range(count):
-        Image.new("RGB", (4, 4), (index, 0, 0)).save(folder / name.format(index))
+        # As many colours as a photograph has.
+        pixels = np.random.default_rng(index).integers(0, 256, (9, 9, 3), np.uint8)
+        Image.fromarray(pixels).save(folder / name.format(index))
 
 
 @pytest.fixture
 def stamps(tmp_path: Path) -> Path:
-    """Two kinds with ten pictures, one with nine, and much that is none."""
+    """Two kinds with seven pictures, one with six, and much that is none."""
     folder = tmp_path / "stamps"
     draw(folder / "animals/birds", 11)
     draw(folder / "animals/birds", 11, "stamp{}_mirror.png")
     draw(folder / "vehicles/cycle", 4)
     draw(folder / "vehicles/ship/cartoon", 6)
-    draw(folder / "animals/fish", 9)
+    draw(folder / "animals/fish", 6)
+    Image.new("RGB", (99, 99), "red").save(folder / "animals/fish/drawn.png")
     draw(folder / "animals/fish", 9, "stamp{}_flip.png")
     draw(folder / "symbols/alphabets", 26)
     (folder / "animals/fish/drawing.svg").write_text("<svg/>")
@@ -35,7 +39,7 @@ def stamps(tmp_path: Path) -> Path:
     return folder
 
 
-def test_kinds_with_ten_pictures_are_copied(stamps, tmp_path):
+def test_kinds_with_seven_photographs_are_copied(stamps, tmp_path):
     target = tmp_path / "out" / "images"
     for _ in range(2):
         assert collect_stamps(stamps, target) == {"birds": 11, "vehicles": 10}
@@ -94,9 +98,9 @@ def test_a_flat_folder_needs_a_number_and_has_no_labels(tmp_path):
 @pytest.mark.skipif(not STAMPS.is_dir(), reason="tuxpaint-stamps-default is missing")
 def test_the_package_has_enough(tmp_path):
     counts = collect_stamps(STAMPS, tmp_path)
-    assert sum(counts.values()) >= 300
-    assert {"mammals", "birds", "fruit", "flowers", "vehicles", "houses"} <= set(counts)
-    assert min(counts.values()) >= 10
+    assert sum(counts.values()) >= 150
+    assert {"mammals", "birds", "fruit", "flowers", "vehicles", "tools"} <= set(counts)
+    assert min(counts.values()) >= 7
 
 
 def test_bad_input_is_one_line_without_traceback(tmp_path):
