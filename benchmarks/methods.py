@@ -108,8 +108,13 @@ class Shared:
         return _key(config.seed, "prepare", self._group_key(config), settings)
 
     def _start_key(self, config: Config) -> str:
-        settings = (config_to_dict(config)["heads"], config.losses.prior)
+        losses = config.losses
+        has_text = bool(losses.instance or losses.prototype or losses.semantic)
+        settings = (config_to_dict(config)["heads"], losses.prior, has_text)
         return _key(config.seed, "start", self._prepare_key(config), *settings)
+
+    def _views(self, config: Config) -> np.ndarray | None:
+        return self.given.views if config.encoder.views else None
 
     def project(self, config: Config) -> Projected:
         """Project images and nouns into the space that is clustered."""
@@ -118,7 +123,7 @@ class Shared:
             images = shard_embeddings(self.given.embeddings, config)
             table, embeddings = self.given.table, jnp.asarray(self.given.nouns)
             nouns = Nouns(table, embeddings, np.arange(len(embeddings)))
-            return project(images, nouns, config)
+            return project(images, nouns, config, views=self._views(config))
 
         return self._once(self._project_key(config), make)
 
@@ -136,7 +141,11 @@ class Shared:
         def make() -> Prepared:
             space, _ = select_nouns(projected.nouns, kmeans.centers, config)
             indices = near.neighbors.indices
-            return gather_data(keys, near.images, kmeans, space, even, near=indices)
+            return gather_data(
+                *(keys, near.images, kmeans, space, even),
+                near=indices,
+                unsmoothed=projected.images,
+            )
 
         # The start is another stage: settings that choose another share all else.
         even = apply_overrides(config, ["losses.prior=uniform"])
@@ -145,9 +154,7 @@ class Shared:
         prepared = self._once(self._prepare_key(config), make)
         start = self._once(
             self._start_key(config),
-            lambda: find_initialization(
-                keys.initialization, prepared.data, kmeans, config
-            ),
+            lambda: find_initialization(keys.initialization, prepared, config),
         )
         return prepared._replace(initialization=start)
 
@@ -247,6 +254,7 @@ def run_variant(shared: Shared, config: Config) -> Outcome:
             prepared.data,
             prepared.initialization,
             config,
+            text_share=prepared.text_share,
             on_weights=watch,
         )
     seconds["training"] -= watch.seconds

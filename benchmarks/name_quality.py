@@ -66,10 +66,15 @@ def _run(images: np.ndarray, nouns: Nouns, config: Config) -> Named:
     kmeans = cluster_images(keys.kmeans, near.images, config)
     space, _ = select_nouns(projected.nouns, kmeans.centers, config)
     prepared = gather_data(
-        keys, near.images, kmeans, space, config, near=near.neighbors.indices
+        *(keys, near.images, kmeans, space, config),
+        near=near.neighbors.indices,
+        unsmoothed=projected.images,
     )
     data, setup = prepared.data, build_setup(prepared.data, config)
-    fit = train_heads(keys.training, setup, data, prepared.initialization, config)
+    fit = train_heads(
+        *(keys.training, setup, data, prepared.initialization, config),
+        text_share=prepared.text_share,
+    )
     predictions = predict_prepared(setup.heads, fit.params, data)
     assignments = predictions.probabilities.argmax(axis=1)
     named = name_groups(

@@ -18,7 +18,12 @@ from mca_jax.core.errors import InputError, check_in_range
 from mca_jax.core.progress import Clock
 from mca_jax.data import folder_labels
 from mca_jax.pipeline.config import Config
-from mca_jax.pipeline.inputs import embed_source, embed_vocabulary, open_inputs
+from mca_jax.pipeline.inputs import (
+    embed_source,
+    embed_view_sample,
+    embed_vocabulary,
+    open_inputs,
+)
 from mca_jax.semantics import NounTable
 
 __all__ = ["Answers", "SweepSet", "draw_long_tail", "load_sets", "long_tail_sizes"]
@@ -37,6 +42,8 @@ class SweepSet(NamedTuple):
       num_clusters: ``k``: the number of classes is taken as known.
       encoder: Fingerprint of the encoder.
       digest: Hash of the embeddings.
+      views: Embeddings of views of some images of the whole set, ``[s, v, d]``; None
+        without.
     """
 
     name: str
@@ -48,6 +55,7 @@ class SweepSet(NamedTuple):
     num_clusters: int
     encoder: str
     digest: str
+    views: np.ndarray | None = None
 
 
 class Answers(NamedTuple):
@@ -87,16 +95,19 @@ def load_sets(
         raise InputError(f"Expected folders of different names, found {names}")
     clock = Clock(None)
     inputs = [open_inputs(folder, None, None, None, config) for folder in folders]
-    embedded = [
-        embed_source(each, config.encoder, clock, cache_dir=caches[i % len(caches)])
-        for i, each in enumerate(inputs)
-    ]
+    embedded = []
+    for i, each in enumerate(inputs):
+        cache_dir = caches[i % len(caches)]
+        found = embed_source(each, config.encoder, clock, cache_dir=cache_dir)
+        embedded.append(
+            embed_view_sample(each, found, config.encoder, clock, cache_dir=cache_dir)
+        )
     vocabulary = embed_vocabulary(inputs[0], config.encoder, clock, cache_dir=caches[0])
     encoder, table = vocabulary.encoder, vocabulary.nouns.table
     assert encoder is not None
     nouns = np.asarray(vocabulary.nouns.embeddings, np.float32)
     sets = []
-    for name, found in zip(names, embedded, strict=True):
+    for name, (found, views) in zip(names, embedded, strict=True):
         answers = Answers(*folder_labels(found.paths))
         rows = np.asarray(found.embeddings, np.float32)
         whole = SweepSet(
@@ -109,6 +120,7 @@ def load_sets(
             num_clusters=len(answers.class_names),
             encoder=encoder.fingerprint,
             digest=_digest(rows),
+            views=views,
         )
         sets.append((whole, answers))
     return sets

@@ -229,7 +229,8 @@ def chunks(folder):
 def test_kept_embeddings_are_found_again(stored):
     want, before = expected(stored, "run"), chunks(stored)
     assert len(before) == 2
-    result = cluster_images()
+    # Views, which version 0.1 did not embed, would be new.
+    result = cluster_images("encoder.views=0")
     after = chunks(stored)
     # Nothing is lost that an earlier version, still in use, would look for.
     assert before.items() <= after.items()

@@ -137,7 +137,9 @@ def calibrate(
     if len(rows) > _SAMPLE:
         rows = jax.random.choice(key, len(rows), (_SAMPLE,), replace=False)
         rows = np.sort(np.asarray(rows))
-    near = fetch_rows(image_neighbors, rows)
     logits = _logits(heads, params, fetch_rows(images, rows))
+    # In a small set the farther neighbours are other clusters', however good these are.
+    most = max(1, len(assignments) // (2 * logits.shape[1]))
+    near = fetch_rows(image_neighbors, rows)[:, :most]
     wanted = neighbor_agreement(assignments, near, rows)
     return soften(params, fit_temperature(logits, wanted))

@@ -9,7 +9,12 @@ from mca_jax.neighbors.exact import (
     sample_neighbors,
 )
 from mca_jax.neighbors.kmeans import KMeansResult, spherical_kmeans
-from mca_jax.neighbors.projection import Projection, apply_projection, fit_projection
+from mca_jax.neighbors.projection import (
+    Projection,
+    apply_projection,
+    fit_projection,
+    view_covariance,
+)
 from mca_jax.neighbors.smoothing import smooth_embeddings, smooth_new
 from mca_jax.neighbors.spaces import fit_spaces
 
@@ -28,4 +33,5 @@ __all__ = [
     "spherical_kmeans",
     "smooth_embeddings",
     "smooth_new",
+    "view_covariance",
 ]

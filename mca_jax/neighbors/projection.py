@@ -1,4 +1,4 @@
-"""Principal axes of the images, partly whitened: the space that is clustered."""
+"""The space that is clustered: axes on which images differ and views of one don't."""
 
 from __future__ import annotations
 
@@ -7,13 +7,20 @@ from typing import NamedTuple, overload
 
 import jax.numpy as jnp
 import numpy as np
+from jax.scipy.linalg import solve_triangular
 from jaxtyping import Array, Float
 
 from mca_jax.core.errors import check_in_range
 from mca_jax.core.numerics import EPSILON, l2_normalize
 from mca_jax.core.parallel import HostRows, Rows, map_rows, reduce_rows
 
-__all__ = ["Projection", "apply_projection", "fit_projection", "unit_rows"]
+__all__ = [
+    "Projection",
+    "apply_projection",
+    "fit_projection",
+    "unit_rows",
+    "view_covariance",
+]
 
 
 _LEAST_VARIANCE = 1e-4
@@ -39,24 +46,58 @@ def _gram(rows: Float[Array, "n d"], mean: Float[Array, " d"]) -> Float[Array, "
     return centered.T @ centered
 
 
+def view_covariance(views: Float[Array, "s v d"]) -> Float[Array, "d d"]:
+    """Covariance within the views of one image, the mean over images.
+
+    Args:
+      views: Embeddings of at least two views of each image.
+
+    Returns:
+      How the views of an image scatter about their mean, unbiased.
+
+    Raises:
+      InputError: There are fewer than two views of an image.
+    """
+    check_in_range("views of an image", views.shape[1], 2)
+    scatter = views - jnp.mean(views, axis=1, keepdims=True)
+    rows = scatter.reshape(-1, views.shape[2])
+    return rows.T @ rows / (views.shape[0] * (views.shape[1] - 1))
+
+
 def fit_projection(
     embeddings: Float[Array, "n d"] | Rows,
     *,
     components: int = 64,
     whitening: float = 0.5,
+    within: Float[Array, "d d"] | None = None,
+    shrinkage: float = 1.0,
 ) -> Projection:
-    r"""Fit the map to ``components`` principal axes of a set.
+    r"""Fit the map to ``components`` axes of a set.
 
-    .. math:: x \mapsto \Lambda^{-w}\, V^\top (x - \bar x)
+    What all images share goes with the mean. Without ``within`` the axes are the
+    principal ones, partly whitened,
 
-    What all images share goes with the mean; axes along which they hardly differ
-    are noise to a cosine; and whitening keeps the few strongest axes, often
-    brightness or background, from deciding it alone.
+    .. math:: x \mapsto \Lambda^{-w}\, V^\top (x - \bar x).
+
+    Axes along which images hardly differ are noise to a cosine, and whitening keeps
+    the few strongest, often brightness or background, from deciding it alone.
+
+    With ``within``, the covariance :math:`\Sigma_w` of views of one image, they are
+    those on which images differ most *for how little* views of one image do, as in
+    linear discriminant analysis with each image as a class of its own:
+
+    .. math:: \Sigma v = \lambda\, (\Sigma_w + \rho\,
+        \tfrac{\mathrm{tr}\,\Sigma_w}{d}\, I)\, v, \qquad
+        v^\top (\Sigma_w + \rho\, \tfrac{\mathrm{tr}\,\Sigma_w}{d}\, I)\, v = 1.
 
     Args:
       embeddings: Vectors of the set.
       components: Axes to keep, at least 1; cut to what ``n`` and ``d`` allow.
-      whitening: ``w`` in [0, 0.5]: 0 keeps the variances, 0.5 makes them equal.
+      whitening: ``w`` in [0, 0.5]: 0 keeps the variances, 0.5 makes them equal. Not
+        read with ``within``, which gives the axes their scale.
+      within: From :func:`view_covariance`, on a sample of the set.
+      shrinkage: ``rho`` > 0: how far views are taken to scatter alike in all
+        directions, for a sample of them tells only so much.
 
     Returns:
       The map; the sign of an axis does not matter to cosines.
@@ -66,17 +107,37 @@ def fit_projection(
     """
     check_in_range("projection components", components, 1)
     check_in_range("projection whitening", whitening, 0, 0.5)
+    check_in_range("projection shrinkage", shrinkage, 1e-3)
     count, width = embeddings.shape
     mean = reduce_rows(partial(jnp.sum, axis=0), embeddings) / count
     covariance = reduce_rows(_gram, embeddings, whole=(mean,)) / count
-    variances, axes = jnp.linalg.eigh(covariance)
     kept = max(1, min(components, width, count - 1))
+    if within is not None:
+        return Projection(mean, _discriminant_axes(covariance, within, kept, shrinkage))
+    variances, axes = jnp.linalg.eigh(covariance)
     variances, axes = variances[::-1][:kept], axes[:, ::-1][:, :kept]
     # An axis along which images don't differ says nothing of them, and whitening
     # would scale what nouns have there up to anything.
     used = variances > _LEAST_VARIANCE * jnp.maximum(variances[0], EPSILON)
     scale = jnp.where(used, jnp.maximum(variances, EPSILON**2) ** -whitening, 0.0)
     return Projection(mean, axes * scale[None])
+
+
+def _discriminant_axes(
+    between: Float[Array, "d d"],
+    within: Float[Array, "d d"],
+    kept: int,
+    shrinkage: float,
+) -> Float[Array, "d c"]:
+    """Solve the generalized eigenproblem by way of a Cholesky factor."""
+    width = within.shape[0]
+    spread = jnp.maximum(jnp.trace(within) / width, EPSILON)
+    factor = jnp.linalg.cholesky(within + shrinkage * spread * jnp.eye(width))
+    half = solve_triangular(factor, between, lower=True)
+    ratios, axes = jnp.linalg.eigh(solve_triangular(factor, half.T, lower=True))
+    ratios, axes = ratios[::-1][:kept], axes[:, ::-1][:, :kept]
+    axes = jnp.where(ratios > _LEAST_VARIANCE * ratios[0], axes, 0.0)
+    return solve_triangular(factor, axes, lower=True, trans="T")
 
 
 def _project(rows: Array, shift: Array, axes: Array) -> Array:

@@ -33,7 +33,12 @@ from mca_jax.pipeline.describe import (
     provenance,
     warnings_for,
 )
-from mca_jax.pipeline.inputs import embed_source, embed_vocabulary, open_inputs
+from mca_jax.pipeline.inputs import (
+    embed_source,
+    embed_view_sample,
+    embed_vocabulary,
+    open_inputs,
+)
 from mca_jax.pipeline.num_clusters import (
     check_enough,
     parse_num_clusters,
@@ -62,6 +67,7 @@ def cluster(
     num_clusters: int | str | None = None,
     config: Config | None = None,
     image_embeddings: Any = None,
+    view_embeddings: Any = None,
     noun_embeddings: Any = None,
     nouns: Sequence[str] | NounTable | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
@@ -82,6 +88,9 @@ def cluster(
         ``metrics["cluster_count"]``.
       config: All settings; None takes the defaults.
       image_embeddings: In place of ``images``: unit vectors ``[n, d]``.
+      view_embeddings: With them, if to be had: unit vectors ``[s, v, d]`` of ``v``
+        random views (crops, other light) of each of some hundred images. They show
+        which axes to ignore; without them the principal axes are clustered.
       noun_embeddings: With them: unit vectors of the nouns ``[m, d]``.
       nouns: The nouns of those rows: names, or a table from ``load_nouns``.
       cache_dir: Folder that keeps embeddings of images for later runs.
@@ -122,9 +131,15 @@ def cluster(
     clock = Clock(callback)
 
     # Images and nouns as unit vectors of one space, and the number of clusters.
-    inputs = open_inputs(images, image_embeddings, nouns, noun_embeddings, config)
+    inputs = open_inputs(
+        *(images, image_embeddings, nouns, noun_embeddings, config),
+        view_embeddings=view_embeddings,
+    )
     embedded = embed_source(inputs, config.encoder, clock, cache_dir=cache_dir)
     check_enough(len(embedded.paths), embedded.skipped, wanted)
+    embedded, views = embed_view_sample(
+        inputs, embedded, config.encoder, clock, cache_dir=cache_dir
+    )
     config, counted = settle_num_clusters(embedded.embeddings, wanted, config, clock)
     vocabulary, encoder, damaged = embed_vocabulary(
         inputs, config.encoder, clock, cache_dir=cache_dir
@@ -133,7 +148,9 @@ def cluster(
     about = provenance(encoder, len(vocabulary.rows))
     identity = {}
     if checkpoint_dir is not None:
-        identity = training_identity(config, embedded.embeddings, vocabulary, encoder)
+        identity = training_identity(
+            config, embedded.embeddings, vocabulary, encoder, views
+        )
 
     # The space that is clustered, and who is near whom in it.
     clock.report_stage("Projecting")
@@ -142,6 +159,7 @@ def cluster(
         vocabulary,
         config,
         spaces=encoder.spaces if encoder else (),
+        views=views,
     )
     seen = nouns_to_see(vocabulary, config)
     del inputs, vocabulary
@@ -153,23 +171,27 @@ def cluster(
     space, audit = select_nouns(projected.nouns, kmeans.centers, config)
     clock.report_stage("Finding nouns")
     prepared = gather_data(
-        keys, near.images, kmeans, space, config, near=near.neighbors.indices
+        *(keys, near.images, kmeans, space, config),
+        near=near.neighbors.indices,
+        unsmoothed=projected.images,
     )
     data = prepared.data
 
     clock.report_stage("Training", config.train.epochs)
     setup = build_setup(data, config)
-    checkpointer = checkpoint_opener(
-        checkpoint_dir,
-        identity,
-        config,
-        provenance=about,
-        space=space,
-        callback=clock.callback,
+    hooks = Hooks(
+        partial(_log_epoch, clock),
+        checkpoint_opener(
+            *(checkpoint_dir, identity, config),
+            provenance=about,
+            space=space,
+            callback=clock.callback,
+        ),
     )
-    hooks = Hooks(partial(_log_epoch, clock), checkpointer)
     fit = train_heads(
-        keys.training, setup, data, prepared.initialization, config, **hooks._asdict()
+        *(keys.training, setup, data, prepared.initialization, config),
+        text_share=prepared.text_share,
+        **hooks._asdict(),
     )
     others, failures = run_baselines(
         compared,

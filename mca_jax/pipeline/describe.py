@@ -77,7 +77,8 @@ def label_free_metrics(
         **({} if math.isnan(start.gain) else compared),
         **measure_risk_of(predictions.probabilities, prepared.data.image_neighbors),
         "kmeans_objective": float(prepared.kmeans.objective),
-        "text_trust": float(predictions.trust.mean()),
+        "text_trust": prepared.trust,
+        "noun_attention": float(predictions.trust.mean()),
         "rate_exponent": fit.rate_exponent,
         "loss": fit.history[-1]["loss"],
     }

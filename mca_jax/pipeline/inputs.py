@@ -19,6 +19,7 @@ from mca_jax.data import Images, ImageSource, open_source
 from mca_jax.encoders import ENCODERS, Encoder, build_encoder
 from mca_jax.encoders.embed_images import Embedded, embed_images
 from mca_jax.encoders.embed_nouns import embed_nouns, noun_cache_dir
+from mca_jax.encoders.embed_views import embed_views
 from mca_jax.encoders.encoder import TextEncoder, with_text_encoder
 from mca_jax.encoders.prompts import parse_templates
 from mca_jax.pipeline.config import Config, EncoderConfig
@@ -69,6 +70,7 @@ class Inputs(NamedTuple):
       noun_embeddings: Of the vocabulary; None where the encoder has to make them.
       encoder: None for given embeddings.
       text_encoder: A sentence encoder that embeds the nouns in the encoder's place.
+      views: Embeddings of views that come with embeddings of the images.
     """
 
     images: ImageSource | Embedded
@@ -76,6 +78,7 @@ class Inputs(NamedTuple):
     noun_embeddings: Float[Any, "m d"] | None = None
     encoder: Encoder | None = None
     text_encoder: TextEncoder | None = None
+    views: Float[np.ndarray, "s v d"] | None = None
 
 
 def open_inputs(
@@ -84,6 +87,8 @@ def open_inputs(
     nouns: Sequence[str] | NounTable | None,
     noun_embeddings: Any,
     config: Config,
+    *,
+    view_embeddings: Any = None,
 ) -> Inputs:
     """Check the arguments of ``cluster`` before any of them costs time.
 
@@ -97,7 +102,12 @@ def open_inputs(
     if images is None:
         embedded = check_embeddings(image_embeddings)
         width = embedded.embeddings.shape[1]
-        return Inputs(embedded, *check_nouns(nouns, noun_embeddings, width))
+        named = check_nouns(nouns, noun_embeddings, width)
+        return Inputs(embedded, *named, views=check_views(view_embeddings, width))
+    if view_embeddings is not None:
+        raise InputError(
+            "view_embeddings go with image_embeddings; of images the views are made"
+        )
     table = load_nouns(config.semantics.vocabulary)
     encoder, text_encoder = open_encoders(config.encoder, table)
     source = open_source(
@@ -129,6 +139,25 @@ def check_embeddings(image_embeddings: Any) -> Embedded:
     _check_rows("image_embeddings", array)
     paths = tuple(f"row-{row:06d}" for row in range(len(array)))
     return Embedded(array, np.arange(len(array)), paths, "", (), 0, ())
+
+
+def check_views(view_embeddings: Any, width: int) -> Float[np.ndarray, "s v d"] | None:
+    """Take embeddings of views, as wide as those of the images.
+
+    Raises:
+      InputError: They have another shape, or a value that is no number.
+    """
+    if view_embeddings is None:
+        return None
+    views = np.asarray(as_numbers("view_embeddings", view_embeddings), np.float32)
+    if views.ndim != 3 or views.shape[1] < 2 or views.shape[2] != width:
+        raise InputError(
+            "Expected view_embeddings of shape [images, views, width] with at least 2 "
+            f"views of each image and width {width}, found {list(views.shape)}"
+        )
+    if not np.isfinite(views).all():
+        raise InputError("Expected finite view_embeddings, found NaN or infinity")
+    return views
 
 
 def _check_rows(name: str, array: np.ndarray) -> None:
@@ -282,6 +311,61 @@ def embed_source(
     return embed_images(
         encoder,
         source,
+        batch_size=config.batch_size,
+        cache_dir=cache_dir,
+        dtype=config.store_dtype,
+        threads=config.threads or None,
+        progress=clock.callback.advance,
+    )
+
+
+def embed_view_sample(
+    inputs: Inputs,
+    embedded: Embedded,
+    config: EncoderConfig,
+    clock: Clock,
+    *,
+    cache_dir: str | os.PathLike[str] | None,
+) -> tuple[Embedded, Float[np.ndarray, "s v d"] | None]:
+    """Embed views of some images; views that were given are taken as they are.
+
+    Returns:
+      The images, with what there is to warn of, and the views; without pixels those
+      that came with the images, if any did.
+    """
+    views, warnings = embed_source_views(
+        *(inputs.images, inputs.encoder, embedded, config, clock),
+        cache_dir=cache_dir,
+    )
+    embedded = embedded._replace(warnings=(*embedded.warnings, *warnings))
+    return embedded, inputs.views if views is None else views
+
+
+def embed_source_views(
+    source: ImageSource | Embedded,
+    encoder: Encoder | None,
+    embedded: Embedded,
+    config: EncoderConfig,
+    clock: Clock,
+    *,
+    cache_dir: str | os.PathLike[str] | None,
+) -> tuple[Float[np.ndarray, "s v d"] | None, tuple[str, ...]]:
+    """Embed views of some images, unless only embeddings were given.
+
+    Returns:
+      As ``embed_views``; None where there are no pixels or the settings want none.
+    """
+    if isinstance(source, Embedded) or encoder is None or not config.views:
+        return None, ()
+    num_images = min(config.view_images, len(embedded.rows))
+    clock.report_stage("Embedding views", num_images * config.views)
+    return embed_views(
+        encoder,
+        source,
+        embedded.rows.tolist(),
+        num_images=num_images,
+        num_views=config.views,
+        seed=config.view_seed,
         batch_size=config.batch_size,
         cache_dir=cache_dir,
         dtype=config.store_dtype,

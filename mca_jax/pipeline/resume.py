@@ -27,7 +27,11 @@ _BLOCK = 4_096
 
 
 def training_identity(
-    config: Config, images: np.ndarray, nouns: Nouns, encoder: Encoder | None
+    config: Config,
+    images: np.ndarray,
+    nouns: Nouns,
+    encoder: Encoder | None,
+    views: np.ndarray | None = None,
 ) -> dict[str, Any]:
     """Tell what training depends on.
 
@@ -36,6 +40,7 @@ def training_identity(
       images: Embeddings of the images.
       nouns: The vocabulary.
       encoder: Where the embeddings come from; None if they were given.
+      views: Embeddings of views, if there are any.
 
     Returns:
       Settings and fingerprints as plain JSON; two runs that share them train
@@ -48,6 +53,7 @@ def training_identity(
         "settings": settings_of_result(config_to_dict(config)),
         "encoder": "" if encoder is None else encoder.fingerprint,
         "images": {"count": len(images), "embeddings": _hash_rows(images)},
+        "views": "" if views is None else _hash_rows(views),
         "nouns": {
             "count": len(nouns.rows),
             "names": hashlib.sha256(names).hexdigest()[:16],

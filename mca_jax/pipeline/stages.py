@@ -17,13 +17,14 @@ from mca_jax.alignment.losses import LossWeights, build_objective
 from mca_jax.core.parallel import (
     Rows,
     default_mesh,
+    fetch_rows,
     mesh_of,
     shard_images,
     shard_like,
     shard_rows,
 )
 from mca_jax.core.progress import EpochCallback
-from mca_jax.core.random import RunKeys
+from mca_jax.core.random import RunKeys, named_key
 from mca_jax.core.types import Params, PRNGKey
 from mca_jax.neighbors import (
     KMeansResult,
@@ -33,6 +34,7 @@ from mca_jax.neighbors import (
     fit_spaces,
     noun_neighbors,
     spherical_kmeans,
+    view_covariance,
 )
 from mca_jax.neighbors.graph import (
     Neighborhood,
@@ -40,6 +42,7 @@ from mca_jax.neighbors.graph import (
     near_images,
     smoothing_neighbors,
 )
+from mca_jax.neighbors.retrieved_text import text_trust
 from mca_jax.pipeline.config import Config
 from mca_jax.pipeline.inputs import Nouns
 from mca_jax.semantics import build_semantic_space
@@ -53,7 +56,12 @@ from mca_jax.training import (
     build_trainer,
     fit,
 )
-from mca_jax.training.initialization import Initialization, choose_initialization
+from mca_jax.training.initialization import (
+    Initialization,
+    choose_initialization,
+    joint_initialization,
+    uniform_initialization,
+)
 from mca_jax.training.loop import WeightsHook
 
 __all__ = [
@@ -73,6 +81,13 @@ __all__ = [
 ]
 
 _IMAGES_PER_AXIS = 8
+# Scores of one iteration of all restarts of k-means beyond which there are fewer.
+_MOST_SCORES = 2**23
+_LEAST_RESTARTS = 10
+# Images that trust is measured on.
+_TRUST_SAMPLE = 5_000
+# Trust from which the levels of text count fully.
+_ENOUGH_TRUST = 0.3
 
 
 class Projected(NamedTuple):
@@ -100,12 +115,19 @@ class Prepared(NamedTuple):
       kmeans: Spherical k-means of the images.
       nouns: The nouns of ``data``: those of the space that are some image's neighbour.
       initialization: Where training begins, and how much it should use each cluster.
+      trust: How far the nouns fit the images, in [0, 1], from ``text_trust``.
     """
 
     data: TrainingData
     kmeans: KMeansResult
     nouns: Nouns
     initialization: Initialization
+    trust: float
+
+    @property
+    def text_share(self) -> float:
+        """How far the levels of text count, in [0, 1]: all, unless no noun fits."""
+        return min(1.0, self.trust / _ENOUGH_TRUST)
 
 
 class TrainingSetup(NamedTuple):
@@ -155,15 +177,18 @@ def project(
     config: Config,
     *,
     spaces: Sequence[int] = (),
+    views: Float[Any, "s v d"] | None = None,
 ) -> Projected:
-    """Move images and nouns to the principal axes of the images.
+    """Move images and nouns to the axes on which the images differ.
 
     Args:
       images: Embeddings of the images.
       nouns: The vocabulary.
-      config: Settings of the encoder.
+      config: Settings of the axes.
       spaces: Widths of the spaces that the embeddings consist of, see
         ``Encoder.spaces``; each has axes of its own.
+      views: Embeddings of some images' views, which show what to ignore; None takes
+        principal axes.
     """
     settings, clusters = config.encoder, config.num_clusters
     # Whitened in as many directions as there are images, all would be equally
@@ -171,11 +196,15 @@ def project(
     supported = max(clusters, images.shape[0] // _IMAGES_PER_AXIS)
 
     def fit(rows: Float[Array, "n s"] | Rows, columns: slice) -> Projection:
-        del columns  # of the embeddings, for what is measured beside them
+        within = None
+        if views is not None:
+            within = view_covariance(jnp.asarray(views[..., columns]))
         return fit_projection(
             rows,
             components=min(max(settings.components, clusters), supported),
             whitening=settings.whitening,
+            within=within,
+            shrinkage=settings.shrinkage,
         )
 
     projection = fit_spaces(images, spaces, fit)
@@ -220,6 +249,13 @@ def _search(config: Config) -> dict[str, int]:
     }
 
 
+def _restarts(num_images: int, config: Config) -> int:
+    """Restarts of k-means: as many as are wanted, fewer where each costs much."""
+    wanted, retrieval = config.retrieval.kmeans_restarts, config.retrieval
+    size = min(num_images, retrieval.kmeans_sample) * config.num_clusters
+    return min(wanted, max(_LEAST_RESTARTS, _MOST_SCORES // size))
+
+
 def cluster_images(
     key: PRNGKey, images: Float[Array, "n c"] | Rows, config: Config
 ) -> KMeansResult:
@@ -229,7 +265,7 @@ def cluster_images(
         key,
         images,
         num_clusters=config.num_clusters,
-        num_restarts=retrieval.kmeans_restarts,
+        num_restarts=_restarts(images.shape[0], config),
         sample_size=max(retrieval.kmeans_sample, config.num_clusters),
     )
     return jax.block_until_ready(found)
@@ -276,6 +312,7 @@ def gather_data(
     config: Config,
     *,
     near: Any = None,
+    unsmoothed: Float[Array, "n d"] | Rows | None = None,
 ) -> Prepared:
     """Find the nearest nouns of every image, and where training begins.
 
@@ -286,6 +323,8 @@ def gather_data(
       nouns: The semantic space.
       config: Settings of retrieval, heads and losses.
       near: Rows of each image's nearest images; None searches them.
+      unsmoothed: The images before they were smoothed, by which the trust in the
+        nouns is measured; None measures it by ``images``.
     """
     retrieval = config.retrieval
     if near is None:
@@ -308,22 +347,71 @@ def gather_data(
         ),
         noun_similarities=near_nouns.similarities,
     )
-    start = find_initialization(keys.initialization, data, kmeans, config)
-    return Prepared(data, kmeans, nouns, start)
+    trust = measure_trust(
+        named_key(keys.initialization, "trust"),
+        images if unsmoothed is None else unsmoothed,
+        kmeans,
+        nouns,
+        config,
+    )
+    prepared = Prepared(data, kmeans, nouns, uniform_initialization(kmeans), trust)
+    start = find_initialization(keys.initialization, prepared, config)
+    return prepared._replace(initialization=start)
+
+
+def measure_trust(
+    key: PRNGKey,
+    images: Float[Array, "n d"] | Rows,
+    kmeans: KMeansResult,
+    nouns: Nouns,
+    config: Config,
+) -> float:
+    """Measure how far the nouns fit the images, on a sample; see ``text_trust``.
+
+    Smoothed images would not do: neighbours share their nouns then, whatever the
+    nouns know.
+    """
+    rows = np.linspace(0, images.shape[0] - 1, min(images.shape[0], _TRUST_SAMPLE))
+    rows = np.unique(rows.astype(int))
+    return text_trust(
+        key,
+        jnp.asarray(fetch_rows(images, rows)),
+        nouns.embeddings,
+        np.asarray(kmeans.assignments)[rows],
+        num_clusters=config.num_clusters,
+        num_neighbors=config.retrieval.noun_neighbors,
+        temperature=config.heads.attention_temperature,
+    )
 
 
 def find_initialization(
-    key: PRNGKey, data: TrainingData, kmeans: KMeansResult, config: Config
+    key: PRNGKey, prepared: Prepared, config: Config
 ) -> Initialization:
-    """Choose where training begins; see ``choose_initialization``."""
+    """Choose where training begins.
+
+    See ``joint_initialization``, which brings the text in where a level of text is
+    on, and ``choose_initialization``.
+    """
+    losses, retrieval = config.losses, config.retrieval
+    temperature = config.heads.attention_temperature
+    has_text = losses.instance or losses.prototype or losses.semantic
+    joint = joint_initialization(
+        named_key(key, "joint"),
+        prepared.data,
+        prepared.kmeans,
+        text_weight=prepared.text_share * retrieval.text_weight if has_text else 0.0,
+        attention_temperature=temperature,
+        num_restarts=_restarts(prepared.data.images.shape[0], config),
+        sample_size=max(retrieval.kmeans_sample, config.num_clusters),
+    )
     return choose_initialization(
         key,
-        data,
-        kmeans,
+        prepared.data,
+        joint,
         num_clusters=config.num_clusters,
-        prior=config.losses.prior,
-        attention_temperature=config.heads.attention_temperature,
-        kmeans_sample=config.retrieval.kmeans_sample,
+        prior=losses.prior,
+        attention_temperature=temperature,
+        kmeans_sample=retrieval.kmeans_sample,
     )
 
 
@@ -383,6 +471,7 @@ def train_heads(
     initialization: Initialization,
     config: Config,
     *,
+    text_share: float = 1.0,
     name: str = "train",
     on_epoch: EpochCallback | None = None,
     on_weights: WeightsHook | None = None,
@@ -396,6 +485,7 @@ def train_heads(
       data: From :func:`gather_data`.
       initialization: Where to begin.
       config: Settings of losses and training.
+      text_share: How far the levels of text count, in [0, 1].
       name: What this training is called, such as ``"consistency only"``.
       on_epoch: Called with the name and the row of the history after each epoch.
       on_weights: As for ``fit``.
@@ -409,7 +499,10 @@ def train_heads(
         data,
         initialization.centers,
         weights=LossWeights(
-            losses.instance, losses.prototype, losses.semantic, losses.balance
+            instance=losses.instance * text_share,
+            prototype=losses.prototype * text_share,
+            semantic=losses.semantic * text_share,
+            balance=losses.balance,
         ),
         prior=initialization.prior,
         num_epochs=train.epochs,

@@ -68,10 +68,13 @@ RUN_FILES = (
 _SIDE = 12
 
 
-def cluster_images() -> mca_jax.ClusterResult:
+def cluster_images(*changes: str) -> mca_jax.ClusterResult:
     """Cluster the pictures of a version, which is the working directory.
 
     It needs ``clip`` in there too, for the encoder; caches are read and written.
+
+    Args:
+      *changes: Settings of later versions, as ``name=value``.
 
     Returns:
       The result.
@@ -81,6 +84,7 @@ def cluster_images() -> mca_jax.ClusterResult:
         "encoder.noun_cache=noun-cache",
         "semantics.vocabulary=nouns.txt",
         "train.epochs=2",
+        *changes,
     ]
     return mca_jax.cluster(
         "images",

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.linalg
 
 from mca_jax.core.errors import InputError
 from mca_jax.neighbors import (
@@ -13,6 +14,7 @@ from mca_jax.neighbors import (
     image_neighbors,
     noun_neighbors,
     spherical_kmeans,
+    view_covariance,
 )
 from mca_jax.neighbors.kmeans import first_largest, lloyd_iterations
 
@@ -131,6 +133,57 @@ def test_projection_of_equal_rows_is_finite():
     rows = jnp.ones((6, 4))
     mapped = apply_projection(fit_projection(rows), rows)
     assert np.isfinite(mapped).all()
+
+
+def test_views_covariance_by_hand():
+    views = jnp.array([[[0.0, 1.0], [2.0, 1.0]], [[5.0, 0.0], [5.0, 4.0]]])
+    # Variances 2 and 0 in one image, 0 and 8 in the other.
+    np.testing.assert_allclose(view_covariance(views), [[1, 0], [0, 4]], atol=1e-6)
+    with pytest.raises(InputError, match="views of an image at least 2, found 1"):
+        view_covariance(views[:, :1])
+
+
+def test_axes_of_views_are_those_of_the_generalized_eigenproblem(key):
+    rows = jax.random.normal(key, (300, 6)) * jnp.arange(1.0, 7.0)[None]
+    scatter = np.random.default_rng(0).normal(size=(6, 6))
+    within = (scatter @ scatter.T).astype(np.float32)
+    found = fit_projection(rows, components=3, within=within, shrinkage=0.5)
+    metric = within + 0.5 * np.trace(within) / 6 * np.eye(6)
+    between = np.cov(np.asarray(rows, np.float64).T, bias=True)
+    ratios, axes = scipy.linalg.eigh(between, metric)
+    axes = axes[:, ::-1][:, :3]
+    mapped = np.asarray(found.axes)
+    np.testing.assert_allclose(mapped @ mapped.T, axes @ axes.T, atol=2e-4)
+    np.testing.assert_allclose(
+        np.diag(mapped.T @ between @ mapped), ratios[::-1][:3], rtol=1e-3
+    )
+
+
+def test_axes_on_which_views_differ_do_not_tell_images_apart(key):
+    # Two classes along the first axis; light, the second, is far stronger.
+    labels = np.repeat([0, 1], 100)
+    light = 10 * np.random.default_rng(0).normal(size=(200, 4))
+    rows = np.zeros((200, 3), np.float32)
+    rows[:, 0], rows[:, 1] = 3 * labels, light[:, 0]
+    views = np.repeat(rows[:, None], 4, axis=1)
+    views[:, :, 1] = light
+    chosen = {}
+    for name, within in {"plain": None, "views": view_covariance(views)}.items():
+        mapped = apply_projection(
+            fit_projection(rows, components=1, within=within, shrinkage=0.01), rows
+        )
+        found = np.sign(np.asarray(mapped)[:, 0])
+        chosen[name] = abs(np.mean(found * np.where(labels, 1, -1)))
+    assert chosen["views"] == 1
+    assert chosen["plain"] < 0.5
+
+
+def test_views_that_do_not_differ_leave_principal_axes(key):
+    rows = jax.random.normal(key, (50, 4)) * jnp.arange(1.0, 5.0)[None]
+    still = jnp.zeros((4, 4))
+    mapped = apply_projection(fit_projection(rows, components=4, within=still), rows)
+    plain = apply_projection(fit_projection(rows, components=4, whitening=0.0), rows)
+    np.testing.assert_allclose(mapped @ mapped.T, plain @ plain.T, atol=1e-3)
 
 
 def test_projection_refuses_a_wrong_exponent(key):

@@ -13,6 +13,7 @@ from mca_jax.training import TrainingData
 from mca_jax.training.initialization import (
     choose_initialization,
     estimate_prior,
+    joint_initialization,
     joint_margin,
     merge_centers,
 )
@@ -122,9 +123,51 @@ def test_too_few_images_for_a_comparison():
     assert np.isnan(start.gain)
 
 
-def test_auto_follows_the_margin():
+def test_auto_follows_a_clear_margin():
     start, _, _ = start_of([300, 20, 20])
-    assert start.estimated == (start.gain > 0)
+    assert start.estimated == (start.gain > 0.04)
+    even, _, _ = start_of([40, 40, 40])
+    assert not even.estimated
+
+
+def test_texts_join_where_training_begins():
+    # Pictures that look alike, of two things with nouns of their own.
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1], 50)
+    look = rng.integers(0, 2, 100)
+    images = unit(np.eye(8)[look] + 0.3 * rng.normal(size=(100, 8))).astype(np.float32)
+    data = TrainingData(
+        images=jnp.asarray(images),
+        nouns=jnp.asarray(np.eye(8, dtype=np.float32)[6:]),
+        image_neighbors=jnp.zeros((100, 1), jnp.int32),
+        noun_neighbors=jnp.asarray(labels[:, None], jnp.int32),
+        noun_similarities=jnp.ones((100, 1)),
+    )
+    kmeans = spherical_kmeans(jax.random.key(0), data.images, num_clusters=2)
+
+    def agreement(weight):
+        found = joint_initialization(
+            jax.random.key(1), data, kmeans, text_weight=weight
+        )
+        np.testing.assert_allclose(jnp.linalg.norm(found.centers, axis=1), 1, rtol=1e-5)
+        right = np.mean(np.asarray(found.assignments) == labels)
+        return max(right, 1 - right)
+
+    assert agreement(2.0) == 1
+    assert agreement(0.0) < 0.7
+    assert (
+        joint_initialization(jax.random.key(1), data, kmeans, text_weight=0.0) is kmeans
+    )
+
+
+def test_a_sample_initializes_a_large_set():
+    data, labels = long_tailed_set([100, 100, 100])
+    kmeans = spherical_kmeans(jax.random.key(0), data.images, num_clusters=3)
+    found = joint_initialization(jax.random.key(1), data, kmeans, sample_size=60)
+    assert found.assignments.shape == (300,)
+    for cluster in range(3):
+        counts = np.bincount(labels[np.asarray(found.assignments) == cluster])
+        assert counts.max() >= 0.95 * counts.sum() > 80
 
 
 def test_an_estimate_of_too_few_images_is_refused():

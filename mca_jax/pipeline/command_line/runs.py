@@ -36,6 +36,7 @@ from mca_jax.pipeline.command_line.inputs import RunInput, open_input
 from mca_jax.pipeline.command_line.tensorboard import TensorBoard
 from mca_jax.pipeline.command_line.terminal import Terminal
 from mca_jax.pipeline.config import Config, config_from_dict
+from mca_jax.pipeline.inputs import embed_source_views
 from mca_jax.pipeline.num_clusters import (
     check_enough,
     parse_num_clusters,
@@ -95,26 +96,44 @@ def _command(values: flags.FlagValues) -> str:
 
 
 def _embed_source(
-    values: flags.FlagValues, config: Config, source: ImageSource
+    values: flags.FlagValues,
+    config: Config,
+    source: ImageSource,
+    *,
+    views: bool = False,
 ) -> Embedded:
-    """Embed images into the cache of the workdir, or read them from there."""
+    """Embed images, and views of some, into the cache of the workdir.
+
+    What is there already is read.
+    """
     encoder = build_encoder(
         config.encoder.name,
         dtype=config.encoder.dtype,
         revision=config.encoder.revision or None,
         image=config.encoder.image,
     )
+    cache_dir = Path(values.workdir) / CACHE_FOLDER
     with Terminal() as terminal:
         terminal.start("Embedding", len(source.names))
-        return embed_images(
+        embedded = embed_images(
             encoder,
             source,
             batch_size=config.encoder.batch_size,
-            cache_dir=Path(values.workdir) / CACHE_FOLDER,
+            cache_dir=cache_dir,
             dtype=config.encoder.store_dtype,
             threads=config.encoder.threads or None,
             progress=terminal.advance,
         )
+        if views:
+            embed_source_views(
+                source,
+                encoder,
+                embedded,
+                config.encoder,
+                Clock(terminal),
+                cache_dir=cache_dir,
+            )
+    return embedded
 
 
 def embed(values: flags.FlagValues) -> None:
@@ -126,7 +145,8 @@ def embed(values: flags.FlagValues) -> None:
     sources = [inputs.images, inputs.held_out]
     parts = []
     for source in filter(None, sources):
-        embedded = _embed_source(values, config, source)
+        views = source is inputs.images
+        embedded = _embed_source(values, config, source, views=views)
         parts.append(embedded)
         for warning in embedded.warnings:
             print(f"Warning: {warning}", file=sys.stderr)

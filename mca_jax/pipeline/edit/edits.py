@@ -352,7 +352,10 @@ def _train_inside(
     kmeans = cluster_images(keys.kmeans, inside.images, config)
     prepared = gather_data(keys, inside.images, kmeans, inside.nouns, config)
     data, setup = prepared.data, build_setup(prepared.data, config)
-    fit = train_heads(keys.training, setup, data, prepared.initialization, config)
+    fit = train_heads(
+        *(keys.training, setup, data, prepared.initialization, config),
+        text_share=prepared.text_share,
+    )
     params = calibrate(
         keys.calibration,
         setup.heads,
