@@ -137,10 +137,11 @@ def describe_again(
     metrics = {name: v for name, v in result.metrics.items() if name not in _STALE}
     risk = measure_risk_of(probabilities, near)
     metrics["label_free"] = {**metrics.get("label_free", {}), **risk}
+    same = list(origins) == list(range(len(result.clusters)))
     return replace(
         result,
         # The tree is one of the clusters as they were.
-        tree=None,
+        tree=result.tree if same else None,
         assignments=assignments,
         probabilities=probabilities,
         clusters=tuple(clusters),
