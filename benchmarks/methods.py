@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks.peers import run_peer
 from benchmarks.sets import SweepSet
 from mca_jax.core.random import make_keys
 from mca_jax.core.text import fingerprint
@@ -38,7 +39,14 @@ from mca_jax.pipeline.stages import (
 )
 from mca_jax.training import FitResult
 
-__all__ = ["BASELINES", "Outcome", "Shared", "run_baseline", "run_variant"]
+__all__ = [
+    "BASELINES",
+    "Outcome",
+    "Shared",
+    "run_baseline",
+    "run_peer_of",
+    "run_variant",
+]
 
 Made = TypeVar("Made")
 
@@ -273,6 +281,19 @@ def run_variant(shared: Shared, config: Config) -> Outcome:
         fit.status.value,
         seconds,
     )
+
+
+def run_peer_of(shared: Shared, name: str, config: Config) -> Outcome:
+    """Cluster the same embeddings by one of ``PEERS``."""
+    seconds: dict[str, float] = {}
+    with _timed(seconds, "clustering"):
+        found = run_peer(
+            name,
+            shared.given.embeddings,
+            num_clusters=config.num_clusters,
+            seed=config.seed,
+        )
+    return Outcome(found, None, {}, [], [], 0, 0, "no training", seconds)
 
 
 BASELINES = {

@@ -20,7 +20,14 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from benchmarks.methods import BASELINES, Shared, run_baseline, run_variant
+from benchmarks.methods import (
+    BASELINES,
+    Shared,
+    run_baseline,
+    run_peer_of,
+    run_variant,
+)
+from benchmarks.peers import PEERS
 from benchmarks.reference_lines import (
     class_rows,
     linear_probe,
@@ -73,7 +80,8 @@ def plan_runs(
     check_in_range("--seeds", num_seeds, 1)
     known = [*VARIANTS, *BASELINES, *REFERENCES]
     for name in names:
-        check_one_of("variant", name, known)
+        # Peers run where they are named: their packages are an extra.
+        check_one_of("variant", name, [*known, *PEERS])
     plans = []
     for seed in range(num_seeds):
         for name in names or known:
@@ -120,6 +128,8 @@ def _make_run(
     else:
         if plan.kind == "variant":
             outcome = run_variant(shared, config)
+        elif plan.variant in PEERS:
+            outcome = run_peer_of(shared, plan.variant, config)
         else:
             outcome = run_baseline(shared, plan.variant, config)
         # From here on the clusters are what they are.

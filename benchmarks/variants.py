@@ -68,9 +68,21 @@ def _ablations() -> dict[str, Variant]:
             ("retrieval.smoothing_steps=0",),
             "images are not moved towards their neighbours",
         ),
+        "no-views": (
+            ("encoder.views=0",),
+            "principal axes, partly whitened, in place of those that ignore views",
+        ),
         "no-whitening": (
-            ("encoder.whitening=0",),
-            "the kept axes keep their variances",
+            ("encoder.views=0", "encoder.whitening=0"),
+            "principal axes that keep their variances",
+        ),
+        "images-first": (
+            ("retrieval.text_weight=0",),
+            "training begins with k-means of the images alone",
+        ),
+        "ten-restarts": (
+            ("retrieval.kmeans_restarts=10",),
+            "the best of ten restarts of k-means, not of fifty",
         ),
     }
     return {
