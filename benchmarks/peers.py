@@ -6,6 +6,7 @@ number, and a seed. None takes labels.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 
 import numpy as np
@@ -35,13 +36,16 @@ def _ward(rows: Float[np.ndarray, "n d"], k: int, seed: int) -> np.ndarray:
 def _spectral(rows: Float[np.ndarray, "n d"], k: int, seed: int) -> np.ndarray:
     from sklearn.cluster import SpectralClustering
 
-    return SpectralClustering(
-        k,
-        affinity="nearest_neighbors",
-        n_neighbors=_NEIGHBORS,
-        assign_labels="cluster_qr",
-        random_state=seed,
-    ).fit_predict(rows)
+    with warnings.catch_warnings():
+        # Groups that lie apart make a graph in several pieces, which it solves too.
+        warnings.filterwarnings("ignore", "Graph is not fully connected")
+        return SpectralClustering(
+            k,
+            affinity="nearest_neighbors",
+            n_neighbors=_NEIGHBORS,
+            assign_labels="cluster_qr",
+            random_state=seed,
+        ).fit_predict(rows)
 
 
 def _umap(rows: Float[np.ndarray, "n d"], seed: int) -> np.ndarray:

@@ -123,11 +123,17 @@ def test_too_few_images_for_a_comparison():
     assert np.isnan(start.gain)
 
 
-def test_auto_follows_a_clear_margin():
-    start, _, _ = start_of([300, 20, 20])
-    assert start.estimated == (start.gain > 0.04)
-    even, _, _ = start_of([40, 40, 40])
-    assert not even.estimated
+def test_auto_takes_estimated_sizes_where_they_are_uneven():
+    start, _, labels = start_of([300, 20, 20])
+    assert start.estimated
+    assert start.gain > 0
+    expected = estimate_prior(np.bincount(labels))
+    np.testing.assert_allclose(np.sort(start.prior), np.sort(expected), atol=0.02)
+    # The same shapes at one size, or nearly.
+    for sizes in ([60, 60, 60], [80, 60, 50]):
+        even, _, _ = start_of(sizes)
+        assert not even.estimated
+        np.testing.assert_allclose(even.prior, 1 / 3, rtol=1e-6)
 
 
 def test_texts_join_where_training_begins():

@@ -6,6 +6,7 @@ import os
 import re
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import accumulate
 from pathlib import Path
 from typing import NamedTuple
@@ -271,7 +272,7 @@ def imagenet_part(root: Path, *, split: str, synsets: Sequence[str]) -> Part:
         found = find_images(root / start)
         paths += [f"{start}/{path}" for path in found.paths]
         skipped += [
-            SkippedImage(f"{start}/{each.path}", each.reason) for each in found.skipped
+            replace(each, path=f"{start}/{each.path}") for each in found.skipped
         ]
         labels += [label] * len(found.paths)
     return _part(root, paths, skipped, labels)
@@ -319,7 +320,7 @@ def tiny_part(root: Path, *, split: str) -> Part:
     part = _part(
         root,
         [f"val/images/{path}" for path in found.paths],
-        [SkippedImage(f"val/images/{s.path}", s.reason) for s in found.skipped],
+        [replace(each, path=f"val/images/{each.path}") for each in found.skipped],
         [],
     )
 
