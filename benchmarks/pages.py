@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 from benchmarks.methods import BASELINES
+from benchmarks.peers import PEERS
 from benchmarks.runs import Run, load_runs
 from benchmarks.sweep import REFERENCES
 from benchmarks.variants import VARIANTS
@@ -47,7 +48,7 @@ __all__ = [
 Groups = Mapping[str, Mapping[str, Sequence[Run]]]
 """Runs by the name of the set and that of the variant."""
 
-ORDER = [*VARIANTS, *BASELINES, *REFERENCES]
+ORDER = [*VARIANTS, *BASELINES, *PEERS, *REFERENCES]
 """Lines of a page, as they follow each other."""
 
 NONE = "–"

@@ -36,6 +36,7 @@ from benchmarks.pages import (
     render_template,
     spread_cell,
 )
+from benchmarks.peers import PEERS
 from benchmarks.runs import Run
 from benchmarks.variants import ALL_LEVELS, VARIANTS
 
@@ -297,6 +298,52 @@ def _score_rows(by_variant: Mapping[str, Sequence[Run]]) -> list[list[str]]:
     return rows
 
 
+def _whole_sets(groups: Groups) -> dict[str, dict[str, float]]:
+    """Mean accuracy in percent of each line on each set that is no long tail."""
+    return {
+        name: {line: _percent(runs).mean for line, runs in by_variant.items()}
+        for name, by_variant in groups.items()
+        if next(iter(by_variant.values()))[0]["ratio"] == 1
+    }
+
+
+def _overview_rows(groups: Groups) -> list[list[str]]:
+    """A line a row and a set a column, with the mean over the sets."""
+    sets = _whole_sets(groups)
+    rows = []
+    for line in ORDER:
+        found = [scores.get(line, math.nan) for scores in sets.values()]
+        if len(sets) > 1 and not all(map(math.isnan, found)):
+            rows.append([line, *map(number_cell, [*found, float(np.mean(found))])])
+    return [["", *sets, "mean"], *rows] if rows else []
+
+
+def _left_out_rows(groups: Groups) -> list[list[str]]:
+    """For each set the variant that the other sets would have chosen, scored on it.
+
+    The candidates are the variants that all sets have. With fewer than three sets there
+    is nothing to choose by.
+    """
+    sets = _whole_sets(groups)
+    candidates = [name for name in VARIANTS if all(name in s for s in sets.values())]
+    if len(sets) < 3 or len(candidates) < 2:
+        return []
+    rows, scores = [], []
+    for left_out, own in sets.items():
+        others = [found for name, found in sets.items() if name != left_out]
+        chosen = max(candidates, key=lambda line: sum(each[line] for each in others))
+        best = max(candidates, key=lambda line: own[line])
+        scores.append(own[chosen])
+        cells = (own[chosen], own.get(ALL_LEVELS, math.nan), own[best])
+        chosen_cell, default_cell, best_cell = map(number_cell, cells)
+        rows.append(
+            [left_out, chosen, chosen_cell, default_cell, f"{best}: {best_cell}"]
+        )
+    default = float(np.mean([own.get(ALL_LEVELS, math.nan) for own in sets.values()]))
+    means = number_cell(float(np.mean(scores))), number_cell(default)
+    return [*rows, ["**mean**", "", *means, ""]]
+
+
 def _correlation_rows(groups: Groups) -> list[list[str]]:
     """Show which label-free score orders runs as accuracy does."""
     return [
@@ -374,6 +421,7 @@ def render_page(runs: Sequence[Run], *, picture: str) -> str:
     """
     groups = group_runs(runs)
     about = {name: variant.about for name, variant in VARIANTS.items()} | BASELINES
+    about |= {name: what for name, (_, what) in PEERS.items()}
     about["zero-shot"] = "**uses the class names**: nearest true name"
     about["linear-probe"] = "**uses labels**: half of them fitted, the rest scored"
     used = {name for by in groups.values() for name in by}
@@ -394,6 +442,8 @@ def render_page(runs: Sequence[Run], *, picture: str) -> str:
             (name, next(iter(by.values()))[0], _score_rows(by))
             for name, by in groups.items()
         ],
+        overview=_overview_rows(groups),
+        left_out=_left_out_rows(groups),
         lines=[(name, about[name]) for name in ORDER if name in used],
         goals=[
             [what, told, "reached" if fine else "**not reached**"]

@@ -247,3 +247,25 @@ def test_page_is_made_from_files(tmp_path, capsys):
         render_page(
             [make("all", 0, 0.5), make("all", 1, 0.5, settings="other")], picture=""
         )
+
+
+def test_a_set_is_judged_by_what_the_others_choose():
+    scores = {
+        "all": (0.5, 0.6, 0.7),
+        "none": (0.6, 0.4, 0.5),
+        "no-views": (0.4, 0.1, 0),
+    }
+    runs = [
+        make(variant, 0, acc, name=f"set{index}", ratio=1)
+        for variant, found in scores.items()
+        for index, acc in enumerate(found)
+    ]
+    page = render_page(runs, picture="results.svg")
+    table = page[page.index("## Chosen without") : page.index("## What the lines")]
+    # "none" is better on the first set only, which can't have it chosen.
+    assert row_of(table, "| set0 |") == ["set0", "all", "50.0", "50.0", "none: 60.0"]
+    # Without the second, 0.5 + 0.7 against 0.6 + 0.5 of "none".
+    assert row_of(table, "| set1 |")[1:4] == ["all", "60.0", "60.0"]
+    assert row_of(table, "| **mean** |")[2:4] == ["60.0", "60.0"]
+    overview = page[page.index("## All sets") : page.index("## Chosen without")]
+    assert row_of(overview, "| none |") == ["none", "60.0", "40.0", "50.0", "50.0"]

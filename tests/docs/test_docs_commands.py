@@ -23,7 +23,7 @@ from run_page import RAN
 # How many blocks of a page don't run. A new one has to be counted here.
 NOT_RUN = {
     "README.md": 1,
-    "docs/encoders.md": 3,
+    "docs/encoders.md": 5,
     "docs/install.md": 5,
     "docs/scaling.md": 1,
 }
