@@ -269,7 +269,7 @@ def cluster(
         audit=audit.counts(),
         warnings=(
             *(*embedded.warnings, *damaged),
-            *(*warnings_for(names, fit), *failures),
+            *(*warnings_for(names, fit, prepared), *failures),
         ),
         seconds=clock.seconds,
         config=config_to_dict(config),

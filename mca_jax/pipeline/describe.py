@@ -274,9 +274,17 @@ def describe_cluster(
     return Cluster(index, len(rows), name, confidence, nouns, exemplars, guess=guess)
 
 
-def warnings_for(names: Sequence[ClusterName], fit: FitResult) -> tuple[str, ...]:
+def warnings_for(
+    names: Sequence[ClusterName], fit: FitResult, prepared: Prepared
+) -> tuple[str, ...]:
     """Say what a reader should be wary of, most often nothing."""
     warnings = []
+    if prepared.text_share < 1:
+        warnings.append(
+            "The nouns hardly fit these images: text_trust is "
+            f"{prepared.trust:.2f} of 1, so text counts "
+            f"{prepared.text_share:.0%} of what it does elsewhere."
+        )
     guesses = sum(name.guess for name in names)
     if guesses:
         verb = "is a guess" if guesses == 1 else "are guesses"
