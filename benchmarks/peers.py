@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from importlib import import_module
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -23,7 +24,8 @@ _NEIGHBORS = 15
 def _kmeans(rows: Float[np.ndarray, "n d"], k: int, seed: int) -> np.ndarray:
     from sklearn.cluster import KMeans
 
-    return KMeans(k, n_init=10, random_state=seed).fit_predict(rows)
+    found = KMeans(k, n_init=10, random_state=seed)  # pyright: ignore
+    return found.fit_predict(rows)
 
 
 def _ward(rows: Float[np.ndarray, "n d"], k: int, seed: int) -> np.ndarray:
@@ -49,16 +51,18 @@ def _spectral(rows: Float[np.ndarray, "n d"], k: int, seed: int) -> np.ndarray:
 
 
 def _umap(rows: Float[np.ndarray, "n d"], seed: int) -> np.ndarray:
-    from umap import UMAP
-
-    return UMAP(
-        n_components=_DIMENSIONS,
-        n_neighbors=_NEIGHBORS,
-        min_dist=0.0,
-        metric="cosine",
-        random_state=seed,
-        n_jobs=1,
-    ).fit_transform(rows)
+    return (
+        import_module("umap")
+        .UMAP(
+            n_components=_DIMENSIONS,
+            n_neighbors=_NEIGHBORS,
+            min_dist=0.0,
+            metric="cosine",
+            random_state=seed,
+            n_jobs=1,
+        )
+        .fit_transform(rows)
+    )
 
 
 def _umap_kmeans(rows: Float[np.ndarray, "n d"], k: int, seed: int) -> np.ndarray:
@@ -73,9 +77,7 @@ def _umap_hdbscan(rows: Float[np.ndarray, "n d"], k: int, seed: int) -> np.ndarr
 
 
 def _evoc(rows: Float[np.ndarray, "n d"], k: int, seed: int) -> np.ndarray:
-    from evoc import EVoC
-
-    model = EVoC(random_state=seed)
+    model = import_module("evoc").EVoC(random_state=seed)
     model.fit_predict(rows)
     # Of its layers the one whose number of groups is nearest to the classes'.
     return min(model.cluster_layers_, key=lambda layer: abs(layer.max() + 1 - k))
