@@ -12,6 +12,8 @@ import numpy as np
 
 from mca_jax.alignment.forward import Predictions
 from mca_jax.core.host_tables import release
+from mca_jax.core.parallel import host_share, sum_over_hosts
+from mca_jax.core.parallel.shares import num_hosts
 from mca_jax.core.text import plain_json
 from mca_jax.encoders import Encoder
 from mca_jax.evaluation import measure_risk
@@ -146,12 +148,24 @@ def _see(
     """Mean votes of a sample of each group's images."""
     rows = spread_sample(groups, num_groups, size=size)
     votes = noun_votes(
-        np.asarray(embeddings[rows]),
+        _rows_of_hosts(embeddings, rows),
         np.asarray(nouns.embeddings),
         image_mean=image_mean,
         noun_mean=noun_mean,
     )
     return group_evidence(votes, groups[rows], num_groups)
+
+
+def _rows_of_hosts(embeddings: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Some rows of the embeddings, of which each host reads those of its share."""
+    if num_hosts() == 1:
+        return np.asarray(embeddings[rows])
+    own = host_share(len(embeddings))
+    mine = (rows >= own.start) & (rows < own.stop)
+    table = np.zeros((len(rows), embeddings.shape[1]), np.float32)
+    table[mine] = embeddings[rows[mine]]
+    (table,) = sum_over_hosts([table])
+    return table
 
 
 def name_tree(

@@ -59,7 +59,7 @@ COMMANDS = {
         ("finished", "predict"),
     ),
     "update": Command(
-        "Bring a finished run to what its folder holds now; its groups and names stay.",
+        "Bring a finished run up to what its folder holds; groups and names stay.",
         "--run=OUT",
         ("finished", "predict"),
     ),

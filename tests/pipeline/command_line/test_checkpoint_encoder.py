@@ -80,7 +80,8 @@ def test_a_checkpoint_folder_from_images_to_report(run, cache):
     config = json.loads((out / "config.json").read_text())
     assert config["settings"]["encoder"]["name"] == str(GOLDENS / name)
     found = count_chunks(cache / name), count_chunks(out / "embeddings")
-    assert found == (1, 1)
+    # Of the images and of their views.
+    assert found == (1, 2)
 
 
 @pytest.mark.slow
@@ -146,5 +147,7 @@ def test_glosses_and_half_precision_go_through(place, tmp_path, monkeypatch):
     )
     result = cluster(place / "photos", config=config, cache_dir=tmp_path / "images")
     assert len(result.clusters) == 2
-    (chunk,) = (tmp_path / "images").glob("*/chunk-*.npy")
-    assert np.load(chunk)["embedding"].dtype == np.float16
+    chunks = list((tmp_path / "images").glob("*/chunk-*.npy"))
+    # Of the images and of their views.
+    assert len(chunks) == 2
+    assert {np.load(chunk)["embedding"].dtype for chunk in chunks} == {np.dtype("f2")}
