@@ -22,7 +22,7 @@ __all__ = ["main", "pack_lists"]
 
 _TIMM = flags.DEFINE_string("timm", None, "timm's wheel.", required=True)
 _FOLDER = flags.DEFINE_string(
-    "assets", str(ASSET_FOLDER), "Folder of the assets and their manifest."
+    "folder", str(ASSET_FOLDER), "Folder of the assets and their manifest."
 )
 _LISTS = ("imagenet21k_goog_synsets.txt", "imagenet12k_synsets.txt")
 
