@@ -117,8 +117,7 @@ class Shared:
 
     def _start_key(self, config: Config) -> str:
         losses = config.losses
-        has_text = bool(losses.instance or losses.prototype or losses.semantic)
-        settings = (config_to_dict(config)["heads"], losses.prior, has_text)
+        settings = (config_to_dict(config)["heads"], losses.prior, losses.has_text)
         return _key(config.seed, "start", self._prepare_key(config), *settings)
 
     def _views(self, config: Config) -> np.ndarray | None:

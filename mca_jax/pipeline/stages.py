@@ -394,12 +394,12 @@ def find_initialization(
     """
     losses, retrieval = config.losses, config.retrieval
     temperature = config.heads.attention_temperature
-    has_text = losses.instance or losses.prototype or losses.semantic
+    text_weight = prepared.text_share * retrieval.text_weight
     joint = joint_initialization(
         named_key(key, "joint"),
         prepared.data,
         prepared.kmeans,
-        text_weight=prepared.text_share * retrieval.text_weight if has_text else 0.0,
+        text_weight=text_weight if losses.has_text else 0.0,
         attention_temperature=temperature,
         num_restarts=_restarts(prepared.data.images.shape[0], config),
         sample_size=max(retrieval.kmeans_sample, config.num_clusters),

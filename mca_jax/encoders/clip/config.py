@@ -10,7 +10,7 @@ from mca_jax.core.errors import InputError
 from mca_jax.encoders.clip.unsupported import describe_unsupported
 from mca_jax.encoders.huggingface.transformer import (
     TowerConfig,
-    check_whole,
+    parse_pair,
     parse_tower,
     parse_whole,
 )
@@ -136,7 +136,7 @@ def parse_clip_config(raw: Any, *, source: str) -> ClipConfig:
     text = _section(raw, "text_config", _TEXT_DEFAULTS[kind], source)
     vision_tower = parse_tower(vision, f"vision_config of {source}")
     text_tower = parse_tower(text, f"text_config of {source}")
-    patch_size = _pair(vision, "patch_size", source)
+    patch_size = parse_pair(vision, "patch_size", source)
     if parse_whole(vision, "num_channels", source) != 3:
         raise InputError(
             f"Expected num_channels 3 in {source}, found {vision['num_channels']}"
@@ -150,7 +150,7 @@ def parse_clip_config(raw: Any, *, source: str) -> ClipConfig:
                 f"{num_patches}"
             )
     else:
-        image_size = _pair(vision, "image_size", source)
+        image_size = parse_pair(vision, "image_size", source)
         num_patches = _count_patches(image_size, patch_size, source)
     return ClipConfig(
         family=family,
@@ -182,19 +182,6 @@ def _section(
             given = {k: v for k, v in section.items() if k in defaults}
             return {**defaults, **given}
     return dict(defaults)
-
-
-def _pair(section: Mapping[str, Any], key: str, source: str) -> tuple[int, int]:
-    """Return height and width from one number or a pair."""
-    value = section[key]
-    sides = value if isinstance(value, list) else [value, value]
-    if len(sides) != 2:
-        raise InputError(
-            f"Expected {key} in {source} to be a number or [height, width], "
-            f"found {value!r}"
-        )
-    height, width = (check_whole(side, key, source) for side in sides)
-    return height, width
 
 
 def _count_patches(

@@ -19,6 +19,7 @@ __all__ = [
     "attend",
     "check_whole",
     "layer_norm",
+    "parse_pair",
     "parse_tower",
     "parse_whole",
 ]
@@ -101,6 +102,19 @@ def parse_tower(section: Mapping[str, Any], source: str) -> TowerConfig:
         ),
         epsilon=float(epsilon),
     )
+
+
+def parse_pair(section: Mapping[str, Any], name: str, source: str) -> tuple[int, int]:
+    """Return height and width from one number or a pair."""
+    value = section[name]
+    sides = value if isinstance(value, list) else [value, value]
+    if len(sides) != 2:
+        raise InputError(
+            f"Expected {name} in {source} to be a number or [height, width], "
+            f"found {value!r}"
+        )
+    height, width = (check_whole(side, name, source) for side in sides)
+    return height, width
 
 
 def parse_whole(section: Mapping[str, Any], name: str, source: str) -> int:

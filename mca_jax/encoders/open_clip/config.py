@@ -12,6 +12,7 @@ from mca_jax.encoders.clip.config import ClipConfig
 from mca_jax.encoders.huggingface.transformer import (
     TowerConfig,
     check_whole,
+    parse_pair,
     parse_tower,
     parse_whole,
 )
@@ -118,8 +119,8 @@ def parse_open_clip_config(
         width = parse_whole(values, "width", source)
         heads = width // check_whole(values["head_width"], "head_width", source)
         tower = _parse_blocks(values, heads, bool(model.get("quick_gelu")), source)
-        patch_size = _pair(values, "patch_size", source)
-    size = _pair({**_VISION, **vision}, "image_size", source)
+        patch_size = parse_pair(values, "patch_size", source)
+    size = parse_pair({**_VISION, **vision}, "image_size", source)
     rows, columns = (s // p for s, p in zip(size, patch_size, strict=True))
     _check_text(text, family, source)
     values = {**_TEXT, **text}
@@ -239,16 +240,3 @@ def _parse_trunk(
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and bool(np.isfinite(value))
-
-
-def _pair(section: Mapping[str, Any], key: str, source: str) -> tuple[int, int]:
-    """Return height and width from one number or a pair."""
-    value = section[key]
-    sides = value if isinstance(value, list) else [value, value]
-    if len(sides) != 2:
-        raise InputError(
-            f"Expected {key} in {source} to be a number or [height, width], found "
-            f"{value!r}"
-        )
-    height, width = (check_whole(side, key, source) for side in sides)
-    return height, width

@@ -284,6 +284,11 @@ class LossConfig:
     label_temperature: float = 0.1
     min_confidence: float = 0.5
 
+    @property
+    def has_text(self) -> bool:
+        """Whether a level of text is on."""
+        return any((self.instance, self.prototype, self.semantic))
+
     def __post_init__(self) -> None:
         """Check ranges."""
         for name in ("instance", "prototype", "semantic", "balance"):
