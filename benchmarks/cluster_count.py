@@ -1,11 +1,10 @@
 """How far the estimated number of clusters is off, on folders with known classes.
 
-python -m benchmarks.cluster_count --images=DIR --cache=DIR [--images=... --cache=...]
+python -m benchmarks.cluster_count --images=DIR[,DIR] --cache=DIR[,DIR]
 
-Each set is taken whole with several seeds, then some of its classes, drawn several
-times; several sets are also put together, thinned to one size of a class. Classes
-are drawn by ``--draws``: 0 and 1 set the constants of the rule, so the default
-leaves them out.
+Each set is taken whole, then some of its classes, drawn several times; unlike sets
+are also put together, some classes of each, thinned to one size of a class. The last
+lines sum up by how much the estimates are off and how often the interval holds.
 """
 
 from __future__ import annotations
@@ -23,18 +22,30 @@ from benchmarks.sets import load_sets
 from mca_jax.neighbors.cluster_count import ClusterCount, estimate_cluster_count
 from mca_jax.pipeline.config import Config
 
-__all__ = ["Labelled", "draw_classes", "join_sets", "main", "table_row"]
+__all__ = [
+    "Labelled",
+    "draw_classes",
+    "join_sets",
+    "main",
+    "summary_row",
+    "table_row",
+]
 
-_FEW_CLASSES = 10
+_COUNTS = (3, 5, 8, 12, 20, 30)
 _THINNED = 60
+_MOST_OF_A_SET = 20
 
 
 class Labelled(NamedTuple):
-    """Embeddings ``[n, d]`` with the class of each, from 0 without gaps."""
+    """Embeddings ``[n, d]`` with the class of each, from 0 without gaps.
+
+    ``views`` are those of some images of the whole set, ``[s, v, d]``.
+    """
 
     name: str
     embeddings: np.ndarray
     labels: np.ndarray
+    views: np.ndarray | None = None
 
     @property
     def num_classes(self) -> int:
@@ -56,17 +67,21 @@ def draw_classes(
         labels.append(np.full(len(own), label))
     order = np.argsort(np.concatenate(rows))
     kept = np.concatenate(rows)[order]
-    return Labelled(given.name, given.embeddings[kept], np.concatenate(labels)[order])
+    return given._replace(
+        embeddings=given.embeddings[kept], labels=np.concatenate(labels)[order]
+    )
 
 
 def join_sets(sets: Sequence[Labelled]) -> Labelled:
     """Put sets together; classes of different sets are different classes."""
     starts = np.cumsum([0, *(each.num_classes for each in sets)])
     labels = [each.labels + at for each, at in zip(sets, starts, strict=False)]
+    views = [each.views for each in sets if each.views is not None]
     return Labelled(
         " + ".join(each.name for each in sets),
         np.concatenate([each.embeddings for each in sets]),
         np.concatenate(labels),
+        np.concatenate(views) if len(views) == len(sets) else None,
     )
 
 
@@ -85,55 +100,83 @@ def table_row(
     )
 
 
+def summary_row(kind: str, found: Sequence[tuple[int, ClusterCount]]) -> str:
+    """Sum up estimates beside the true numbers, as a row of Markdown.
+
+    Example:
+      >>> one = ClusterCount(5, 4, 6, np.arange(2, 9), np.zeros(7), 100)
+      >>> summary_row("some", [(6, one), (10, one)])
+      '| some | 2 | 1.60 | 1.84 | 50 % | 1.5 |'
+    """
+    factors = [
+        max(each.num_clusters / true, true / each.num_clusters) for true, each in found
+    ]
+    inside = np.mean([each.low <= true <= each.high for true, each in found])
+    width = np.median([each.high / each.low for _, each in found])
+    return (
+        f"| {kind} | {len(found)} | {np.median(factors):.2f} | "
+        f"{np.quantile(factors, 0.8):.2f} | {100 * inside:.0f} % | {width:.1f} |"
+    )
+
+
 def _cases(
-    sets: Sequence[Labelled], draws: Sequence[int], seeds: int
-) -> Iterator[tuple[str, int, list[tuple[int, Labelled]]]]:
-    """Name, number of classes, and the seeds and sets to estimate it on."""
+    sets: Sequence[Labelled], draws: Sequence[int], unions: int
+) -> Iterator[tuple[str, list[Labelled]]]:
+    """Kind, and the sets to count the clusters of."""
     for given in sets:
-        classes = given.num_classes
-        yield given.name, classes, [(seed, given) for seed in range(seeds)]
-        few = classes <= _FEW_CLASSES
-        for count in range(5, classes) if few else (5, 10, 15, 20, 30):
-            if count < classes:
-                chosen = [(draw, draw_classes(given, count, draw)) for draw in draws]
-                yield given.name, count, chosen
-    if len(sets) > 1:
-        union = join_sets(sets)
-        for count in (15, 25, 35, 45, union.num_classes):
-            if count <= union.num_classes:
-                chosen = [
-                    (draw, draw_classes(union, count, draw, most_of_class=_THINNED))
-                    for draw in draws
-                ]
-                yield f"{union.name}, {_THINNED} a class", count, chosen
-        whole = [(seed, union) for seed in range(seeds)]
-        yield f"{union.name}, all", union.num_classes, whole
+        yield "whole sets", [given]
+    for given in sets:
+        for count in _COUNTS:
+            if count < given.num_classes:
+                parts = [draw_classes(given, count, draw) for draw in draws]
+                yield "classes of a set", parts
+    random = np.random.default_rng(min(draws))
+    for draw in range(unions if len(sets) > 1 else 0):
+        chosen = random.choice(len(sets), 2 + (draw % 4 == 0), replace=False)
+        parts = []
+        for index in chosen.tolist():
+            most = min(_MOST_OF_A_SET, sets[index].num_classes)
+            count = int(random.integers(2, most + 1))
+            parts.append(draw_classes(sets[index], count, draw, most_of_class=_THINNED))
+        yield "unions of sets", [join_sets(parts)]
 
 
 def main() -> None:
-    """Print a table of estimates and errors."""
+    """Print a table of estimates, and one of their errors."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--images", type=Path, action="append", required=True)
-    parser.add_argument("--cache", type=Path, action="append", required=True)
-    parser.add_argument("--draws", type=int, nargs="+", default=[2, 3, 4])
-    parser.add_argument("--seeds", type=int, default=5)
-    arguments = parser.parse_args()
-    loaded = load_sets(arguments.images, arguments.cache, Config())
+
+    def paths(text: str) -> list[Path]:
+        return [Path(part) for part in text.split(",") if part]
+
+    parser.add_argument("--images", type=paths, required=True)
+    parser.add_argument("--cache", type=paths, required=True)
+    parser.add_argument("--draws", type=int, nargs="+", default=[2])
+    parser.add_argument("--unions", type=int, default=12)
+    options = parser.parse_args()
     sets = [
-        Labelled(given.name, given.embeddings, answers.labels)
-        for given, answers in loaded
+        Labelled(given.name, given.embeddings, answers.labels, given.views)
+        for given, answers in load_sets(options.images, options.cache, Config())
     ]
-    del loaded
     print("| set | classes | estimates (interval) | mean error | inside | seconds |")
     print("|---|---|---|---|---|---|", flush=True)
-    for name, classes, chosen in _cases(sets, arguments.draws, arguments.seeds):
+    found: dict[str, list[tuple[int, ClusterCount]]] = {}
+    for kind, parts in _cases(sets, options.draws, options.unions):
         started = time.monotonic()
-        found = [
-            estimate_cluster_count(jax.random.key(seed), each.embeddings)
-            for seed, each in chosen
+        counted = [
+            estimate_cluster_count(jax.random.key(0), part.embeddings, views=part.views)
+            for part in parts
         ]
-        seconds = (time.monotonic() - started) / len(chosen)
-        print(table_row(name, classes, found, seconds), flush=True)
+        seconds = (time.monotonic() - started) / len(parts)
+        classes = parts[0].num_classes
+        print(table_row(parts[0].name, classes, counted, seconds), flush=True)
+        found.setdefault(kind, []).extend((classes, each) for each in counted)
+    print(
+        "\n| what | number | median factor | 80 % below | interval holds | its width |"
+        "\n|---|---|---|---|---|---|"
+    )
+    for kind, pairs in found.items():
+        print(summary_row(kind, pairs))
+    print(summary_row("all", [pair for pairs in found.values() for pair in pairs]))
 
 
 if __name__ == "__main__":

@@ -140,7 +140,9 @@ def cluster(
     embedded, views = embed_view_sample(
         inputs, embedded, config.encoder, clock, cache_dir=cache_dir
     )
-    config, counted = settle_num_clusters(embedded.embeddings, wanted, config, clock)
+    config, counted = settle_num_clusters(
+        embedded.embeddings, wanted, config, clock, views=views
+    )
     vocabulary, encoder, damaged = embed_vocabulary(
         inputs, config.encoder, clock, cache_dir=cache_dir
     )

@@ -113,7 +113,12 @@ def check_enough(
 
 
 def settle_num_clusters(
-    embeddings: np.ndarray, wanted: int | CountRange, config: Config, clock: Clock
+    embeddings: np.ndarray,
+    wanted: int | CountRange,
+    config: Config,
+    clock: Clock,
+    *,
+    views: np.ndarray | None = None,
 ) -> tuple[Config, dict[str, Any]]:
     """Put the number of clusters into the settings; estimate it if it isn't given.
 
@@ -123,6 +128,7 @@ def settle_num_clusters(
       config: All other settings. The same settings, images and range give the same
         number, so that a run that is typed again goes on.
       clock: Told of the stage.
+      views: Embeddings of some images' views; None where there are none.
 
     Returns:
       The settings with the number, and what to note among the metrics: the
@@ -137,10 +143,12 @@ def settle_num_clusters(
     found = estimate_cluster_count(
         make_keys(jax.random.key(config.seed)).cluster_count,
         embeddings,
+        views=views,
         least=wanted.least,
         most=wanted.most,
         components=config.encoder.components,
         whitening=config.encoder.whitening,
+        shrinkage=config.encoder.shrinkage,
         smoothing_steps=config.retrieval.smoothing_steps,
     )
     clock.stop()
@@ -158,5 +166,7 @@ def _metric(found: ClusterCount) -> dict[str, Any]:
         "interval": [found.low, found.high],
         "range": [int(found.counts[0]), int(found.counts[-1])],
         "num_images": found.num_images,
+        "partition": found.partition,
+        "modes": found.modes,
         "scores": [float(score) for score in found.scores],
     }

@@ -291,13 +291,13 @@ def count_sentence(estimate: Mapping[str, Any]) -> str:
 
     Example:
       >>> count_sentence({"num_clusters": 9, "interval": [7, 12]})
-      '9 clusters, estimated without labels; 7 to 12 score nearly as well'
+      '9 clusters, estimated without labels; 7 to 12 are as likely'
     """
     low, high = estimate["interval"]
-    others = f"{low} to {high} score" if low < high else "no other number scores"
+    others = f"{low} to {high} are" if low < high else "no other number is"
     return (
         f"{estimate['num_clusters']} clusters, estimated without labels; {others} "
-        "nearly as well"
+        "as likely"
     )
 
 

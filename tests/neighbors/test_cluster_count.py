@@ -11,6 +11,7 @@ from mca_jax.neighbors.cluster_count import (
     merge_pieces,
     piece_graph,
 )
+from mca_jax.neighbors.modes import mode_prominences
 
 
 def separate_blobs(count, *, per_blob=40, width=24, spread=0.12, seed=0):
@@ -69,18 +70,34 @@ def test_a_piece_without_images_adds_no_partition():
     np.testing.assert_allclose(merge_pieces(graph), [0.0, 0.5, 0.5])
 
 
-def test_the_finest_of_the_nearly_best_is_chosen():
-    counts = np.arange(2, 7)
-    steep = np.array([0.2, 0.5, 0.9, 0.5, 0.2])
-    assert choose_count(steep[None], counts) == (4, 4, 4)
-    flat = np.array([0.2, 0.89, 0.9, 0.895, 0.887])
-    assert choose_count(flat[None], counts) == (5, 3, 6)
-    # Repeats that disagree widen the interval to what each would have chosen.
-    assert choose_count(np.stack([steep, steep, steep[::-1] * 0 + 0.1]), counts) == (
-        4,
-        4,
-        6,
-    )
+@pytest.mark.parametrize(
+    ("counted", "limits", "expected"),
+    [
+        ((9, 9, 9), (2, 80), (9, 5, 14)),
+        ((4, 9, 16), (2, 80), (6, 2, 26)),
+        # The interval holds the estimate, and both stay in the range.
+        ((9, 9, 9), (2, 7), (7, 5, 7)),
+        ((2, 2, 2), (6, 9), (6, 6, 6)),
+    ],
+)
+def test_the_estimate_is_between_what_was_counted(counted, limits, expected):
+    least, most = limits
+    assert choose_count(*counted, least=least, most=most) == expected
+
+
+def test_modes_by_hand():
+    # Five points in a row; the pairs at the ends are close, the middle is far off.
+    near = np.array([[1, 2], [0, 2], [1, 3], [4, 2], [3, 2]])
+    cosines = np.array([[0.9, 0.5], [0.9, 0.5], [0.4, 0.4], [0.8, 0.4], [0.8, 0.4]])
+    first, second = mode_prominences(near, cosines)
+    assert np.isinf(first)
+    # The lower peak stands above the middle by a ratio of their mean distances.
+    assert second == pytest.approx(np.log(0.6 / 0.4))
+
+
+def test_parts_that_do_not_touch_are_modes_of_their_own():
+    near = np.array([[1], [0], [3], [2]])
+    assert np.isinf(mode_prominences(near, np.full((4, 1), 0.5))).tolist() == [True] * 2
 
 
 @pytest.mark.parametrize("count", [3, 8, 20])
@@ -113,6 +130,18 @@ def test_only_numbers_of_the_range_are_tried(key):
     found = estimate_cluster_count(key, separate_blobs(8), least=3, most=6)
     np.testing.assert_array_equal(found.counts, [3, 4, 5, 6])
     assert found.num_clusters == 6
+
+
+def test_views_show_what_to_ignore(key):
+    random = np.random.default_rng(3)
+    rows = separate_blobs(4, per_blob=50)
+    # Each blob lies in two parts, which views of one image lie in as well.
+    axis = np.eye(24, dtype=np.float32)[0]
+    parted = rows + np.where(random.random(200) < 0.5, 0.2, -0.2)[:, None] * axis
+    views = rows[:60, None] + random.choice([-0.2, 0.2], (60, 4, 1)) * axis
+    assert estimate_cluster_count(key, parted).num_clusters > 4
+    found = estimate_cluster_count(key, parted, views=views)
+    assert found.num_clusters == 4
 
 
 def test_few_images(key):

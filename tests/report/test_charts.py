@@ -188,7 +188,7 @@ def test_no_estimate_and_one_of_a_single_number():
 def test_an_interval_of_one_number():
     text = count_sentence({**ESTIMATE, "interval": [8, 8]})
     assert text == (
-        "8 clusters, estimated without labels; no other number scores nearly as well"
+        "8 clusters, estimated without labels; no other number is as likely"
     )
 
 

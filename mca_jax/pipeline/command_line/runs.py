@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from absl import flags
 
 from mca_jax.core.errors import InputError
@@ -100,12 +101,16 @@ def _embed_source(
     config: Config,
     source: ImageSource,
     *,
-    views: bool = False,
-) -> Embedded:
+    with_views: bool = False,
+) -> tuple[Embedded, np.ndarray | None]:
     """Embed images, and views of some, into the cache of the workdir.
 
     What is there already is read.
+
+    Returns:
+      Both; None for views where none are wanted.
     """
+    views = None
     encoder = build_encoder(
         config.encoder.name,
         dtype=config.encoder.dtype,
@@ -124,8 +129,8 @@ def _embed_source(
             threads=config.encoder.threads or None,
             progress=terminal.advance,
         )
-        if views:
-            embed_source_views(
+        if with_views:
+            views, _ = embed_source_views(
                 source,
                 encoder,
                 embedded,
@@ -133,7 +138,7 @@ def _embed_source(
                 Clock(terminal),
                 cache_dir=cache_dir,
             )
-    return embedded
+    return embedded, views
 
 
 def embed(values: flags.FlagValues) -> None:
@@ -145,8 +150,9 @@ def embed(values: flags.FlagValues) -> None:
     sources = [inputs.images, inputs.held_out]
     parts = []
     for source in filter(None, sources):
-        views = source is inputs.images
-        embedded = _embed_source(values, config, source, views=views)
+        embedded, _ = _embed_source(
+            values, config, source, with_views=source is inputs.images
+        )
         parts.append(embedded)
         for warning in embedded.warnings:
             print(f"Warning: {warning}", file=sys.stderr)
@@ -173,11 +179,13 @@ def _settle_count(
     wanted = parse_num_clusters(values.num_clusters or inputs.config.num_clusters)
     if isinstance(wanted, int):
         return inputs, {}
-    embedded = _embed_source(values, inputs.config, inputs.images)
+    embedded, views = _embed_source(
+        values, inputs.config, inputs.images, with_views=True
+    )
     check_enough(len(embedded.paths), embedded.skipped, wanted)
     with Terminal() as terminal:
         config, counted = settle_num_clusters(
-            embedded.embeddings, wanted, inputs.config, Clock(terminal)
+            embedded.embeddings, wanted, inputs.config, Clock(terminal), views=views
         )
     if is_first_host():
         print(count_sentence(counted["cluster_count"]))
