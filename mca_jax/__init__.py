@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from mca_jax.core.errors import InputError
     from mca_jax.evaluation.runs import score_result
     from mca_jax.model.cluster_model import ClusterModel, Prediction
+    from mca_jax.model.constraints import Constraints
     from mca_jax.model.predict import Predictor, load
+    from mca_jax.model.questions import Question
     from mca_jax.model.result import ClusterResult
     from mca_jax.pipeline.cluster import cluster
     from mca_jax.pipeline.config import Config, apply_overrides
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
         split_cluster,
     )
     from mca_jax.pipeline.estimator import MCA
+    from mca_jax.pipeline.teach import Learned, learn, questions
     from mca_jax.report.write import write_outputs
 
     __version__: str
@@ -44,15 +47,20 @@ __all__ = [
     "ClusterModel",
     "ClusterResult",
     "Config",
+    "Constraints",
     "InputError",
+    "Learned",
     "MCA",
     "Prediction",
     "Predictor",
+    "Question",
     "apply_overrides",
     "cluster",
+    "learn",
     "load",
     "load_result",
     "merge_clusters",
+    "questions",
     "rename_cluster",
     "rerun",
     "save_version",
@@ -67,15 +75,20 @@ _HOMES = {
     "ClusterModel": "mca_jax.model.cluster_model",
     "ClusterResult": "mca_jax.model.result",
     "Config": "mca_jax.pipeline.config",
+    "Constraints": "mca_jax.model.constraints",
     "InputError": "mca_jax.core.errors",
+    "Learned": "mca_jax.pipeline.teach",
     "MCA": "mca_jax.pipeline.estimator",
     "Prediction": "mca_jax.model.cluster_model",
     "Predictor": "mca_jax.model.predict",
+    "Question": "mca_jax.model.questions",
     "apply_overrides": "mca_jax.pipeline.config",
     "cluster": "mca_jax.pipeline.cluster",
+    "learn": "mca_jax.pipeline.teach",
     "load": "mca_jax.model.predict",
     "load_result": "mca_jax.pipeline.edit.edits",
     "merge_clusters": "mca_jax.pipeline.edit.edits",
+    "questions": "mca_jax.pipeline.teach",
     "rename_cluster": "mca_jax.pipeline.edit.edits",
     "rerun": "mca_jax.pipeline.edit.edits",
     "save_version": "mca_jax.pipeline.edit.edits",

@@ -106,6 +106,7 @@ EDGES = {
     "neighbors/exact.py",
     "neighbors/kmeans.py",
     "semantics/space.py",
+    "training/corrections.py",
     "training/epochs.py",
     "training/loop.py",
 }

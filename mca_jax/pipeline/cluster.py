@@ -16,6 +16,7 @@ from mca_jax.core.progress import Callback, Clock
 from mca_jax.core.random import make_keys
 from mca_jax.data import Images
 from mca_jax.model.calibration import calibrate
+from mca_jax.model.constraints import Given
 from mca_jax.model.result import ClusterResult
 from mca_jax.pipeline.assembly import build_model, host_network, remember_images
 from mca_jax.pipeline.baselines import (
@@ -56,6 +57,7 @@ from mca_jax.pipeline.stages import (
     shard_embeddings,
     train_heads,
 )
+from mca_jax.pipeline.teach import apply_constraints, constrain_start, read_given
 from mca_jax.semantics import NounTable
 
 __all__ = ["Callback", "cluster"]
@@ -72,6 +74,7 @@ def cluster(
     nouns: Sequence[str] | NounTable | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
     checkpoint_dir: str | os.PathLike[str] | None = None,
+    constraints: Given | None = None,
     baselines: bool | Sequence[str] = False,
     callback: Callback | None = None,
 ) -> ClusterResult:
@@ -97,6 +100,9 @@ def cluster(
       checkpoint_dir: Folder that keeps the state of training. A run that was
         broken off goes on from there, bit for bit, when it is called again; over
         other images, or with other settings, it begins anew beside that.
+      constraints: What you know of single images, by path or row: which belong
+        together, apart, in one group, or nowhere; see ``Constraints``. Or a JSON file
+        of that. No labels are needed for it.
       baselines: Simpler methods on the same embeddings, to compare: True for all
         of ``pipeline.baselines.BASELINES``, or names of some. None takes labels.
       callback: Told about progress.
@@ -137,6 +143,7 @@ def cluster(
     )
     embedded = embed_source(inputs, config.encoder, clock, cache_dir=cache_dir)
     check_enough(len(embedded.paths), embedded.skipped, wanted)
+    said = read_given(constraints, embedded.paths)
     embedded, views = embed_view_sample(
         inputs, embedded, config.encoder, clock, cache_dir=cache_dir
     )
@@ -151,7 +158,7 @@ def cluster(
     identity = {}
     if checkpoint_dir is not None:
         identity = training_identity(
-            config, embedded.embeddings, vocabulary, encoder, views
+            config, embedded.embeddings, vocabulary, encoder, views, said
         )
 
     # The space that is clustered, and who is near whom in it.
@@ -177,7 +184,7 @@ def cluster(
         near=near.neighbors.indices,
         unsmoothed=projected.images,
     )
-    data = prepared.data
+    prepared, data = constrain_start(prepared, said), prepared.data
 
     clock.report_stage("Training", config.train.epochs)
     setup = build_setup(data, config)
@@ -246,36 +253,42 @@ def cluster(
         clusters=clusters,
     )
     clock.report_stage("Measuring")
-    label_free = label_free_metrics(predictions, prepared, fit, near.recall)
-    metrics = {**counted, "label_free": label_free}
+    metrics = {
+        **counted,
+        "label_free": label_free_metrics(predictions, prepared, fit, near.recall),
+    }
     if compared:
         metrics["baselines"] = compare_baselines(assignments, others, prepared, config)
     clock.stop()
-    return ClusterResult(
-        paths=embedded.paths,
-        root=embedded.root,
-        skipped=embedded.skipped,
-        embeddings=embedded.embeddings,
-        digests=embedded.digests,
-        neighbors=np.asarray(data.image_neighbors),
-        assignments=assignments,
-        probabilities=predictions.probabilities,
-        clusters=clusters,
-        tree=tree,
-        model=model,
-        params=params,
-        history=fit.history,
-        status=fit.status.value,
-        metrics=metrics,
-        baselines=others,
-        audit=audit.counts(),
-        warnings=(
-            *(*embedded.warnings, *damaged),
-            *(*warnings_for(names, fit, prepared), *failures),
+    return apply_constraints(
+        ClusterResult(
+            paths=embedded.paths,
+            root=embedded.root,
+            skipped=embedded.skipped,
+            embeddings=embedded.embeddings,
+            digests=embedded.digests,
+            neighbors=np.asarray(data.image_neighbors),
+            assignments=assignments,
+            probabilities=predictions.probabilities,
+            clusters=clusters,
+            tree=tree,
+            model=model,
+            params=params,
+            history=fit.history,
+            status=fit.status.value,
+            metrics=metrics,
+            baselines=others,
+            audit=audit.counts(),
+            warnings=(
+                *(*embedded.warnings, *damaged),
+                *(*warnings_for(names, fit, prepared), *failures),
+            ),
+            seconds=clock.seconds,
+            config=config_to_dict(config),
+            provenance=about,
         ),
-        seconds=clock.seconds,
-        config=config_to_dict(config),
-        provenance=about,
+        said,
+        seed=config.seed,
     )
 
 

@@ -21,6 +21,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from mca_jax.core.errors import InputError
 from mca_jax.data import ImageSource
 from mca_jax.data.folder import ImageFolder
+from mca_jax.model.constraints import Given
 from mca_jax.model.predict import Predictor
 from mca_jax.model.result import ClusterResult
 from mca_jax.pipeline.cluster import cluster
@@ -97,12 +98,19 @@ class MCA(
         self.config = config
         self.cache_dir = cache_dir
 
-    def fit(self, X: Any, y: Any = None) -> MCA:  # noqa: N803
+    def fit(
+        self,
+        X: Any,  # noqa: N803
+        y: Any = None,
+        *,
+        constraints: Given | None = None,
+    ) -> MCA:
         """Cluster images or embeddings.
 
         Args:
           X: Images, or a table of embeddings ``[n, d]``.
           y: Not read: there are no labels.
+          constraints: As for :func:`mca_jax.cluster`.
 
         Raises:
           InputError: ``X`` and the parameters don't fit each other, a value is out of
@@ -116,7 +124,7 @@ class MCA(
         images: Any = list(X) if isinstance(X, Iterator) else X
         if _is_table(images):
             table = validate_data(self, images, dtype=np.float32, ensure_min_samples=2)
-            result = self._fit_table(np.asarray(table), config)
+            result = self._fit_table(np.asarray(table), config, constraints)
         elif self.noun_embeddings is not None or self.nouns is not None:
             raise InputError(
                 "Expected nouns and noun_embeddings with a table of embeddings, found "
@@ -128,6 +136,7 @@ class MCA(
                 num_clusters=self.n_clusters,
                 config=config,
                 cache_dir=self.cache_dir,
+                constraints=constraints,
             )
         self.result_ = result
         self.labels_ = result.assignments
@@ -137,7 +146,10 @@ class MCA(
         return self
 
     def _fit_table(
-        self, table: Float[np.ndarray, "n d"], config: Config
+        self,
+        table: Float[np.ndarray, "n d"],
+        config: Config,
+        constraints: Given | None,
     ) -> ClusterResult:
         if self.noun_embeddings is not None or self.nouns is not None:
             return cluster(
@@ -146,6 +158,7 @@ class MCA(
                 nouns=self.nouns,
                 num_clusters=self.n_clusters,
                 config=config,
+                constraints=constraints,
             )
         # A row of zeros is a point like others where no noun is compared with it.
         table = np.where(np.any(table, axis=1, keepdims=True), table, _ALMOST_ZERO)
@@ -165,6 +178,7 @@ class MCA(
             nouns=[f"row {row}" for row in rows],
             num_clusters=self.n_clusters,
             config=config,
+            constraints=constraints,
         )
         clusters = tuple(
             replace(each, name=f"cluster {each.index}", nouns=())
@@ -214,7 +228,7 @@ class MCA(
         Args:
           X: As for ``fit``.
           y: Not read.
-          **fit_params: None are known.
+          **fit_params: ``constraints``, as for ``fit``.
         """
         return self.fit(X, y, **fit_params).probabilities_
 

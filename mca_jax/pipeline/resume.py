@@ -16,6 +16,7 @@ from mca_jax.core.parallel.shares import fill_shares, host_shares, pick_own
 from mca_jax.core.progress import Callback
 from mca_jax.core.text import fingerprint, plain_json
 from mca_jax.encoders import Encoder
+from mca_jax.model.constraints import Constraints
 from mca_jax.pipeline.config import Config, config_to_dict, settings_of_result
 from mca_jax.pipeline.inputs import Nouns
 from mca_jax.training.checkpoints import Checkpointer
@@ -32,6 +33,7 @@ def training_identity(
     nouns: Nouns,
     encoder: Encoder | None,
     views: np.ndarray | None = None,
+    constraints: Constraints | None = None,
 ) -> dict[str, Any]:
     """Tell what training depends on.
 
@@ -41,13 +43,18 @@ def training_identity(
       nouns: The vocabulary.
       encoder: Where the embeddings come from; None if they were given.
       views: Embeddings of views, if there are any.
+      constraints: What is known of single images, if anything.
 
     Returns:
       Settings and fingerprints as plain JSON; two runs that share them train
       alike, on however many devices.
     """
     names = "\n".join(nouns.table.names).encode()
+    said = {}
+    if constraints is not None:
+        said = {"constraints": fingerprint([each.tolist() for each in constraints])}
     return {
+        **said,
         # Of one seed other keys are made than by version 0.1.
         "keys": "by name",
         "settings": settings_of_result(config_to_dict(config)),

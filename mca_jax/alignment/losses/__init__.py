@@ -12,6 +12,7 @@ from mca_jax.alignment.losses.objective import (
     build_objective,
     init_prototypes,
 )
+from mca_jax.alignment.losses.pairs import pair_loss
 from mca_jax.alignment.losses.prototype import (
     assignment_prototype_loss,
     embedding_prototype_loss,
@@ -37,6 +38,7 @@ __all__ = [
     "info_nce",
     "init_prototypes",
     "instance_loss",
+    "pair_loss",
     "pseudo_labels",
     "semantic_loss",
     "semantic_prototypes",

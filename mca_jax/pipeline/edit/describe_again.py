@@ -24,10 +24,10 @@ from mca_jax.pipeline.inputs import Nouns
 from mca_jax.semantics import load_nouns
 from mca_jax.semantics.vocabulary.text_file import parse_vocabulary
 
-__all__ = ["describe_again", "model_nouns"]
+__all__ = ["STALE", "describe_again", "model_nouns", "unlike"]
 
-# What depends on the clusters as they were.
-_STALE = ("scores", "contingency", "baselines")
+STALE = ("scores", "contingency", "baselines")
+"""Metrics that depend on the clusters as they were."""
 
 
 def model_nouns(model: ClusterModel) -> Nouns:
@@ -52,7 +52,7 @@ def model_nouns(model: ClusterModel) -> Nouns:
     return Nouns(table, embeddings, rows)
 
 
-def _unlike(name: str, used: set[str]) -> str:
+def unlike(name: str, used: set[str]) -> str:
     """Number a name that is taken already."""
     number, text = 1, name
     while text.casefold() in used:
@@ -119,7 +119,7 @@ def describe_again(
         if origin is not None:
             clusters.append(replace(result.clusters[origin], index=index))
             continue
-        name = names.get(index) or _unlike(automatic[index].name, used)
+        name = names.get(index) or unlike(automatic[index].name, used)
         used.add(name.casefold())
         described = describe_cluster(
             index,
@@ -134,7 +134,7 @@ def describe_again(
     near = result.neighbors
     if near is None:
         near = image_neighbors(jnp.asarray(images)).indices
-    metrics = {name: v for name, v in result.metrics.items() if name not in _STALE}
+    metrics = {name: v for name, v in result.metrics.items() if name not in STALE}
     risk = measure_risk_of(probabilities, near)
     metrics["label_free"] = {**metrics.get("label_free", {}), **risk}
     same = list(origins) == list(range(len(result.clusters)))

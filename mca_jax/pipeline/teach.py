@@ -1,0 +1,595 @@
+"""Teaching a finished clustering: what was corrected changes the rest, and it asks.
+
+Nothing is embedded again. What a user said of some images spreads to those that are
+like them, the image network is trained on that, and what changed is shown before
+anyone takes the new result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+
+from mca_jax.alignment import build_heads
+from mca_jax.core.arrays import as_whole_number
+from mca_jax.core.errors import InputError, check_in_range
+from mca_jax.core.numerics import l2_normalize
+from mca_jax.core.parallel import fetch_rows
+from mca_jax.core.random import named_key
+from mca_jax.model.calibration import calibrate
+from mca_jax.model.cluster_model import ClusterModel, Network
+from mca_jax.model.constraints import (
+    Closure,
+    Constraints,
+    Given,
+    as_constraints,
+    close_constraints,
+)
+from mca_jax.model.predict import project_images
+from mca_jax.model.questions import Question, choose_questions
+from mca_jax.model.result import Cluster, ClusterResult, ScoredNoun
+from mca_jax.model.teaching import Belief, Points, spread_answers
+from mca_jax.model.tree import ClusterTree
+from mca_jax.neighbors import Projection, apply_projection, image_neighbors, smooth_new
+from mca_jax.neighbors.constrained import constrained_kmeans
+from mca_jax.neighbors.tree import grow_tree
+from mca_jax.pipeline.assembly import measure_closeness
+from mca_jax.pipeline.describe import (
+    describe_cluster,
+    measure_risk_of,
+    name_groups,
+    scored_nouns,
+)
+from mca_jax.pipeline.edit.describe_again import STALE, model_nouns, unlike
+from mca_jax.pipeline.stages import Prepared
+from mca_jax.training.corrections import make_pairs, train_on_groups
+
+__all__ = [
+    "Changes",
+    "Learned",
+    "apply_constraints",
+    "constrain_start",
+    "learn",
+    "questions",
+    "read_given",
+]
+
+# Columns of clusters that are no more are never chosen.
+_NEVER = -1e4
+_SAME_POINT = 1e-3
+# Images that the start of a constrained run is clustered from.
+_MOST_STARTED = 100_000
+
+
+class Changes(NamedTuple):
+    """What is other than before; groups are told by their ids.
+
+    Attributes:
+      rows: Images that are in another group, ascending.
+      before: Id of the group that each of them was in.
+      after: Id of the group that it is in now.
+      merged: Ids of groups that went into another, and into which.
+      made: Ids of new groups.
+      gone: Ids of groups that lost all their images otherwise.
+      renamed: Id, name before and name now of groups that are called otherwise.
+      given: The new id of each id of a label that no group had.
+      kept: Whether all but what was said stays, because the answers tell nothing of
+        other images.
+    """
+
+    rows: np.ndarray
+    before: np.ndarray
+    after: np.ndarray
+    merged: dict[int, int]
+    made: tuple[int, ...]
+    gone: tuple[int, ...]
+    renamed: tuple[tuple[int, str, str], ...]
+    given: dict[int, int]
+    kept: bool
+
+    def sentence(self) -> str:
+        """Say in a line what changed.
+
+        Example:
+          >>> some = np.array([4])
+          >>> Changes(some, some, some, {3: 1}, (9,), (), (), {}, False).sentence()
+          '1 image moves, 1 group goes into another, 1 group is new'
+        """
+        moved = len(self.rows)
+        parts = ["1 image moves" if moved == 1 else f"{moved:,} images move"]
+        for found, one, many in (
+            (self.merged, "goes into another", "go into others"),
+            (self.made, "is new", "are new"),
+            (self.gone, "is empty now", "are empty now"),
+        ):
+            if found:
+                count = len(found)
+                parts.append(
+                    f"1 group {one}" if count == 1 else f"{count} groups {many}"
+                )
+        return ", ".join(parts)
+
+
+class Learned(NamedTuple):
+    """A result that honours what was said, and what is other in it.
+
+    Attributes:
+      result: The new result; the one before is as it was.
+      changes: What changed.
+      constraints: What was said, as rows.
+    """
+
+    result: ClusterResult
+    changes: Changes
+    constraints: Constraints
+
+
+def learn(
+    result: ClusterResult,
+    embeddings: Any = None,
+    *,
+    constraints: Given,
+    seed: int = 0,
+) -> Learned:
+    """Learn from what a user said of single images.
+
+    Groups keep their ids and names. An image that belongs nowhere stays in the table of
+    its nearest group with even probabilities, and is listed under ``"nowhere"`` in
+    ``metrics["teaching"]``.
+
+    Args:
+      result: A result with a model.
+      embeddings: Embeddings of its images, ``[n, d]``; None takes those of ``result``.
+      constraints: All that was said so far, by rows or paths, or a JSON file of it.
+      seed: Seed of all that is random.
+
+    Returns:
+      A new result, and what changed. Images that are held together are in one group of
+      it, those apart in two, and those with a label in that group.
+
+    Raises:
+      InputError: The result has no model, an image or group is not of it, or statements
+        contradict each other.
+
+    Example:
+      >>> from mca_jax.pipeline.example import example_result
+      >>> result = example_result()
+      >>> learned = learn(result, constraints=Constraints(must_link=[(0, 25)]))
+      >>> bool(learned.result.assignments[0] == learned.result.assignments[25])
+      True
+    """
+    model = _model_of(result)
+    vectors = _check_embeddings(result, embeddings)
+    said = as_constraints(constraints, result.paths)
+    closure = close_constraints(_follow_merges(said, model, result), len(vectors))
+    points = _points(model, vectors, result.neighbors)
+    belief = _believe(result, points, closure)
+    key = named_key(jax.random.key(seed), "teaching")
+    near = _near(result, points)
+    trained = _train(key, model, points, belief, said, near)
+    return _assemble(result, vectors, points, belief, trained, closure, said)
+
+
+def questions(
+    result: ClusterResult,
+    count: int = 20,
+    *,
+    constraints: Given | None = None,
+    skip: Iterable[tuple[int, int]] = (),
+    seed: int = 0,
+) -> tuple[Question, ...]:
+    """Choose the questions whose answers would tell most.
+
+    Each is of two images: do they belong together? Yes is a must-link, no a cannot-link
+    of ``constraints``; what follows from those is not asked again.
+
+    Args:
+      result: A result with a model.
+      count: Most questions, at least 1.
+      constraints: All that was said so far.
+      skip: Pairs of rows that are not asked either, such as those that nobody can tell.
+      seed: Nothing is drawn: the same answers give the same questions, whatever it is.
+
+    Returns:
+      The most telling first; none where everything follows.
+
+    Raises:
+      InputError: As for :func:`learn`.
+
+    Example:
+      >>> from mca_jax.pipeline.example import example_result
+      >>> questions(example_result(), 1)[0].text
+      'Do these two belong together?'
+    """
+    del seed
+    count = as_whole_number("count", count)
+    check_in_range("count", count, 1)
+    model = _model_of(result)
+    vectors = _check_embeddings(result, None)
+    said = as_constraints(constraints or Constraints(), result.paths)
+    closure = close_constraints(_follow_merges(said, model, result), len(vectors))
+    points = _points(model, vectors, result.neighbors)
+    return choose_questions(
+        points,
+        _believe(result, points, closure),
+        closure,
+        _parts_of(result, points),
+        count,
+        num_said=said.num,
+        skip=skip,
+    )
+
+
+def read_given(given: Given | None, paths: Sequence[str]) -> Constraints | None:
+    """Read and check the constraints of a run, before it costs time.
+
+    Raises:
+      InputError: An image is not of the set, or statements contradict each other.
+    """
+    if given is None:
+        return None
+    said = as_constraints(given, paths)
+    close_constraints(said, len(paths))
+    return said if said.num else None
+
+
+def constrain_start(prepared: Prepared, said: Constraints | None) -> Prepared:
+    """Let training begin with clusters that honour what was said.
+
+    Args:
+      prepared: What training reads.
+      said: Rows; None leaves all as it is.
+    """
+    if said is None:
+        return prepared
+    closure = close_constraints(said, prepared.data.images.shape[0])
+    rows = np.arange(len(closure.components))
+    if len(rows) > _MOST_STARTED:
+        some = np.linspace(0, len(rows) - 1, _MOST_STARTED).astype(np.int64)
+        rows = np.union1d(some, np.flatnonzero(closure.components >= 0))
+    found = constrained_kmeans(
+        fetch_rows(prepared.data.images, rows),
+        np.asarray(prepared.initialization.centers),
+        closure.components[rows],
+        closure.apart,
+    )
+    start = prepared.initialization._replace(centers=jnp.asarray(found.centers))
+    return prepared._replace(initialization=start)
+
+
+def apply_constraints(
+    result: ClusterResult, said: Constraints | None, *, seed: int
+) -> ClusterResult:
+    """Make the clusters of a new run honour what was said.
+
+    Ids of labels name no cluster of a new run: each goes to the cluster that most of
+    its images are in, no two to one.
+    """
+    if said is None:
+        return result
+    names, which = np.unique(said.labels[:, 1], return_inverse=True)
+    votes = np.zeros((len(names), len(result.clusters)))
+    np.add.at(votes, (which, result.assignments[said.labels[:, 0]]), 1.0)
+    ones, clusters = linear_sum_assignment(-votes)
+    # What is left over when there are more groups than clusters is new.
+    own = len(result.clusters) + np.arange(len(names))
+    own[ones] = clusters
+    labels = np.stack([said.labels[:, 0], own[which]], axis=1)
+    said = said._replace(labels=labels.reshape(-1, 2))
+    return learn(result, constraints=said, seed=seed).result
+
+
+def _model_of(result: ClusterResult) -> ClusterModel:
+    if result.model is None:
+        raise InputError(
+            "Expected a result from mca_jax.cluster or mca_jax.load, found one "
+            "without a model"
+        )
+    return result.model
+
+
+def _check_embeddings(result: ClusterResult, embeddings: Any) -> np.ndarray:
+    vectors = result.embeddings if embeddings is None else embeddings
+    vectors = np.asarray(vectors, np.float32)
+    if vectors.shape != (len(result.paths), len(_model_of(result).network.mean)):
+        raise InputError(
+            f"Expected embeddings of the {len(result.paths):,} images of the result, "
+            f"found a table of {' x '.join(map(str, vectors.shape))}"
+        )
+    return vectors
+
+
+def _follow_merges(
+    said: Constraints, model: ClusterModel, result: ClusterResult
+) -> Constraints:
+    """Read labels of clusters that were merged since as those that they went into.
+
+    Raises:
+      InputError: A label is of a cluster that was split, or that is gone.
+    """
+    into: dict[int, int] = {}
+    for edit in model.edits:
+        if edit["action"] == "merge":
+            into |= dict.fromkeys(edit["clusters"], edit["into"])
+        elif edit["action"] == "learn":
+            into |= {int(each): other for each, other in edit["merged"].items()}
+    known = {each.id for each in result.clusters}
+    labels = said.labels.copy()
+    for index, group in enumerate(labels[:, 1].tolist()):
+        seen = set()
+        while group not in known and group in into and group not in seen:
+            seen.add(group)
+            group = into[group]
+        if group not in known and group < len(model.groups):
+            raise InputError(
+                f"Expected labels of groups that are there, or of new ones from "
+                f"{len(model.groups)} on; found group {group}, which is there no more"
+            )
+        labels[index, 1] = group
+    return said._replace(labels=labels)
+
+
+def _points(
+    model: ClusterModel, vectors: np.ndarray, near: np.ndarray | None
+) -> Points:
+    """The images in the space that was clustered, as cheaply as it can be had."""
+    projection = Projection(
+        jnp.asarray(model.network.mean), jnp.asarray(model.network.axes)
+    )
+    plain = np.asarray(apply_projection(projection, jnp.asarray(vectors)))
+    memory = model.memory
+    if not memory.num_near:
+        return Points(plain, plain)
+    same = memory.projected.shape == plain.shape
+    if (
+        near is not None
+        and same
+        and np.abs(memory.projected - plain).max() < _SAME_POINT
+    ):
+        # Their neighbours are known: an image of the set is its own nearest.
+        rows = np.arange(len(plain))[:, None]
+        table = np.concatenate([rows, near[:, : memory.num_near - 1]], axis=1)
+        smoothed = smooth_new(jnp.asarray(memory.before), jnp.asarray(table))
+        return Points(np.asarray(smoothed), plain)
+    return Points(project_images(model, vectors), plain)
+
+
+def _believe(result: ClusterResult, points: Points, closure: Closure) -> Belief:
+    return spread_answers(
+        points,
+        np.asarray(result.assignments),
+        [each.id for each in result.clusters],
+        closure,
+        next_id=len(_model_of(result).groups),
+    )
+
+
+def _parts_of(result: ClusterResult, points: Points) -> ClusterTree:
+    """The tree of a result; where it has none any more, another one, without names."""
+    if result.tree is not None:
+        return result.tree
+    grown = grow_tree(points.smoothed, result.assignments)
+    count = 2 * len(grown.splits) + 1
+    base = len(np.unique(result.assignments))
+    return ClusterTree(*grown, ("",) * count, (False,) * count, base)
+
+
+def _train(
+    key: jax.Array,
+    model: ClusterModel,
+    points: Points,
+    belief: Belief,
+    said: Constraints,
+    near: np.ndarray,
+) -> tuple[Network, np.ndarray]:
+    """Train an image network on the groups; a column is the id of its group.
+
+    Returns:
+      The network, and its probabilities of the groups, ``[n, q]``.
+    """
+    init_key, rest = jax.random.split(key)
+    ids = np.array(belief.ids)
+    width = int(max(ids.max() + 1, len(model.groups)))
+    constants = {**model.network.constants, "num_clusters": width}
+    heads = build_heads(**constants)
+    sums = np.zeros((width, points.smoothed.shape[1]), np.float32)
+    np.add.at(sums, ids[belief.assignments], points.smoothed)
+    centers = l2_normalize(jnp.asarray(sums))
+    params: Any = dict(heads.init(init_key, centers))
+    params["attention"] = model.network.params["attention"]
+    for name in ("image", "text"):
+        params[name] = {
+            **params[name],
+            "log_scale": jnp.asarray(model.network.params[name]["log_scale"]),
+            "bias": jnp.full(width, _NEVER).at[ids].set(0.0),
+        }
+    wanted = np.zeros((len(points.smoothed), width), np.float32)
+    wanted[:, ids] = belief.probabilities
+    own = ids[belief.assignments]
+    params = train_on_groups(
+        params,
+        jnp.asarray(points.smoothed),
+        jnp.asarray(wanted),
+        pairs=make_pairs(said.must_link, said.cannot_link),
+        anchors=make_pairs(np.stack([belief.settled, own[belief.settled]], axis=1)),
+    )
+    params = calibrate(
+        rest,
+        heads,
+        params,
+        images=jnp.asarray(points.smoothed),
+        image_neighbors=near,
+        assignments=belief.assignments,
+    )
+    logits = heads.image_logits(params, jnp.asarray(points.smoothed))
+    probabilities = np.array(jax.nn.softmax(logits, axis=-1))[:, ids]
+    network = model.network._replace(
+        params=jax.tree.map(np.asarray, params), constants=constants
+    )
+    return network, probabilities
+
+
+def _place(belief: Belief, probabilities: np.ndarray, closure: Closure) -> np.ndarray:
+    """The likeliest group of each image, and what was said where something was."""
+    assignments = probabilities.argmax(axis=1).astype(np.int32)
+    said = np.union1d(np.flatnonzero(closure.components >= 0), belief.settled)
+    assignments[said] = belief.assignments[said]
+    return assignments
+
+
+class _Named(NamedTuple):
+    """What a group is called, and by what."""
+
+    name: str
+    nouns: tuple[ScoredNoun, ...]
+    guess: bool
+
+
+def _name_new(
+    model: ClusterModel,
+    points: Points,
+    ids: Sequence[int],
+    assignments: np.ndarray,
+    before: dict[int, Cluster],
+) -> dict[int, _Named]:
+    """Name the groups that there were not before, unlike all others."""
+    new = [index for index, each in enumerate(ids) if each not in before]
+    if not new:
+        return {}
+    nouns = model_nouns(model)
+    nowhere = np.zeros(points.smoothed.shape[1], np.float32)
+    found = name_groups(
+        points.smoothed,
+        assignments,
+        nouns,
+        num_groups=len(ids),
+        image_mean=nowhere,
+        noun_mean=nowhere,
+    )
+    used = {before[each].name.casefold() for each in ids if each in before}
+    named = {}
+    for index in new:
+        name = unlike(found[index].name, used)
+        used.add(name.casefold())
+        scored = scored_nouns(found[index], nouns.table)
+        named[ids[index]] = _Named(name, scored, found[index].guess)
+    return named
+
+
+def _describe(
+    result: ClusterResult,
+    points: Points,
+    ids: Sequence[int],
+    assignments: np.ndarray,
+    probabilities: np.ndarray,
+) -> tuple[Cluster, ...]:
+    """Describe all groups; those that there were keep their names."""
+    before = {each.id: each for each in result.clusters}
+    named = _name_new(_model_of(result), points, ids, assignments, before)
+    clusters = []
+    for index, each in enumerate(ids):
+        called = named.get(each) or before[each]
+        described = describe_cluster(
+            index,
+            called.name,
+            called.nouns,
+            images=points.smoothed,
+            probabilities=probabilities,
+            assignments=assignments,
+            guess=called.guess,
+        )
+        clusters.append(replace(described, id=each))
+    return tuple(clusters)
+
+
+def _changes(
+    result: ClusterResult, ids: Sequence[int], assignments: np.ndarray, belief: Belief
+) -> Changes:
+    old = np.array([each.id for each in result.clusters])
+    before, after = old[result.assignments], np.array(ids)[assignments]
+    rows = np.flatnonzero(before != after)
+    gone = set(old.tolist()) - set(ids) - set(belief.merged)
+    return Changes(
+        rows=rows,
+        before=before[rows],
+        after=after[rows],
+        merged=dict(belief.merged),
+        made=tuple(sorted(set(ids) - set(old.tolist()))),
+        gone=tuple(sorted(gone)),
+        renamed=(),
+        given=dict(belief.given),
+        kept=False,
+    )
+
+
+def _assemble(
+    result: ClusterResult,
+    vectors: np.ndarray,
+    points: Points,
+    belief: Belief,
+    trained: tuple[Network, np.ndarray],
+    closure: Closure,
+    said: Constraints,
+) -> Learned:
+    """Put the new result together."""
+    model, (network, probabilities) = _model_of(result), trained
+    assignments = _place(belief, probabilities, closure)
+    clusters = _describe(result, points, belief.ids, assignments, probabilities)
+    changes = _changes(result, belief.ids, assignments, belief)
+    probabilities[closure.nowhere] = 1.0 / len(belief.ids)
+    width = network.constants["num_clusters"]
+    columns = np.full(width, -1, np.int32)
+    columns[list(belief.ids)] = np.arange(len(belief.ids))
+    own = np.array(belief.ids)[assignments]
+    centers, closeness = measure_closeness(vectors, network.mean, own, width)
+    edit = {
+        "action": "learn",
+        "statements": said.num,
+        "moved": len(changes.rows),
+        "merged": {str(a): b for a, b in changes.merged.items()},
+        "made": list(changes.made),
+    }
+    model = replace(
+        model,
+        network=network,
+        centers=centers,
+        closeness=closeness,
+        splits=(),
+        groups=columns,
+        clusters=clusters,
+        edits=(*model.edits, edit),
+    )
+    metrics = {name: v for name, v in result.metrics.items() if name not in STALE}
+    near = _near(result, points)
+    risk = measure_risk_of(probabilities, near)
+    metrics["label_free"] = {**metrics.get("label_free", {}), **risk}
+    metrics["teaching"] = {
+        "statements": said.num,
+        "moved": len(changes.rows),
+        "nowhere": closure.nowhere.tolist(),
+    }
+    learned = replace(
+        result,
+        assignments=assignments,
+        probabilities=probabilities,
+        clusters=clusters,
+        metrics=metrics,
+        params=network.params,
+        baselines={},
+        # The tree is one of the groups as they were.
+        tree=None,
+        model=model,
+    )
+    return Learned(learned, changes, said)
+
+
+def _near(result: ClusterResult, points: Points) -> np.ndarray:
+    if result.neighbors is not None:
+        return result.neighbors
+    return np.asarray(image_neighbors(jnp.asarray(points.smoothed)).indices)
