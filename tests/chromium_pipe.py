@@ -99,9 +99,14 @@ class Chromium:
             self.events.append(self._read())
 
     def open(
-        self, page: Path, *, width: int = 1280, height: int = 900, dark: bool = False
+        self,
+        page: Path | str,
+        *,
+        width: int = 1280,
+        height: int = 900,
+        dark: bool = False,
     ) -> None:
-        """Load a file as a window of this size would."""
+        """Load a file, or an address, as a window of this size would."""
         self.send(
             "Emulation.setDeviceMetricsOverride",
             width=width,
@@ -115,7 +120,8 @@ class Chromium:
             features=[{"name": "prefers-color-scheme", "value": scheme}],
         )
         self.events.clear()
-        self.send("Page.navigate", url=page.resolve().as_uri())
+        url = page if isinstance(page, str) else page.resolve().as_uri()
+        self.send("Page.navigate", url=url)
         self.wait_for("Page.loadEventFired")
 
     def evaluate(self, expression: str) -> Any:

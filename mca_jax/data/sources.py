@@ -23,7 +23,7 @@ from mca_jax.data.decode import (
 from mca_jax.data.files import FileIdentity, SkippedImage, identify_file, read_file
 from mca_jax.data.folder import ImageFolder, find_images
 
-__all__ = ["ImageSource", "Images", "open_source"]
+__all__ = ["ImageSource", "Images", "file_salts", "open_source"]
 
 
 class ImageSource(NamedTuple):
@@ -131,6 +131,15 @@ def _row_names(count: int) -> tuple[str, ...]:
     return tuple(f"row-{row:06d}" for row in range(count))
 
 
+def _file_salt(partial_jpegs: bool) -> bytes:
+    return f"file {DECODER_VERSION}{' partial' * partial_jpegs}\n".encode()
+
+
+def file_salts() -> tuple[bytes, bytes]:
+    """What files are known with, whatever was done with half a JPEG."""
+    return _file_salt(False), _file_salt(True)
+
+
 def _file_source(
     folder: ImageFolder, *, max_pixels: int, partial_jpegs: bool
 ) -> ImageSource:
@@ -152,7 +161,7 @@ def _file_source(
         names=paths,
         skipped=tuple(folder.skipped),
         # What half a JPEG shows must not be taken for the whole later.
-        salt=f"file {DECODER_VERSION}{' partial' * partial_jpegs}\n".encode(),
+        salt=_file_salt(partial_jpegs),
         identify=identify,
         read=read,
         decode=lambda content, min_side: decode_image(

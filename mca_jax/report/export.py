@@ -19,7 +19,7 @@ from mca_jax.core.atomic_files import write_file
 from mca_jax.core.errors import InputError
 from mca_jax.core.text import csv_table, dump_json, path_cell, printable, text_cell
 from mca_jax.data.own_folders import EXPORT_MARK
-from mca_jax.model.cluster_model import Prediction
+from mca_jax.model.cluster_model import NONE_OF_THESE, Prediction
 from mca_jax.model.result import ClusterResult
 from mca_jax.model.tree import ClusterTree, level_sizes
 
@@ -74,7 +74,10 @@ def assigned_images(
     if isinstance(result, ClusterResult):
         classes = tuple(cluster.name for cluster in result.clusters)
         names = tuple(classes[index] for index in result.assignments)
-        clusters, own_root = result.assignments, result.root
+        # Of a review: a cluster of its own, so that the result has one of each image.
+        gone = np.array([name == NONE_OF_THESE for name in classes])
+        clusters = np.where(gone[result.assignments], -1, result.assignments)
+        own_root = result.root
     else:
         names, clusters, own_root = result.names, result.clusters, "."
         classes = tuple(sorted(set(names)))

@@ -27,7 +27,9 @@ __all__ = [
     "Thumbnails",
     "affordable_rows",
     "encode_sheets",
+    "encode_thumbnail",
     "encode_thumbnails",
+    "encode_view",
     "read_small",
     "read_tiles",
     "thumbnail_size",
@@ -66,12 +68,14 @@ class ImageReader:
     Attributes:
       available: Whether there is anything to read: arrays of embeddings have no
         pictures.
+      own_files: Whether it reads the files that the result names.
     """
 
     def __init__(self, result: ClusterResult, load_image: _Load | None = None) -> None:
         """Read by ``load_image``, upright RGB by row, or the run's own files."""
         self._result = result
         self._load_image = load_image
+        self.own_files = load_image is None
         self.available = (
             load_image is not None
             or bool(result.root)
@@ -209,6 +213,19 @@ def _for_each(
         pool.shutdown(cancel_futures=True)
 
 
+def encode_thumbnail(image: Image.Image, *, size: int) -> bytes:
+    """Encode the middle square, ``size`` pixels wide, without any metadata."""
+    return _jpeg(_square(image, size), _THUMBNAIL_QUALITY)
+
+
+def encode_view(image: Image.Image, *, size: int) -> bytes:
+    """Encode a whole picture, at most ``size`` pixels wide and high."""
+    view = image.convert("RGB")
+    view.thumbnail((size, size), Image.Resampling.BICUBIC)
+    view.info.clear()
+    return _jpeg(view, _THUMBNAIL_QUALITY)
+
+
 def encode_thumbnails(
     rows: Iterable[int], load_image: _Load, *, size: int
 ) -> dict[int, bytes]:
@@ -221,9 +238,7 @@ def encode_thumbnails(
       JPEG files by row, without any of the originals' metadata: no location, no
       camera, no comment. Rows that can't be read are absent.
     """
-    return _for_each(
-        rows, load_image, lambda image: _jpeg(_square(image, size), _THUMBNAIL_QUALITY)
-    )
+    return _for_each(rows, load_image, partial(encode_thumbnail, size=size))
 
 
 def read_tiles(

@@ -33,9 +33,9 @@ def settings_of(value, prefix=""):
 
 
 SETTINGS = settings_of(Config())
-OWN = {
-    name for command in COMMANDS.values() for name in define_flags(*command.flags)
-} | {"help", "version"}
+FLAGS = [define_flags(*command.flags) for command in COMMANDS.values()]
+OWN = {name for flags in FLAGS for name in flags} | {"help", "version"}
+OWN |= {f"no{name}" for flags in FLAGS for name in flags if flags[name].boolean}
 
 
 @pytest.mark.parametrize("page", TEXTS)

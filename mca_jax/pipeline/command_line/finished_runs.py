@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,7 @@ from mca_jax.pipeline.command_line.runs import (
     score_run,
 )
 from mca_jax.pipeline.command_line.terminal import Terminal
+from mca_jax.pipeline.edit.reviewed import chosen_groups, reviewed_images
 from mca_jax.report import PICTURE_FOLDER
 from mca_jax.report.export import EXPORTS, assigned_images, export_embeddings
 from mca_jax.report.workdir import CONFIG_FILE, RunLog, prepare_workdir
@@ -211,6 +213,20 @@ def export(values: flags.FlagValues) -> None:
     result = read_result(values.run)
     # The folder may have moved since the run.
     images = assigned_images(result, root=values.images)
+    found = None
+    if values.reviewed or values.version is not None:
+        found = chosen_groups(result, values.run, values.version)
+    if found is not None:
+        groups, history = found
+        images = reviewed_images(result, groups, root=values.images)
+        result = replace(result, assignments=images.clusters)
+        if values.version:
+            print(f"Version {values.version!r} of mca-jax review")
+        else:
+            print(
+                f"With {len(history.edits)} edits of mca-jax review; --noreviewed "
+                "leaves them out"
+            )
     folder = Path(values.workdir)
     folder.mkdir(parents=True, exist_ok=True)
     refused = []

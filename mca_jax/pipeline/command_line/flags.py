@@ -68,6 +68,30 @@ _EXPORT: tuple[_Row, ...] = (
         f"Any of {', '.join((*EXPORTS, EMBEDDINGS))}.",
     ),
 )
+_REVIEWED: tuple[_Row, ...] = (
+    (
+        flags.DEFINE_bool,
+        "reviewed",
+        True,
+        "Take the groups as they were edited in mca-jax review, if they were.",
+    ),
+    (
+        flags.DEFINE_string,
+        "version",
+        None,
+        "Name that a version of the edits was kept under. (default: the last state)",
+    ),
+)
+_REVIEW: tuple[_Row, ...] = (
+    (flags.DEFINE_integer, "port", 0, "Port on this machine; 0 takes a free one."),
+    (flags.DEFINE_bool, "browser", True, "Open the page in a browser."),
+    (
+        flags.DEFINE_string,
+        "data_dir",
+        None,
+        "Folder that holds the data set of the run.",
+    ),
+)
 _COMMON: tuple[_Row, ...] = (
     (flags.DEFINE_string, "images", None, "Folder of images, read recursively."),
     (flags.DEFINE_string, "workdir", None, "Folder for the results."),
@@ -180,7 +204,8 @@ _GROUPS = {
     "run": _RUN,
     "finished": _FINISHED,
     "predict": _PREDICT,
-    "export": _EXPORT,
+    "export": (*_EXPORT, *_REVIEWED),
+    "review": _REVIEW,
 }
 
 
@@ -190,7 +215,7 @@ def define_flags(*groups: str) -> flags.FlagValues:
     Args:
       *groups: ``"run"`` for what makes a run, ``"finished"`` for what takes a
         finished one, ``"predict"`` for the assignment of new images, ``"export"``
-        for formats.
+        for formats, ``"review"`` for the server of a review.
 
     Returns:
       The flags, not parsed yet.

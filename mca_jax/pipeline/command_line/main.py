@@ -68,6 +68,11 @@ COMMANDS = {
         "--run=OUT --workdir=DIR --formats=parquet,links",
         ("finished", "export"),
     ),
+    "review": Command(
+        "Open a finished run in the browser to look, correct and export.",
+        "OUT",
+        ("finished", "review"),
+    ),
     "encoders": Command(
         "List encoders that work, and by which flag.",
         "",
@@ -116,7 +121,7 @@ def _prepare(name: str, arguments: Sequence[str]) -> int | Callable[[], int]:
     # Here, since all that follows imports jax.
     from absl import flags
 
-    from mca_jax.pipeline.command_line import finished_runs, runs, update
+    from mca_jax.pipeline.command_line import finished_runs, review, runs, update
     from mca_jax.pipeline.command_line.flags import define_flags, describe_flags
     from mca_jax.pipeline.command_line.terminal import run_job
 
@@ -135,6 +140,9 @@ def _prepare(name: str, arguments: Sequence[str]) -> int | Callable[[], int]:
         return _fail(f"Unknown flag '--{error.flagname}'; {hint}")
     except flags.Error as error:
         return _fail(" ".join(str(error).split()))
+    if name == "review" and len(rest) == 1 and values.run is None:
+        # As one names a folder to a program that opens it.
+        values.run = rest.pop()
     if rest:
         return _fail(f"Unknown argument {rest[0]!r}; every flag starts with --")
     jobs = {
@@ -145,6 +153,7 @@ def _prepare(name: str, arguments: Sequence[str]) -> int | Callable[[], int]:
         "predict": finished_runs.predict,
         "update": update.update,
         "export": finished_runs.export,
+        "review": review.review,
     }
     return partial(run_job, jobs[name], values)
 

@@ -40,6 +40,7 @@ from mca_jax.pipeline.config import (
     list_overrides,
 )
 from mca_jax.pipeline.edit.describe_again import describe_again, model_nouns
+from mca_jax.pipeline.edit.reviewed import reviewed_result
 from mca_jax.pipeline.stages import (
     build_setup,
     cluster_images,
@@ -64,17 +65,25 @@ _LONGEST_NAME = 100
 _MOST_NAMED = 12
 
 
-def load_result(folder: str | os.PathLike[str]) -> ClusterResult:
+def load_result(
+    folder: str | os.PathLike[str],
+    *,
+    reviewed: bool = True,
+    version: str | None = None,
+) -> ClusterResult:
     """Load the result of a finished run, to edit it.
 
     Args:
       folder: Workdir of the run, or of a saved version.
+      reviewed: Whether the edits that were made with ``mca-jax review`` count.
+      version: Name that they were kept under there; None takes the last ones.
 
     Returns:
-      The result as it was, but without times.
+      The result as it was, but without times, or as it was edited.
 
     Raises:
-      InputError: The folder is not a finished run's, or a file of it is damaged.
+      InputError: The folder is not a finished run's, a file of it is damaged, the
+        edits are of another state of the run, or no version has the name.
 
     Example:
       >>> import tempfile
@@ -86,7 +95,10 @@ def load_result(folder: str | os.PathLike[str]) -> ClusterResult:
       >>> bool((again.assignments == result.assignments).all())
       True
     """
-    return read_result(folder)
+    result = read_result(folder)
+    if not reviewed and version is None:
+        return result
+    return reviewed_result(result, folder, version=version)
 
 
 def _model_of(result: ClusterResult) -> ClusterModel:
@@ -124,6 +136,12 @@ def _find(result: ClusterResult, cluster: int) -> int:
             message += f", which was split into {into}"
             break
     raise InputError(message)
+
+
+def _free_id(result: ClusterResult) -> int:
+    """An id that no cluster ever had: beyond all columns, and what a review made."""
+    model = _model_of(result)
+    return max(len(model.groups), 1 + max(each.id for each in result.clusters))
 
 
 def _check_name(name: str, others: Sequence[str]) -> str:
@@ -314,8 +332,7 @@ def split_cluster(
     config = replace(config, num_clusters=num_parts)
     split = _train_inside(make_keys(key), model, result.embeddings[rows], config)
     members, count = model.groups == index, len(result.clusters)
-    # A part's id is its column, which no other cluster ever had.
-    ids = [len(model.groups) + part for part in range(num_parts)]
+    ids = [_free_id(result) + part for part in range(num_parts)]
     indices = [index, *range(count, count + num_parts - 1)]
     edit = {
         "action": "split",
