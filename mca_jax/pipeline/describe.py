@@ -141,7 +141,7 @@ def _see(
     *,
     nouns: Nouns,
     num_groups: int,
-    size: int = 2000,
+    size: int = 3000,
     image_mean: np.ndarray,
     noun_mean: np.ndarray,
 ) -> np.ndarray:

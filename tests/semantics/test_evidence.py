@@ -30,16 +30,27 @@ def test_what_all_images_share_is_no_evidence() -> None:
     np.testing.assert_allclose(plain.sum(axis=1), 1.0, rtol=1e-5)
 
 
-@pytest.mark.parametrize("sizes", [(500, 3, 0, 40), (2, 2)])
-def test_sample_has_of_every_group(sizes: tuple[int, ...]) -> None:
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [
+        # What small groups leave of the hundred goes to the large ones.
+        ((500, 3, 0, 40), (57, 3, 0, 40)),
+        ((500, 3, 500), (48, 3, 48)),
+        ((2, 2), (2, 2)),
+        # Eight of each, even where that is more than a hundred.
+        ((20,) * 30, (8,) * 30),
+    ],
+)
+def test_sample_has_of_every_group(
+    sizes: tuple[int, ...], expected: tuple[int, ...]
+) -> None:
     groups = np.random.default_rng(1).permutation(
         np.repeat(np.arange(len(sizes)), sizes)
     )
     rows = spread_sample(groups, len(sizes), size=100, least=8)
     assert (np.diff(rows) > 0).all()
-    each = max(8, 100 // len(sizes))
     counts = np.bincount(groups[rows], minlength=len(sizes))
-    assert counts.tolist() == [min(size, each) for size in sizes]
+    assert tuple(counts.tolist()) == expected
 
 
 def test_evidence_is_a_mean() -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
 import numpy as np
+from jaxtyping import Int
 
 from mca_jax.semantics.vocabulary.graph import descendants
 from mca_jax.semantics.vocabulary.nouns import NounTable, hypernym_edges
 
-__all__ = ["UNPLEASANT", "VAGUE", "compound_heads", "unpleasant_mask", "vague_mask"]
+__all__ = ["UNPLEASANT", "VAGUE", "named_after", "unpleasant_mask", "vague_mask"]
 
 UNPLEASANT = (
     1384687,  # parasite
@@ -63,28 +62,43 @@ def vague_mask(table: NounTable) -> np.ndarray:
     return np.array([synset in vague for synset in table.synsets], bool)
 
 
-def compound_heads(table: NounTable) -> np.ndarray:
-    r"""Count the nouns that are named after each noun's name.
+def named_after(
+    table: NounTable, nouns: Int[np.ndarray, " p"], concepts: Int[np.ndarray, " p"]
+) -> tuple[Int[np.ndarray, " M"], Int[np.ndarray, " M"]]:
+    r"""Count how many of a concept's kinds are named after it.
 
-    "Bass guitar" and "electric guitar" are kinds of what people call a guitar; no
-    name ends in "proboscidean". Senses of one word are not told apart.
+    "Bass guitar" and "steel guitar" are kinds of what people call a guitar, sheepdogs
+    are dogs; no name ends in "ungulate", and few in "vehicle".
+
+    Args:
+      table: All the nouns.
+      nouns: Rows of the kinds.
+      concepts: Rows of what each is a kind of; a noun may be paired with itself.
 
     Returns:
-      int32 ``[M]``, how many nouns have a synonym of several words with that last one.
+      For each noun of the table the kinds with a synonym that ends in its name, and
+      all kinds it is paired with, itself included; int64 ``[M]``.
 
     Example:
       >>> from mca_jax.semantics.vocabulary.text_file import parse_vocabulary
-      >>> compound_heads(parse_vocabulary("bass guitar\nguitar\nlute")).tolist()
-      [0, 1, 0]
+      >>> table = parse_vocabulary("bass guitar,guitar\nuke,guitar\nguitar")
+      >>> row = {name: at for at, name in enumerate(table.names)}
+      >>> kinds = np.array([row["bass guitar"], row["uke"]])
+      >>> named, counted = named_after(table, kinds, np.full(2, row["guitar"]))
+      >>> int(named[row["guitar"]]), int(counted[row["guitar"]])
+      (1, 2)
     """
-    lasts = Counter(
-        last
-        for lemmas in table.lemmas
-        for last in {
-            lemma.casefold().rsplit(" ", 1)[-1] for lemma in lemmas if " " in lemma
-        }
-    )
-    return np.array([lasts[name.casefold()] for name in table.names], np.int32)
+    lemmas = [tuple(each.casefold() for each in own) for own in table.lemmas]
+    names = [name.casefold() for name in table.names]
+    pairs = zip(nouns.tolist(), concepts.tolist(), strict=True)
+    named = [
+        concept
+        for noun, concept in pairs
+        if noun != concept
+        and any(lemma.endswith(names[concept]) for lemma in lemmas[noun])
+    ]
+    count = len(names)
+    return np.bincount(named, minlength=count), np.bincount(concepts, minlength=count)
 
 
 def unpleasant_mask(table: NounTable) -> np.ndarray:
