@@ -256,7 +256,20 @@ class Concepts:
                 default=sense,
             )
         ranked = self.rank(coverage)
-        return ranked[0][0] if ranked else first
+        return self.plain_word(ranked[0][0]) if ranked else first
+
+    def plain_word(self, concept: int) -> int:
+        """Say "bird" where the hierarchy says "aquatic bird": the word it ends in.
+
+        That is another concept above it, which is allowed and so says enough.
+        """
+        last = self.table.names[concept].casefold().rpartition(" ")
+        above = [
+            each
+            for each in sorted(self.ancestors(concept))
+            if last[1] and self.table.names[each].casefold() == last[2]
+        ]
+        return next(filter(self.allows, above), concept)
 
     def liken(self, weight: np.ndarray, coverage: Mapping[int, float]) -> list[int]:
         """Choose two things that a group without a name is like, best first."""
