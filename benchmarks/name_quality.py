@@ -31,7 +31,15 @@ from mca_jax.pipeline.stages import predict_prepared, train_heads
 from mca_jax.semantics import NounTable
 from mca_jax.semantics.naming import ClusterName
 
-__all__ = ["Groups", "Judged", "find_groups", "judge_names", "main", "name_found"]
+__all__ = [
+    "Groups",
+    "Judged",
+    "find_groups",
+    "groups_of",
+    "judge_names",
+    "main",
+    "name_found",
+]
 
 _CLASSES = Path(__file__).with_name("class_synsets.json")
 
@@ -150,10 +158,10 @@ def judge_names(
     )
 
 
-def _groups_of(
+def groups_of(
     folder: Path | None, given: SweepSet, shared: Shared, config: Config
 ) -> Groups:
-    """The clusters of a run, from the folder where they are kept."""
+    """Find the clusters of a run, or read them from the folder where they are kept."""
     if folder is None:
         return find_groups(shared, config)
     path = folder / f"{given.name}-{config.num_clusters}-{config.seed}.npz"
@@ -175,7 +183,7 @@ def _print_set(
         config = apply_overrides(
             Config(), [f"seed={seed}", f"num_clusters={given.num_clusters}"]
         )
-        groups = _groups_of(options.groups, given, shared, config)
+        groups = groups_of(options.groups, given, shared, config)
         names = name_found(groups, given, nouns_to_see(nouns, config), config)
         judged = judge_names(names, groups, answers, given.table, synsets)
         sure = np.array([not name.guess for name in names])

@@ -21,7 +21,7 @@ the host.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cache
+from functools import cache, cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -136,12 +136,16 @@ class Concepts:
         self._below = self._closure.tocsc()
         count = max(len(table.names), _SMALL_VOCABULARY)
         self._specificity = 1.0 - np.log(table.kinds) / np.log(count)
-        self._merit = self._specificity**_SPECIFICITY_POWER * self._worth_of_words()
         self._allowed = self._find_allowed()
         self._texts = [table.names[row].casefold() for row in rows.tolist()]
         self._text_ids = np.unique(np.array(self._texts, object), return_inverse=True)[
             1
         ]
+
+    @cached_property
+    def _merit(self) -> np.ndarray:
+        """Factor of the coverage in a concept's score; a summary needs none."""
+        return self._specificity**_SPECIFICITY_POWER * self._worth_of_words()
 
     def _worth_of_words(self) -> np.ndarray:
         """Measure how fit each noun's name is for a headline, in (0, 1]."""
