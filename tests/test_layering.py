@@ -105,6 +105,7 @@ EDGES = {
     "neighbors/approximate.py",
     "neighbors/exact.py",
     "neighbors/kmeans.py",
+    "pipeline/teach.py",
     "semantics/space.py",
     "training/corrections.py",
     "training/epochs.py",

@@ -27,6 +27,7 @@ __all__ = [
     "Given",
     "as_constraints",
     "close_constraints",
+    "name_constraints",
     "read_constraints",
     "write_constraints",
 ]
@@ -328,14 +329,20 @@ def write_constraints(
     Raises:
       InputError: An image is not of the set, or the file can't be written.
     """
+    write_file(Path(path), dump_json(name_constraints(constraints, paths)) + "\n")
+
+
+def name_constraints(constraints: Given, paths: Sequence[str]) -> dict[str, Any]:
+    """Spell constraints by the paths of the images, as plain JSON.
+
+    Example:
+      >>> name_constraints(Constraints(nowhere=[1]), ["a.jpg", "b.jpg"])["nowhere"]
+      ['b.jpg']
+    """
     found = as_constraints(constraints, paths)
-    values = {
+    return {
         "must_link": [[paths[a], paths[b]] for a, b in found.must_link],
         "cannot_link": [[paths[a], paths[b]] for a, b in found.cannot_link],
         "labels": [[paths[row], int(group)] for row, group in found.labels],
         "nowhere": [paths[row] for row in found.nowhere],
     }
-    try:
-        write_file(Path(path), dump_json(values) + "\n")
-    except OSError as error:
-        raise refused_by_system("write", Path(path), error) from error

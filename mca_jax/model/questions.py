@@ -13,14 +13,18 @@ from typing import Literal, NamedTuple
 import numpy as np
 from jaxtyping import Int
 
-from mca_jax.model.constraints import Closure
+from mca_jax.core.errors import InputError
+from mca_jax.model.constraints import Closure, Constraints
 from mca_jax.model.teaching import Belief, Points, central_rows
 from mca_jax.model.tree import ClusterTree
 
-__all__ = ["TOGETHER", "Question", "choose_questions"]
+__all__ = ["TOGETHER", "WHICH", "Question", "choose_questions"]
 
 TOGETHER = "Do these two belong together?"
-"""What is asked of every pair."""
+"""What is asked of a pair."""
+
+WHICH = "With which of these does it belong?"
+"""What is asked where several images stand for groups: one, none, seldom several."""
 
 _LEAST_PARTS = 32
 _PARTS_A_GROUP = 2
@@ -28,20 +32,33 @@ _PARTS_A_GROUP = 2
 _REPEATED = 0.7
 # A part that may as well be of another group lies at the border, others inside.
 _BORDER = 0.5
+# Two groups are rarely one: that they share images says it of few of them. Where an
+# answer chooses among groups it finds that out by the way.
+_SAME, _SAME_BY_CHOICE = 1.0, 0.3
+# A part that answers kept out of groups is asked about as long as there is hope.
+_HOPE = 0.5
+_ALL = 0.999
+_SINGLES = 100
 
 
 class Question(NamedTuple):
-    """Two images of which a user can tell whether they belong together.
+    """An image and others, of which a user can tell whether they belong together.
 
     Attributes:
       kind: ``"border"`` for an image between groups and the likeliest of them,
         ``"split"`` for a part of a group that may be another, ``"same"`` for two
         groups that may be one.
       a: Row of the image that is asked about.
-      b: Row of an image that stands for a group.
+      b: Row of an image that stands for the likeliest group.
       text: The question.
       groups: Ids of the groups of both, as believed.
       value: About how many images the answer may move.
+      choices: ``b``, and rows that stand for further groups, likeliest first.
+
+    Example:
+      >>> asked = Question("split", 4, 0, TOGETHER, (0, 0), 9.0, (0, 7))
+      >>> asked.answer(7)
+      Constraints(must_link=[(4, 7)], cannot_link=[(4, 0)], labels=[], nowhere=[])
     """
 
     kind: Literal["border", "split", "same"]
@@ -50,6 +67,27 @@ class Question(NamedTuple):
     text: str
     groups: tuple[int, int]
     value: float
+    choices: tuple[int, ...]
+
+    def answer(self, *chosen: int) -> Constraints:
+        """Say with which of the choices the image belongs: one, none or several.
+
+        It is apart from the others.
+
+        Raises:
+          InputError: One is none of the choices.
+        """
+        for each in chosen:
+            if each not in self.choices:
+                raise InputError(
+                    f"Expected some of the choices {list(self.choices)}, found {each}"
+                )
+        return Constraints(
+            [(self.a, each) for each in self.choices if each in chosen],
+            [(self.a, each) for each in self.choices if each not in chosen],
+            [],
+            [],
+        )
 
 
 class _Parts(NamedTuple):
@@ -68,7 +106,14 @@ def _open_parts(
     is_open = middles >= 0
     is_open[leaves[belief.settled]] = False
     is_open[leaves[closure.nowhere]] = False
-    middles = middles[is_open]
+    middles, sizes = middles[is_open], np.bincount(leaves)[is_open]
+    # When all parts are known, single images are left, the least sure ones.
+    sure = belief.probabilities.max(axis=1)
+    sure[np.concatenate([belief.settled, closure.nowhere, middles])] = 2.0
+    singles = np.argsort(sure, kind="stable")[:_SINGLES]
+    singles = singles[sure[singles] <= 1.0]
+    middles = np.concatenate([middles, singles])
+    sizes = np.concatenate([sizes, np.ones(len(singles), int)])
     likely = belief.probabilities[middles].astype(float)
     # A group that the image is known to be apart from is asked no more.
     apart: dict[int, set[int]] = {}
@@ -84,7 +129,7 @@ def _open_parts(
         for other in apart.get(int(closure.components[row]), ()):
             if other in group_of:
                 likely[part, group_of[other]] = 0.0
-    return _Parts(middles, np.bincount(leaves)[is_open], likely)
+    return _Parts(middles, sizes, likely)
 
 
 def choose_questions(
@@ -94,6 +139,7 @@ def choose_questions(
     tree: ClusterTree,
     count: int,
     *,
+    choices: int = 1,
     num_said: int = 0,
     skip: Iterable[tuple[int, int]] = (),
 ) -> tuple[Question, ...]:
@@ -105,6 +151,7 @@ def choose_questions(
       closure: What was said, and what follows: it is not asked again.
       tree: Groups below the clusters, which are the parts.
       count: Most questions.
+      choices: Most groups that an image is shown beside, at least 1.
       num_said: Statements so far; the more, the finer the parts.
       skip: Pairs that are not asked either.
 
@@ -115,39 +162,58 @@ def choose_questions(
     wanted = max(_LEAST_PARTS, _PARTS_A_GROUP * groups) + num_said + count
     leaves = tree.cut(min(wanted, tree.num_groups)).groups
     parts = _open_parts(points, belief, closure, leaves)
-    likely = parts.likely.sum(axis=1)
-    own = parts.likely.argmax(axis=1) if len(likely) else np.zeros(0, int)
-    # What it was apart from has no probability any more: that is unsure as well.
-    unsure = 1.0 - parts.likely.max(axis=1, initial=0.0)
-    found = [
-        Question(
-            "border" if unsure[i] > _BORDER or likely[i] < 1 - _BORDER else "split",
-            int(parts.middles[i]),
-            int(belief.leads[own[i]]),
-            TOGETHER,
-            (int(belief.assignments[parts.middles[i]]), int(own[i])),
-            float(parts.sizes[i] * unsure[i]),
-        )
-        for i in range(len(likely))
-    ]
-    found += _same_groups(belief)
+    same = _SAME if choices == 1 else _SAME_BY_CHOICE
+    found = _about_parts(belief, parts, choices) + _same_groups(belief, same)
     return _diverse(found, belief, closure, count, {frozenset(pair) for pair in skip})
 
 
-def _same_groups(belief: Belief) -> list[Question]:
+def _about_parts(belief: Belief, parts: _Parts, choices: int) -> list[Question]:
+    """One question a part: is it of its likeliest group, or of which."""
+    top = parts.likely.max(axis=1, initial=0.0)
+    left = parts.likely.sum(axis=1)
+    is_asked = left < _ALL
+    # What is apart from a group moves for sure; where to is known the sooner the
+    # likelier the next group is.
+    hope = (top / np.maximum(left, 1e-9)) ** _HOPE
+    worth = parts.sizes * np.where(is_asked, hope, 1.0 - top)
+    order = np.argsort(-parts.likely, axis=1, kind="stable")[:, :choices]
+    found = []
+    for i, row in enumerate(parts.middles.tolist()):
+        likely = [g for g in order[i].tolist() if parts.likely[i, g] > 0]
+        if not likely:
+            continue
+        rows = tuple(int(belief.leads[group]) for group in likely)
+        at_border = is_asked[i] or top[i] < _BORDER
+        found.append(
+            Question(
+                "border" if at_border else "split",
+                row,
+                rows[0],
+                TOGETHER if len(rows) == 1 else WHICH,
+                (int(belief.assignments[row]), likely[0]),
+                float(worth[i]),
+                rows,
+            )
+        )
+    return found
+
+
+def _same_groups(belief: Belief, weight: float) -> list[Question]:
     """Pairs of groups, each worth the images of the smaller that both may hold."""
     shared = belief.probabilities.T.astype(float) @ belief.probabilities
     whole = np.maximum(belief.probabilities.sum(axis=0, dtype=float), 1e-9)
     sizes = np.bincount(belief.assignments, minlength=len(belief.ids))
     worth = np.minimum.outer(sizes, sizes) * shared / np.minimum.outer(whole, whole)
+    leads = belief.leads.tolist()
     return [
         Question(
             "same",
-            int(belief.leads[one]),
-            int(belief.leads[two]),
+            leads[one],
+            leads[two],
             TOGETHER,
             (one, two),
-            float(worth[one, two]),
+            float(weight * worth[one, two]),
+            (leads[two],),
         )
         for one in range(len(belief.ids))
         for two in range(one)
@@ -162,14 +228,17 @@ def _diverse(
     skip: set[frozenset[int]],
 ) -> tuple[Question, ...]:
     """Take the best in turn; each is worth less the more there are of its groups."""
-    left = [
-        each
-        for each in found
-        if each.value > 0
-        and each.a != each.b
-        and frozenset((each.a, each.b)) not in skip
-        and not closure.knows(each.a, each.b)
-    ]
+    left = []
+    for each in sorted(found, key=lambda each: -each.value):
+        rows = tuple(
+            row
+            for row in each.choices
+            if row != each.a
+            and frozenset((each.a, row)) not in skip
+            and not closure.knows(each.a, row)
+        )
+        if each.value > 0 and rows:
+            left.append(each._replace(b=rows[0], choices=rows))
     used = np.zeros(len(belief.ids), int)
     chosen: list[Question] = []
     worth = np.array([each.value for each in left])

@@ -23,13 +23,14 @@ __all__ = ["Belief", "Points", "central_rows", "kernel", "spread_answers"]
 
 # Weight of the first belief beside an answer, variance of an answer, and how sure an
 # image is of its cluster where nothing was said: one value for all sets.
-_TRUST = 0.5
+_TRUST = 0.3
 _NOISE = 0.1
 _SURE = 0.7
 _LEAST_ODDS = 1.5
 _WIDTH = 3.0
 # An image that all groups it may be in have less of than this has one of its own.
 _NEW_GROUP = 0.05
+_MOST_TRIED = 6
 _BLOCK = 8_192
 
 
@@ -164,9 +165,7 @@ def spread_answers(
         if label not in ids and label not in given:
             given[label] = next_id + len(given)
             columns.append(given[label])
-        groups.owner[component] = columns.index(
-            given[label] if label in given else label
-        )
+        groups.owner[component] = columns.index(given.get(label) or label)
     leads, into = _find_leads(points.smoothed, start, len(ids), groups)
     leads = [*leads, *(-1 for _ in given)]
     for component, group in groups.owner.items():
@@ -284,8 +283,9 @@ def _settle_rest(
             scores[:, [g for g, lead in enumerate(leads) if lead < 0]] = -np.inf
         own = scores[[place[row] for row in groups.members[component].tolist()]]
         likely = _softmax(sharp * own).mean(axis=0)
-        likely[list(groups.excluded(component))] = 0.0
-        if likely.sum() >= _NEW_GROUP:
+        excluded = groups.excluded(component)
+        likely[list(excluded)] = 0.0
+        if likely.sum() >= _NEW_GROUP and len(excluded) < _MOST_TRIED:
             groups.owner[component] = int(likely.argmax())
             guessed[component] = likely / likely.sum()
             continue

@@ -40,8 +40,9 @@ def seed_groups(
 ) -> Int[np.ndarray, " q"]:
     """Put each component as a whole where it is nearest, and where it may be.
 
-    Components with most to lose choose first: the order is that of how much nearer the
-    nearest cluster is than the second, times the size.
+    First chooses who has the fewest clusters left, as in a colouring of a graph; among
+    those who has most to lose: how much nearer the nearest is than the second, times
+    the size.
 
     Returns:
       Cluster of each component, int64.
@@ -52,21 +53,23 @@ def seed_groups(
     np.add.at(sums, components[known], rows[known])
     scores = sums @ centers.T
     near = np.sort(scores, axis=1)
-    order = np.argsort(near[:, -2] - near[:, -1], kind="stable")
+    margin = near[:, -1] - near[:, -2]
     others: dict[int, list[int]] = {}
     for one, two in apart.tolist():
         others.setdefault(one, []).append(two)
         others.setdefault(two, []).append(one)
+    free = np.ones(scores.shape, bool)
     chosen = np.full(count, -1, np.int64)
-    for component in order.tolist():
-        free = scores[component].copy()
-        taken = [
-            chosen[each] for each in others.get(component, ()) if chosen[each] >= 0
-        ]
-        free[taken] = -np.inf
+    for _ in range(count):
+        left = np.flatnonzero(chosen < 0)
+        options = free[left].sum(axis=1)
+        component = int(left[np.lexsort((-margin[left], options))[0]])
         # Where more are apart than there are clusters, the nearest has to do.
-        own = free if np.isfinite(free).any() else scores[component]
+        allowed = free[component] if free[component].any() else slice(None)
+        own = np.full(scores.shape[1], -np.inf)
+        own[allowed] = scores[component][allowed]
         chosen[component] = int(own.argmax())
+        free[others.get(component, []), chosen[component]] = False
     return chosen
 
 

@@ -19,9 +19,9 @@ from scipy.optimize import linear_sum_assignment
 from mca_jax.alignment import build_heads
 from mca_jax.core.arrays import as_whole_number
 from mca_jax.core.errors import InputError, check_in_range
-from mca_jax.core.numerics import l2_normalize
 from mca_jax.core.parallel import fetch_rows
 from mca_jax.core.random import named_key
+from mca_jax.evaluation import measure_risk
 from mca_jax.model.calibration import calibrate
 from mca_jax.model.cluster_model import ClusterModel, Network
 from mca_jax.model.constraints import (
@@ -42,7 +42,6 @@ from mca_jax.neighbors.tree import grow_tree
 from mca_jax.pipeline.assembly import measure_closeness
 from mca_jax.pipeline.describe import (
     describe_cluster,
-    measure_risk_of,
     name_groups,
     scored_nouns,
 )
@@ -54,17 +53,24 @@ __all__ = [
     "Changes",
     "Learned",
     "apply_constraints",
+    "believe",
     "constrain_start",
+    "find_parts",
     "learn",
     "questions",
     "read_given",
+    "teaching_points",
 ]
 
 # Columns of clusters that are no more are never chosen.
 _NEVER = -1e4
+_ALMOST_ZERO = 1e-9
 _SAME_POINT = 1e-3
 # Images that the start of a constrained run is clustered from.
 _MOST_STARTED = 100_000
+_BLOCK = 8_192
+# Compiled as one: a dozen steps on their own take ten seconds of a first lesson.
+_measure_risk = jax.jit(measure_risk)
 
 
 class Changes(NamedTuple):
@@ -79,8 +85,6 @@ class Changes(NamedTuple):
       gone: Ids of groups that lost all their images otherwise.
       renamed: Id, name before and name now of groups that are called otherwise.
       given: The new id of each id of a label that no group had.
-      kept: Whether all but what was said stays, because the answers tell nothing of
-        other images.
     """
 
     rows: np.ndarray
@@ -91,14 +95,13 @@ class Changes(NamedTuple):
     gone: tuple[int, ...]
     renamed: tuple[tuple[int, str, str], ...]
     given: dict[int, int]
-    kept: bool
 
     def sentence(self) -> str:
         """Say in a line what changed.
 
         Example:
           >>> some = np.array([4])
-          >>> Changes(some, some, some, {3: 1}, (9,), (), (), {}, False).sentence()
+          >>> Changes(some, some, some, {3: 1}, (9,), (), (), {}).sentence()
           '1 image moves, 1 group goes into another, 1 group is new'
         """
         moved = len(self.rows)
@@ -123,6 +126,12 @@ class Learned(NamedTuple):
       result: The new result; the one before is as it was.
       changes: What changed.
       constraints: What was said, as rows.
+
+    Example:
+      >>> from mca_jax.pipeline.example import example_result
+      >>> learned = learn(example_result(), constraints={"nowhere": [3]})
+      >>> learned.changes.sentence()
+      '0 images move'
     """
 
     result: ClusterResult
@@ -169,7 +178,7 @@ def learn(
     said = as_constraints(constraints, result.paths)
     closure = close_constraints(_follow_merges(said, model, result), len(vectors))
     points = _points(model, vectors, result.neighbors)
-    belief = _believe(result, points, closure)
+    belief = believe(result, points, closure)
     key = named_key(jax.random.key(seed), "teaching")
     near = _near(result, points)
     trained = _train(key, model, points, belief, said, near)
@@ -180,6 +189,7 @@ def questions(
     result: ClusterResult,
     count: int = 20,
     *,
+    choices: int = 1,
     constraints: Given | None = None,
     skip: Iterable[tuple[int, int]] = (),
     seed: int = 0,
@@ -187,11 +197,14 @@ def questions(
     """Choose the questions whose answers would tell most.
 
     Each is of two images: do they belong together? Yes is a must-link, no a cannot-link
-    of ``constraints``; what follows from those is not asked again.
+    of ``constraints``; what follows from those is not asked again. With more choices
+    most show an image beside several groups: which does it belong with? Such an answer
+    tells more. ``Question.answer`` makes constraints of either.
 
     Args:
       result: A result with a model.
       count: Most questions, at least 1.
+      choices: Most groups that an image is shown beside, at least 1.
       constraints: All that was said so far.
       skip: Pairs of rows that are not asked either, such as those that nobody can tell.
       seed: Nothing is drawn: the same answers give the same questions, whatever it is.
@@ -210,6 +223,7 @@ def questions(
     del seed
     count = as_whole_number("count", count)
     check_in_range("count", count, 1)
+    check_in_range("choices", choices, 1)
     model = _model_of(result)
     vectors = _check_embeddings(result, None)
     said = as_constraints(constraints or Constraints(), result.paths)
@@ -217,10 +231,11 @@ def questions(
     points = _points(model, vectors, result.neighbors)
     return choose_questions(
         points,
-        _believe(result, points, closure),
+        believe(result, points, closure),
         closure,
-        _parts_of(result, points),
+        find_parts(result, points),
         count,
+        choices=choices,
         num_said=said.num,
         skip=skip,
     )
@@ -355,12 +370,30 @@ def _points(
         # Their neighbours are known: an image of the set is its own nearest.
         rows = np.arange(len(plain))[:, None]
         table = np.concatenate([rows, near[:, : memory.num_near - 1]], axis=1)
-        smoothed = smooth_new(jnp.asarray(memory.before), jnp.asarray(table))
-        return Points(np.asarray(smoothed), plain)
+        smoothed = [
+            np.asarray(smooth_new(memory.before, table[first : first + _BLOCK]))
+            for first in range(0, len(table), _BLOCK)
+        ]
+        return Points(np.concatenate(smoothed), plain)
     return Points(project_images(model, vectors), plain)
 
 
-def _believe(result: ClusterResult, points: Points, closure: Closure) -> Belief:
+def teaching_points(result: ClusterResult, vectors: Any = None) -> Points:
+    """The images of a result as what is said of them spreads.
+
+    Args:
+      result: A result with a model.
+      vectors: Embeddings of its images; None takes those of the result.
+
+    Raises:
+      InputError: There is no model, or the embeddings are of something else.
+    """
+    vectors = _check_embeddings(result, vectors)
+    return _points(_model_of(result), vectors, result.neighbors)
+
+
+def believe(result: ClusterResult, points: Points, closure: Closure) -> Belief:
+    """Spread what was said over the clusters of a result."""
     return spread_answers(
         points,
         np.asarray(result.assignments),
@@ -370,7 +403,7 @@ def _believe(result: ClusterResult, points: Points, closure: Closure) -> Belief:
     )
 
 
-def _parts_of(result: ClusterResult, points: Points) -> ClusterTree:
+def find_parts(result: ClusterResult, points: Points) -> ClusterTree:
     """The tree of a result; where it has none any more, another one, without names."""
     if result.tree is not None:
         return result.tree
@@ -393,22 +426,21 @@ def _train(
     Returns:
       The network, and its probabilities of the groups, ``[n, q]``.
     """
-    init_key, rest = jax.random.split(key)
     ids = np.array(belief.ids)
     width = int(max(ids.max() + 1, len(model.groups)))
     constants = {**model.network.constants, "num_clusters": width}
     heads = build_heads(**constants)
     sums = np.zeros((width, points.smoothed.shape[1]), np.float32)
     np.add.at(sums, ids[belief.assignments], points.smoothed)
-    centers = l2_normalize(jnp.asarray(sums))
-    params: Any = dict(heads.init(init_key, centers))
-    params["attention"] = model.network.params["attention"]
+    lengths = np.linalg.norm(sums, axis=1, keepdims=True)
+    centers = sums / np.maximum(lengths, _ALMOST_ZERO)
+    bias = np.full(width, _NEVER, np.float32)
+    bias[ids] = 0.0
+    # Those of ``heads.init``, but for what is known already.
+    params: Any = dict(model.network.params)
     for name in ("image", "text"):
-        params[name] = {
-            **params[name],
-            "log_scale": jnp.asarray(model.network.params[name]["log_scale"]),
-            "bias": jnp.full(width, _NEVER).at[ids].set(0.0),
-        }
+        scale = np.asarray(model.network.params[name]["log_scale"])
+        params[name] = {"weight": centers, "log_scale": scale, "bias": bias}
     wanted = np.zeros((len(points.smoothed), width), np.float32)
     wanted[:, ids] = belief.probabilities
     own = ids[belief.assignments]
@@ -420,7 +452,7 @@ def _train(
         anchors=make_pairs(np.stack([belief.settled, own[belief.settled]], axis=1)),
     )
     params = calibrate(
-        rest,
+        key,
         heads,
         params,
         images=jnp.asarray(points.smoothed),
@@ -524,7 +556,6 @@ def _changes(
         gone=tuple(sorted(gone)),
         renamed=(),
         given=dict(belief.given),
-        kept=False,
     )
 
 
@@ -567,7 +598,8 @@ def _assemble(
     )
     metrics = {name: v for name, v in result.metrics.items() if name not in STALE}
     near = _near(result, points)
-    risk = measure_risk_of(probabilities, near)
+    risk = jax.device_get(_measure_risk(probabilities, near))._asdict()
+    risk = {name: float(value) for name, value in risk.items()}
     metrics["label_free"] = {**metrics.get("label_free", {}), **risk}
     metrics["teaching"] = {
         "statements": said.num,

@@ -27,6 +27,24 @@ def test_consistency_is_finite_at_disagreement():
     assert np.isfinite(gradient).all()
 
 
+def test_pairs_by_hand():
+    one, other = jnp.concatenate([HALF, SURE]), jnp.concatenate([SURE, OTHER])
+    both, weights = jnp.array([True, True]), jnp.array([1.0, 0.0])
+    # Half of the time the first pair shares a cluster; the second is padding.
+    assert losses.pair_loss(one, other, both, weights) == pytest.approx(np.log(2))
+    assert losses.pair_loss(one, other, ~both, weights) == pytest.approx(np.log(2))
+    apart = losses.pair_loss(one, other, ~both, jnp.array([0.0, 2.0]))
+    assert apart == pytest.approx(0.0)
+    assert losses.pair_loss(one, other, both, jnp.zeros(2)) == 0.0
+
+
+def test_pairs_are_finite_where_they_are_wrong():
+    def loss(p):
+        return losses.pair_loss(p, OTHER, jnp.array([True]), jnp.ones(1))
+
+    assert np.isfinite(jax.grad(loss)(SURE)).all()
+
+
 def test_balance_by_hand():
     uniform = losses.uniform_prior(4)
     # Of the mean over the batch: sure and even at once is perfectly balanced.

@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 from small_training import count_traces, make_data
 
-from mca_jax import training
+from mca_jax import MCA, training
 from mca_jax.alignment import build_heads
 from mca_jax.alignment.losses import LossWeights, build_objective, uniform_prior
 from mca_jax.core.errors import InputError
 from mca_jax.neighbors import spherical_kmeans
-from mca_jax.pipeline import stages
+from mca_jax.pipeline import stages, teach
 from mca_jax.pipeline.cluster import cluster
+from mca_jax.training import corrections
 from mca_jax.training.convergence import fit_rate_exponent, has_converged
 
 
@@ -47,9 +48,13 @@ def run(key, data, *, epochs=6, learning_rate=1e-2, traces=None, **options):
         stages.train_heads,
         stages.project,
         cluster,
+        corrections.train_on_groups,
+        teach.learn,
+        MCA.fit,
     ],
 )
 def test_nothing_that_trains_takes_labels(function):
+    # Constraints are what a user says of single images, and come from nowhere else.
     for name in inspect.signature(function).parameters:
         assert "label" not in name
         assert "target" not in name

@@ -149,6 +149,13 @@ _RUN: tuple[_Row, ...] = (
         f"Seed of everything random. (default: {Config().seed})",
     ),
     (
+        flags.DEFINE_string,
+        "constraints",
+        None,
+        "JSON file of what you know of single images: must_link, cannot_link, labels, "
+        "nowhere.",
+    ),
+    (
         flags.DEFINE_bool,
         "baselines",
         False,

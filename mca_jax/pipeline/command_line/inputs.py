@@ -43,7 +43,7 @@ __all__ = [
     "with_dataset",
 ]
 
-_OUTSIDE_CONFIG = ("images", "labels")
+_OUTSIDE_CONFIG = ("images", "labels", "constraints")
 
 ReadLabels = Callable[[Sequence[str]], tuple[np.ndarray, tuple[str, ...]]]
 """Paths as in a result to the class of each, int32, and the names of the classes."""

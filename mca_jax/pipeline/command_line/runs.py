@@ -24,6 +24,11 @@ from mca_jax.encoders import build_encoder
 from mca_jax.encoders.embed_images import Embedded, embed_images
 from mca_jax.encoders.registry import check_encoder
 from mca_jax.evaluation.runs import score_held_out, score_result
+from mca_jax.model.constraints import (
+    close_constraints,
+    name_constraints,
+    read_constraints,
+)
 from mca_jax.model.predict import load_encoder
 from mca_jax.model.result import ClusterResult, read_result
 from mca_jax.pipeline.changes import (
@@ -74,7 +79,7 @@ _COLUMNS = {
 }
 _REPEATED = (
     *("images", "dataset", "data_dir", "num_clusters", "encoder", "seed", "labels"),
-    *("image_encoder", "text_encoder", "config", "thumbnails"),
+    *("image_encoder", "text_encoder", "config", "thumbnails", "constraints"),
 )
 
 
@@ -168,6 +173,22 @@ def embed(values: flags.FlagValues) -> None:
     print_unread(skipped)
 
 
+def _with_constraints(values: flags.FlagValues, inputs: RunInput) -> RunInput:
+    """Check the constraints before anything costs time; the workdir belongs to them.
+
+    Raises:
+      InputError: The file can't be read, names an image that is not there, or
+        contradicts itself.
+    """
+    if values.constraints is None:
+        return inputs
+    names = inputs.images.names
+    said = read_constraints(values.constraints, names)
+    close_constraints(said, len(names))
+    settings = {**inputs.settings, "constraints": name_constraints(said, names)}
+    return inputs._replace(settings=settings)
+
+
 def _settle_count(
     values: flags.FlagValues, inputs: RunInput
 ) -> tuple[RunInput, dict[str, Any]]:
@@ -252,7 +273,7 @@ def _train(values: flags.FlagValues, *, score: bool) -> None:
     check_present(values, "workdir")
     config = read_config(values)
     _check_encoder(config)
-    inputs = open_input(values, config)
+    inputs = _with_constraints(values, open_input(values, config))
     wanted = parse_num_clusters(values.num_clusters or inputs.config.num_clusters)
     check_enough(len(inputs.images.names), inputs.images.skipped, wanted)
     cache_dir = Path(values.workdir) / CACHE_FOLDER
@@ -286,6 +307,7 @@ def _train(values: flags.FlagValues, *, score: bool) -> None:
                 config=inputs.config,
                 cache_dir=cache_dir,
                 checkpoint_dir=checkpoint_dir,
+                constraints=values.constraints,
                 # Scores are shown beside at least the same training without text.
                 baselines=values.baselines
                 or (["consistency_only"] if inputs.is_scored else False),
