@@ -370,8 +370,9 @@ def _points(
         # Their neighbours are known: an image of the set is its own nearest.
         rows = np.arange(len(plain))[:, None]
         table = np.concatenate([rows, near[:, : memory.num_near - 1]], axis=1)
+        before = jnp.asarray(memory.before)
         smoothed = [
-            np.asarray(smooth_new(memory.before, table[first : first + _BLOCK]))
+            np.asarray(smooth_new(before, jnp.asarray(table[first : first + _BLOCK])))
             for first in range(0, len(table), _BLOCK)
         ]
         return Points(np.concatenate(smoothed), plain)
