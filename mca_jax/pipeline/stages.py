@@ -59,7 +59,7 @@ from mca_jax.training import (
 from mca_jax.training.initialization import (
     Initialization,
     choose_initialization,
-    joint_initialization,
+    consensus_initialization,
     uniform_initialization,
 )
 from mca_jax.training.loop import WeightsHook
@@ -389,14 +389,14 @@ def find_initialization(
 ) -> Initialization:
     """Choose where training begins.
 
-    See ``joint_initialization``, which brings the text in where a level of text is
-    on, and ``choose_initialization``.
+    See ``consensus_initialization``, which brings the text in where a level of text
+    is on, and ``choose_initialization``.
     """
     losses, retrieval = config.losses, config.retrieval
     temperature = config.heads.attention_temperature
     text_weight = prepared.text_share * retrieval.text_weight
-    joint = joint_initialization(
-        named_key(key, "joint"),
+    consensus = consensus_initialization(
+        named_key(key, "consensus"),
         prepared.data,
         prepared.kmeans,
         text_weight=text_weight if losses.has_text else 0.0,
@@ -407,7 +407,7 @@ def find_initialization(
     return choose_initialization(
         key,
         prepared.data,
-        joint,
+        consensus,
         num_clusters=config.num_clusters,
         prior=losses.prior,
         attention_temperature=temperature,

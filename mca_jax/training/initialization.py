@@ -16,18 +16,20 @@ from mca_jax.alignment.losses import uniform_prior
 from mca_jax.core.errors import InputError
 from mca_jax.core.numerics import l2_normalize
 from mca_jax.core.parallel import Rows, fetch_rows, map_rows
+from mca_jax.core.random import named_key
 from mca_jax.core.types import PRNGKey
 from mca_jax.neighbors import KMeansResult, spherical_kmeans
+from mca_jax.neighbors.consensus import best_partitions, consensus_partition
 from mca_jax.neighbors.retrieved_text import retrieve_text
 from mca_jax.training import TrainingData
 
 __all__ = [
     "Initialization",
     "choose_initialization",
+    "consensus_initialization",
     "uniform_initialization",
     "estimate_prior",
-    "joint_initialization",
-    "joint_margin",
+        "joint_margin",
     "merge_centers",
     "size_entropy",
 ]
@@ -45,6 +47,10 @@ _LEAST_IMAGES_A_CLUSTER = 4
 # Images by which two initializations are compared.
 _COMPARED_IMAGES = 20_000
 _EVEN_SHARE = 0.1
+# Restarts of k-means for each that has a vote: most end in a worse optimum.
+_TRIED_FOR_ONE_KEPT = 5
+# Images times clusters up to which votes are compared: twenty of each, 320 MiB.
+_MOST_VOTES = 2**22
 # Entropy of the merged clusters' sizes, in that of even ones, below which classes count
 # as uneven: 0.92 to 0.98 on seven balanced sets, 0.88 to 0.95 on their long tails of
 # ratio 10. The gain in margin alone is positive on half of either.
@@ -208,7 +214,7 @@ def _merge(
     return _Merged(np.asarray(l2_normalize(jnp.asarray(sums))), assignments, sizes)
 
 
-def joint_initialization(
+def consensus_initialization(
     key: PRNGKey,
     data: TrainingData,
     kmeans: KMeansResult,
@@ -218,45 +224,58 @@ def joint_initialization(
     num_restarts: int = 10,
     sample_size: int = 100_000,
 ) -> KMeansResult:
-    """Cluster images with their retrieved texts beside them.
+    """Find the clusters that images and their retrieved texts agree on.
 
     Training hardly leaves the clusters that it begins with: what nouns know has to
-    be in them.
+    be in them. The best fifth of the restarts of k-means is taken of the images alone
+    and of the images with their texts beside them, and their
+    :func:`consensus_partition` is where training begins: the single best restart
+    is another with another key, and follows the texts where they lead astray.
 
     Args:
       key: Key of the sample and of k-means.
       data: Embeddings and neighbour tables.
       kmeans: Spherical k-means of the images alone.
-      text_weight: Length of a text where an image has 1; 0 returns ``kmeans``.
+      text_weight: Length of a text where an image has 1; 0 leaves the texts out.
       attention_temperature: As for :func:`choose_initialization`.
-      num_restarts: Of k-means.
+      num_restarts: Of k-means, with and without texts.
       sample_size: Most images that are clustered; the others follow.
 
     Returns:
-      Centres of the images' part, and clusters of all images.
+      Centres of the images' part, and clusters of all images. Where there are too
+      many images and clusters for a consensus, those of one k-means of images
+      and texts, or ``kmeans`` without texts.
     """
-    if not text_weight:
-        return kmeans
     num_images, num_clusters = data.images.shape[0], kmeans.centers.shape[0]
     sample_key, kmeans_key = jax.random.split(key)
+    affordable = min(num_images, sample_size) * num_clusters <= _MOST_VOTES
+    if not text_weight and not affordable:
+        return kmeans
     rows = np.arange(num_images)
     if num_images > sample_size:
         drawn = jax.random.choice(sample_key, num_images, (sample_size,), replace=False)
         rows = np.sort(np.asarray(drawn))
     images, texts = _texts_of(data, rows, attention_temperature)
-    joint = spherical_kmeans(
-        kmeans_key,
-        l2_normalize(jnp.concatenate([images, text_weight * texts], axis=1)),
-        num_clusters=num_clusters,
-        num_restarts=num_restarts,
-    )
+    weights, kept = [text_weight], 1
+    if affordable:
+        weights = [0.0, text_weight] if text_weight else [0.0]
+        kept = max(1, num_restarts // _TRIED_FOR_ONE_KEPT)
+    partitions = [
+        best_partitions(
+            named_key(kmeans_key, f"texts by {weight}"),
+            l2_normalize(jnp.concatenate([images, weight * texts], axis=1)),
+            num_clusters=num_clusters,
+            num_restarts=num_restarts,
+            num_kept=kept,
+        )
+        for weight in weights
+    ]
+    found = consensus_partition(jnp.concatenate(partitions), num_clusters=num_clusters)
     # The networks see images and nouns apart: each cluster is where its images are.
-    members = jax.nn.one_hot(joint.assignments, num_clusters)
-    centers = l2_normalize(members.T @ images)
-    assignments = joint.assignments
+    centers = l2_normalize(jax.nn.one_hot(found, num_clusters).T @ images)
     if len(rows) < num_images:
-        assignments = map_rows(_nearest, data.images, whole=(centers,))
-    return KMeansResult(centers, assignments, joint.objective)
+        found = map_rows(_nearest, data.images, whole=(centers,))
+    return KMeansResult(centers, found, kmeans.objective)
 
 
 def _nearest(rows: Array, centers: Array) -> Array:

@@ -5,15 +5,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.cluster.hierarchy import fcluster, linkage
+from sklearn.metrics import adjusted_rand_score
 
 from mca_jax.core.errors import InputError
 from mca_jax.core.numerics import l2_normalize
 from mca_jax.neighbors import spherical_kmeans
-from mca_jax.training import TrainingData
+from mca_jax.training import TrainingData, initialization
 from mca_jax.training.initialization import (
     choose_initialization,
+    consensus_initialization,
     estimate_prior,
-    joint_initialization,
     joint_margin,
     merge_centers,
 )
@@ -152,7 +153,7 @@ def test_texts_join_where_training_begins():
     kmeans = spherical_kmeans(jax.random.key(0), data.images, num_clusters=2)
 
     def agreement(weight):
-        found = joint_initialization(
+        found = consensus_initialization(
             jax.random.key(1), data, kmeans, text_weight=weight
         )
         np.testing.assert_allclose(jnp.linalg.norm(found.centers, axis=1), 1, rtol=1e-5)
@@ -161,19 +162,26 @@ def test_texts_join_where_training_begins():
 
     assert agreement(2.0) == 1
     assert agreement(0.0) < 0.7
-    assert (
-        joint_initialization(jax.random.key(1), data, kmeans, text_weight=0.0) is kmeans
-    )
 
 
 def test_a_sample_initializes_a_large_set():
     data, labels = long_tailed_set([100, 100, 100])
     kmeans = spherical_kmeans(jax.random.key(0), data.images, num_clusters=3)
-    found = joint_initialization(jax.random.key(1), data, kmeans, sample_size=60)
+    found = consensus_initialization(jax.random.key(1), data, kmeans, sample_size=60)
     assert found.assignments.shape == (300,)
     for cluster in range(3):
         counts = np.bincount(labels[np.asarray(found.assignments) == cluster])
         assert counts.max() >= 0.95 * counts.sum() > 80
+
+
+def test_too_many_votes_leave_one_kmeans(monkeypatch):
+    data, labels = long_tailed_set([40, 40, 40])
+    kmeans = spherical_kmeans(jax.random.key(0), data.images, num_clusters=3)
+    monkeypatch.setattr(initialization, "_MOST_VOTES", 359)
+    alone = consensus_initialization(jax.random.key(1), data, kmeans, text_weight=0.0)
+    assert alone is kmeans
+    beside = consensus_initialization(jax.random.key(1), data, kmeans, text_weight=0.5)
+    assert adjusted_rand_score(labels, beside.assignments) > 0.9
 
 
 def test_an_estimate_of_too_few_images_is_refused():
