@@ -400,6 +400,7 @@ def find_initialization(
         prepared.data,
         prepared.kmeans,
         text_weight=text_weight if losses.has_text else 0.0,
+        trust=prepared.trust,
         attention_temperature=temperature,
         num_restarts=_restarts(prepared.data.images.shape[0], config),
         sample_size=max(retrieval.kmeans_sample, config.num_clusters),

@@ -220,6 +220,7 @@ def consensus_initialization(
     kmeans: KMeansResult,
     *,
     text_weight: float = 0.5,
+    trust: float = 1.0,
     attention_temperature: float = 1.0,
     num_restarts: int = 10,
     sample_size: int = 100_000,
@@ -237,6 +238,7 @@ def consensus_initialization(
       data: Embeddings and neighbour tables.
       kmeans: Spherical k-means of the images alone.
       text_weight: Length of a text where an image has 1; 0 leaves the texts out.
+      trust: Votes with texts for each without, in [0, 1].
       attention_temperature: As for :func:`choose_initialization`.
       num_restarts: Of k-means, with and without texts.
       sample_size: Most images that are clustered; the others follow.
@@ -256,19 +258,19 @@ def consensus_initialization(
         drawn = jax.random.choice(sample_key, num_images, (sample_size,), replace=False)
         rows = np.sort(np.asarray(drawn))
     images, texts = _texts_of(data, rows, attention_temperature)
-    weights, kept = [text_weight], 1
+    votes = {text_weight: 1}
     if affordable:
-        weights = [0.0, text_weight] if text_weight else [0.0]
-        kept = max(1, num_restarts // _TRIED_FOR_ONE_KEPT)
+        most = max(1, num_restarts // _TRIED_FOR_ONE_KEPT)
+        votes = {text_weight: max(1, round(trust * most)), 0.0: most}
     partitions = [
         best_partitions(
             named_key(kmeans_key, f"texts by {weight}"),
             l2_normalize(jnp.concatenate([images, weight * texts], axis=1)),
             num_clusters=num_clusters,
             num_restarts=num_restarts,
-            num_kept=kept,
+            num_kept=count,
         )
-        for weight in weights
+        for weight, count in votes.items()
     ]
     found = consensus_partition(jnp.concatenate(partitions), num_clusters=num_clusters)
     # The networks see images and nouns apart: each cluster is where its images are.
