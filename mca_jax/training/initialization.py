@@ -29,7 +29,7 @@ __all__ = [
     "consensus_initialization",
     "uniform_initialization",
     "estimate_prior",
-        "joint_margin",
+    "joint_margin",
     "merge_centers",
     "size_entropy",
 ]

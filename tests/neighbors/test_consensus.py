@@ -58,10 +58,14 @@ def test_no_other_partition_agrees_more():
 def test_a_majority_outvotes_what_one_partition_believes():
     _, labels = blobs()
     rng = np.random.default_rng(1)
-    votes = np.stack([
-        np.where(rng.random(len(labels)) < 0.25, rng.integers(0, 4, len(labels)), labels)
-        for _ in range(9)
-    ])
+    votes = np.stack(
+        [
+            np.where(
+                rng.random(len(labels)) < 0.25, rng.integers(0, 4, len(labels)), labels
+            )
+            for _ in range(9)
+        ]
+    )
     found = consensus_partition(jnp.asarray(votes), num_clusters=4)
     alone = [adjusted_rand_score(labels, vote) for vote in votes]
     assert adjusted_rand_score(labels, found) > max(alone) + 0.2
@@ -80,6 +84,7 @@ def test_partitions_are_those_of_kmeans_best_first():
         return np.linalg.norm(sums, axis=1).sum() / len(rows)
 
     scores = [objective(partition) for partition in found]
-    assert scores == sorted(scores, reverse=True) and scores[0] > scores[-1]
+    assert scores == sorted(scores, reverse=True)
+    assert scores[0] > scores[-1]
     best = spherical_kmeans(key, rows, num_clusters=4, num_restarts=12)
     np.testing.assert_array_equal(found[0], best.assignments)
