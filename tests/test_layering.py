@@ -103,6 +103,7 @@ EDGES = {
     "encoders/encoder.py",
     "model/predict.py",
     "neighbors/approximate.py",
+    "neighbors/consensus.py",
     "neighbors/exact.py",
     "neighbors/kmeans.py",
     "pipeline/teach.py",

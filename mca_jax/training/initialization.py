@@ -258,18 +258,19 @@ def consensus_initialization(
         drawn = jax.random.choice(sample_key, num_images, (sample_size,), replace=False)
         rows = np.sort(np.asarray(drawn))
     images, texts = _texts_of(data, rows, attention_temperature)
-    votes = {text_weight: 1}
+    most = max(1, num_restarts // _TRIED_FOR_ONE_KEPT) if affordable else 1
+    votes = {text_weight: max(1, round(trust * most))}
     if affordable:
-        most = max(1, num_restarts // _TRIED_FOR_ONE_KEPT)
-        votes = {text_weight: max(1, round(trust * most)), 0.0: most}
+        votes[0.0] = most
+    # All are kept of either and cut here: one compiled function for both.
     partitions = [
         best_partitions(
             named_key(kmeans_key, f"texts by {weight}"),
             l2_normalize(jnp.concatenate([images, weight * texts], axis=1)),
             num_clusters=num_clusters,
             num_restarts=num_restarts,
-            num_kept=count,
-        )
+            num_kept=most,
+        )[:count]
         for weight, count in votes.items()
     ]
     found = consensus_partition(jnp.concatenate(partitions), num_clusters=num_clusters)

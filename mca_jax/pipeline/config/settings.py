@@ -183,7 +183,8 @@ class RetrievalConfig:
       smoothing_neighbors: Nearest images that it moves towards, at least 1; cut
         to half of a cluster of mean size.
       kmeans_restarts: Most seedings of k-means, of which the best objective is
-        kept; ten where images and clusters are many.
+        kept, and the best fifth votes where training begins; ten where images and
+        clusters are many.
       text_weight: Length of an image's retrieved text beside the image's own 1 where
         training begins, at least 0; less where the nouns don't fit the images.
       kmeans_sample: Most images from which k-means starts; a larger set is
