@@ -27,7 +27,7 @@ _SWITCHES = (
     "--no-first-run",
     "--remote-debugging-pipe",
 )
-_SECONDS = 30
+_SECONDS = 60
 
 
 def find_chromium() -> str | None:

@@ -400,7 +400,10 @@ def believe(result: ClusterResult, points: Points, closure: Closure) -> Belief:
         np.asarray(result.assignments),
         [each.id for each in result.clusters],
         closure,
-        next_id=len(_model_of(result).groups),
+        # Groups that were made by hand have ids beyond the columns.
+        next_id=max(
+            len(_model_of(result).groups), 1 + max(each.id for each in result.clusters)
+        ),
     )
 
 

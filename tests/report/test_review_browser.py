@@ -79,7 +79,7 @@ WAIT = """new Promise((done, fail) => {
   const start = performance.now();
   const look = () => {
     if (%s) done(performance.now() - start);
-    else if (performance.now() - start > 10000) fail(new Error('never'));
+    else if (performance.now() - start > %d) fail(new Error('never'));
     else setTimeout(look, 10);
   };
   look();
@@ -92,8 +92,8 @@ class Page:
     def __init__(self, browser):
         self.browser = browser
 
-    def wait(self, condition):
-        return self.browser.evaluate(WAIT % condition)
+    def wait(self, condition, *, seconds=10):
+        return self.browser.evaluate(WAIT % (condition, 1000 * seconds))
 
     def names(self):
         return self.browser.evaluate(
@@ -197,6 +197,29 @@ def undo_in_another_window(page, address):
     page.settle(15)
 
 
+def answer_and_learn(page):
+    """Answer one question and say of another that nobody can tell; then learn."""
+    browser = page.browser
+    title = "document.getElementById('dialog-title').textContent"
+    browser.press("q", "q")
+    page.wait("document.querySelector('.question')", seconds=60)
+    browser.press("n", "n")
+    page.settle(16)
+    page.wait("document.querySelector('.question').textContent.includes('2 of')")
+    browser.press(" ", " ")
+    page.wait("skipped.length === 1")
+    browser.press("Escape")
+    page.wait("!document.getElementById('dialog').open")
+    assert not browser.evaluate("document.getElementById('open-learn').hidden")
+    browser.press("L", "L")
+    page.wait("document.getElementById('take-lesson')", seconds=60)
+    assert browser.evaluate(title) == "Learn from this"
+    assert browser.evaluate("state.version") == 16
+    page.click("#take-lesson")
+    page.settle(17)
+    assert browser.evaluate("state.undo").startswith("Learn: ")
+
+
 def keep_and_export(page):
     browser = page.browser
     browser.press("t", "t")
@@ -206,7 +229,7 @@ def keep_and_export(page):
     page.wait("document.querySelector('#dialog-body input[type=text]')")
     browser.evaluate("document.querySelector('#dialog-body input').value = 'v1'")
     browser.press("Enter", "\r")
-    page.settle(16)
+    page.settle(18)
     page.wait("document.querySelectorAll('.choices button').length === 2")
     browser.press("Escape")
     browser.press("e", "e")
@@ -232,12 +255,13 @@ def test_a_review_from_opening_to_export(tmp_path):
         rename_merge_and_split(page)
         move_and_mark(page)
         undo_in_another_window(page, address)
+        answer_and_learn(page)
         keep_and_export(page)
         table = run / "review" / "exports" / "0001" / "assignments.csv"
         assert len(table.read_text("utf-8").splitlines()) == 121
         assert complaints(browser) == []
         for width in (320, 390, 768, 1280):
             browser.open(address, width=width)
-            page.settle(16)
+            page.settle(18)
             assert browser.evaluate("document.documentElement.scrollWidth") == width
         assert complaints(browser) == []

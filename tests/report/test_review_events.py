@@ -37,6 +37,14 @@ EDITS = (
         ],
     },
     {"action": "answer", "rows": [4, 70], "same": False},
+    {
+        "action": "learn",
+        "rows": [*MEMBERS[1][5:], MEMBERS[0][3]],
+        "into": [*[11] * 25, -1],
+        "made": [{"id": 11, "name": "learnt", "guess": True}],
+        "gone": [1],
+        "learned": "0001",
+    },
 )
 
 
@@ -62,10 +70,11 @@ def same(one, other):
 def test_each_edit_does_what_it_says():
     after = replayed(*EDITS).groups
     assert [name.text for name in after.names.values()] == [
-        *("new", "left", "right", "my boats", FIRST.names[2].text)
+        *("new", "left", "right", FIRST.names[2].text, "learnt")
     ]
     sizes = after.sizes()
-    assert sizes == {8: 2, 9: 30, 10: 31, 1: 25, 2: 30, NOWHERE: 2}
+    assert sizes == {8: 2, 9: 29, 10: 31, 2: 30, 11: 25, NOWHERE: 3}
+    assert after.learned == "0001"
     assert after.of[MEMBERS[2][4]] == 10
     assert after.placed.sum() == 7
     assert np.flatnonzero(after.duplicates).tolist() == MEMBERS[2][2:4]
@@ -123,6 +132,13 @@ def test_an_id_is_never_given_twice():
         ({"action": "refuse", "rows": [1], "into": [77]}, "groups that are there"),
         ({"action": "split", "group": 0, "parts": []}, "two or more parts"),
         ({"action": "answer", "rows": [3], "same": True}, "lacks a part"),
+        (
+            {
+                **{"action": "learn", "rows": [], "into": [], "made": []},
+                **{"gone": [1], "learned": "1"},
+            },
+            "a group that is gone",
+        ),
         ({"action": "boom"}, "Unknown edit 'boom'"),
         ({}, "Unknown edit"),
     ],

@@ -375,6 +375,7 @@ def test_versions_are_compared(own):
         {"action": "split", "group": {}, "parts": 2},
         {"action": "cut", "num_groups": 10**9},
         {"action": "learn", "rows": [], "into": [], "learned": "x"},
+        {"action": "learn"},
         {"action": "undo"},
         {"action": []},
         {},
@@ -385,6 +386,60 @@ def test_nonsense_changes_nothing(page, body):
     assert answer.status_code == 400
     assert answer.json()["error"]
     assert page.get("ask/version").json() == {"version": 0}
+
+
+def test_what_was_learnt_is_shown_before_it_is_taken(tmp_path):
+    import mca_jax
+
+    run = write_run(tmp_path)
+    with open_page(run) as own:
+        answer = own.post("tell/learn", json={"version": 0})
+        assert answer.status_code == 400
+        assert "nothing to learn from" in answer.json()["error"]
+        rows = [image["row"] for image in own.get("ask/rows?group=0").json()["images"]]
+        edit(own, "move", rows=rows[:8], into=1)
+        edit(own, "mark", rows=rows[8:9], mark="outlier")
+        assert own.post("tell/learn", json={"version": 0}).status_code == 409
+        lesson = own.post("tell/learn", json={"version": 2}).json()
+        assert "move" in lesson["text"]
+        assert sum(flow["count"] for flow in lesson["flows"]) == lesson["total"]
+        before = own.get("ask/state").json()
+        assert before["version"] == 2
+        state = edit(own, "learn").json()
+        assert state["version"] == 3
+        moved = own.get("ask/compare?first=the run").json()
+        assert {image["row"] for image in moved["images"]} >= set(rows[:9])
+        # What was said holds.
+        said = {image["row"]: image["group"] for image in moved["images"]}
+        assert {said[row] for row in rows[:8]} == {1}
+        assert said[rows[8]] == -1
+        sizes = [each["size"] for each in state["groups"]]
+        assert edit(own, "learn").status_code == 400
+        again = edit(own, "undo").json()
+        assert again["groups"] == before["groups"]
+        assert edit(own, "redo").json()["groups"] == state["groups"]
+    # Python sees it, with the network that was trained on it.
+    result = mca_jax.load_result(run)
+    sizes = [each for each in (*sizes, state["nowhere"]) if each]
+    assert [each.size for each in result.clusters if each.size] == sizes
+    assert any(each["action"] == "learn" for each in result.model.edits)
+
+
+def test_questions_are_asked_once(own):
+    asked = own.post("tell/questions", json={}).json()["questions"]
+    assert 0 < len(asked) <= 20
+    pairs = [tuple(each["rows"]) for each in asked]
+    assert len(set(pairs)) == len(pairs)
+    assert all(
+        [image["row"] for image in each["images"]] == each["rows"] for each in asked
+    )
+    state = edit(own, "answer", rows=list(pairs[0]), same=True).json()
+    assert state["said"] == 1
+    body = {"skip": [list(pairs[1])]} if len(pairs) > 1 else {}
+    more = own.post("tell/questions", json=body).json()["questions"]
+    assert not {tuple(each["rows"]) for each in more} & set(pairs[:2])
+    for wrong in ("x", [1], [[1]], [[1, 2, 3]], [[1, 500]]):
+        assert own.post("tell/questions", json={"skip": wrong}).status_code == 400
 
 
 def test_what_is_no_object_is_refused(page):

@@ -27,11 +27,12 @@ from mca_jax.model.result import ClusterResult, read_result
 from mca_jax.pipeline.command_line.flags import EMBEDDINGS, check_present
 from mca_jax.pipeline.command_line.inputs import reopen_input
 from mca_jax.pipeline.edit.describe_again import model_nouns
+from mca_jax.pipeline.edit.lessons import ask_about, learn_from, with_learned
 from mca_jax.pipeline.edit.reviewed import apply_groups, reviewed_images
 from mca_jax.report.export import EXPORTS, export_embeddings
 from mca_jax.report.images import ImageReader
 from mca_jax.report.review import Groups, Review, open_review
-from mca_jax.report.review.desk import Actions, Desk
+from mca_jax.report.review.desk import Actions, Desk, Lesson
 from mca_jax.report.review.guard import make_token
 from mca_jax.report.review.pictures import Pictures
 
@@ -105,7 +106,8 @@ def _export(result: ClusterResult, review: Review, groups: Groups, format: str) 
         if format == _RESULT:
             path = folder / _RESULT
             edit = {"action": "review", "edits": len(review.history.edits)}
-            apply_groups(result, groups, edits=(edit,)).save(path)
+            taught = with_learned(result, groups, review.folder.parent)
+            apply_groups(taught, groups, edits=(edit,)).save(path)
         elif format == EMBEDDINGS:
             path = folder / "embeddings.npz"
             assigned = reviewed_images(result, groups).clusters
@@ -129,7 +131,25 @@ def build_desk(
     if not reader.available or load_image is not None:
         # Arrays and data sets have no files to link.
         formats = {name: text for name, text in formats.items() if "folder" not in text}
+    workdir = review.folder.parent
+    taught: dict[str, ClusterResult] = {}
+
+    def last(groups: Groups) -> ClusterResult:
+        """What was learnt last, read once."""
+        if groups.learned not in taught:
+            taught.clear()
+            taught[groups.learned] = with_learned(result, groups, workdir)
+        return taught[groups.learned]
+
+    def learn(groups: Groups, next_id: int) -> Lesson:
+        return learn_from(last(groups), groups, next_id, workdir=workdir)
+
+    def ask(groups: Groups, skip: list[tuple[int, int]]) -> list[dict[str, Any]]:
+        return ask_about(last(groups), groups, skip)
+
     actions = Actions(
+        learn=learn,
+        ask=ask,
         find_word=_word_finder(result.model),
         export=partial(_export, result, review),
         formats=formats,

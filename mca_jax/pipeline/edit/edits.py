@@ -40,7 +40,7 @@ from mca_jax.pipeline.config import (
     list_overrides,
 )
 from mca_jax.pipeline.edit.describe_again import describe_again, model_nouns
-from mca_jax.pipeline.edit.reviewed import reviewed_result
+from mca_jax.pipeline.edit.lessons import reviewed_result
 from mca_jax.pipeline.stages import (
     build_setup,
     cluster_images,

@@ -24,7 +24,12 @@ from mca_jax.pipeline.edit.describe_again import STALE, model_nouns
 from mca_jax.report.export import Assigned
 from mca_jax.report.review import NOWHERE, Groups, History, read_review
 
-__all__ = ["apply_groups", "chosen_groups", "reviewed_images", "reviewed_result"]
+__all__ = [
+    "apply_groups",
+    "chosen_groups",
+    "majority_groups",
+    "reviewed_images",
+]
 
 _HAND, _DUPLICATE = "placed by hand", "duplicate"
 
@@ -55,27 +60,35 @@ def chosen_groups(
     return versions[version], history
 
 
-def _columns_of(
-    result: ClusterResult, own: np.ndarray, count: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """The group that holds most images of each cluster, and whether that is sure.
+def _indices(groups: Groups) -> np.ndarray:
+    """Group of each image by its place among the names; -1 for none."""
+    place = {id: index for index, id in enumerate(groups.names)} | {NOWHERE: -1}
+    known, inverse = np.unique(groups.of, return_inverse=True)
+    return np.array([place[int(id)] for id in known], np.int32)[inverse.reshape(-1)]
 
-    Args:
-      result: Result of the run.
-      own: Group of each image, by its index; -1 for none.
-      count: Number of groups.
+
+def majority_groups(result: ClusterResult, groups: Groups) -> np.ndarray:
+    """The group that holds most images of each cluster of a run.
 
     Returns:
-      Index of a group for each cluster, -1 where all its images belong nowhere.
+      Id of a group for each cluster; where none of its images has one, its own if
+      that is there, or else ``NOWHERE``.
     """
+    own = _indices(groups)
     inside = own >= 0
-    table = np.zeros((len(result.clusters), count), np.int64)
+    table = np.zeros((len(result.clusters), len(groups.names)), np.int64)
     np.add.at(table, (result.assignments[inside], own[inside]), 1)
-    return np.where(table.any(axis=1), table.argmax(axis=1), -1), table
+    ids = np.array([*groups.names], np.int32)
+    kept = [each.id if each.id in groups.names else NOWHERE for each in result.clusters]
+    return np.where(table.any(axis=1), ids[table.argmax(axis=1)], kept)
 
 
 def apply_groups(
-    result: ClusterResult, groups: Groups, *, edits: tuple[Mapping[str, Any], ...] = ()
+    result: ClusterResult,
+    groups: Groups,
+    *,
+    edits: tuple[Mapping[str, Any], ...] = (),
+    describe: bool = True,
 ) -> ClusterResult:
     """Put a result together whose clusters are edited groups.
 
@@ -88,13 +101,12 @@ def apply_groups(
       result: Result of the run, with a model.
       groups: The groups.
       edits: What is noted among the model's edits.
+      describe: Whether nouns, exemplars and quantities are made for groups that are
+        others than before, which takes seconds.
     """
-    ids = list(groups.names)
-    place = {id: index for index, id in enumerate(ids)}
-    place[NOWHERE] = -1
-    known, inverse = np.unique(groups.of, return_inverse=True)
-    own = np.array([place[int(id)] for id in known], np.int32)[inverse.reshape(-1)]
-    columns, _ = _columns_of(result, own, len(ids))
+    own, ids = _indices(groups), list(groups.names)
+    place = {id: index for index, id in enumerate(ids)} | {NOWHERE: -1}
+    columns = np.array([place[id] for id in majority_groups(result, groups).tolist()])
     nowhere = bool((own < 0).any())
     count = len(ids) + nowhere
     probabilities = np.zeros((len(own), count), np.float32)
@@ -114,10 +126,11 @@ def apply_groups(
     probabilities[hand] = 0.0
     probabilities[rows[hand], assignments[hand]] = 1.0
     model = result.model
-    clusters = _describe(result, groups, assignments, probabilities)
+    make = _describe if describe else _list
+    clusters = make(result, groups, assignments, probabilities)
     moved = np.append(columns, -1)
     metrics = {name: v for name, v in result.metrics.items() if name not in STALE}
-    if result.neighbors is not None:
+    if describe and result.neighbors is not None:
         risk = measure_risk_of(probabilities, result.neighbors)
         metrics["label_free"] = {**metrics.get("label_free", {}), **risk}
     same = np.array_equal(assignments, result.assignments) and len(ids) == len(
@@ -142,6 +155,30 @@ def apply_groups(
             clusters=clusters,
             edits=(*model.edits, *edits),
         ),
+    )
+
+
+def _list(
+    result: ClusterResult,
+    groups: Groups,
+    assignments: np.ndarray,
+    probabilities: np.ndarray,
+) -> tuple[Cluster, ...]:
+    """The groups by id, name and size, with the nouns of before."""
+    before = {each.id: each for each in result.clusters}
+    sizes = np.bincount(assignments, minlength=probabilities.shape[1]).tolist()
+    return tuple(
+        Cluster(
+            index,
+            sizes[index],
+            name.text,
+            0.0,
+            before[id].nouns if id in before else (),
+            (),
+            id=id,
+            guess=name.guess,
+        )
+        for index, (id, name) in enumerate(groups.names.items())
     )
 
 
@@ -202,33 +239,6 @@ def _describe(
     return tuple(described)
 
 
-def reviewed_result(
-    result: ClusterResult,
-    folder: str | os.PathLike[str],
-    *,
-    version: str | None = None,
-) -> ClusterResult:
-    """Apply the edits of a review to the result of its run.
-
-    Args:
-      result: Result of the run.
-      folder: Its workdir.
-      version: Name of a version; None takes all edits.
-
-    Returns:
-      The result itself where nobody has edited anything.
-
-    Raises:
-      InputError: The events are damaged or of another run, or there is no such version.
-    """
-    found = chosen_groups(result, folder, version)
-    if found is None:
-        return result
-    groups, history = found
-    edit = {"action": "review", "edits": len(history.edits), "version": version or ""}
-    return apply_groups(result, groups, edits=(edit,))
-
-
 def reviewed_images(
     result: ClusterResult, groups: Groups, *, root: str | None = None
 ) -> Assigned:
@@ -236,11 +246,9 @@ def reviewed_images(
 
     A column ``mark`` says which images were placed by hand or are duplicates.
     """
-    ids = list(groups.names)
-    place = {id: index for index, id in enumerate(ids)} | {NOWHERE: -1}
     classes = tuple(name.text for name in groups.names.values())
     names = (*classes, NONE_OF_THESE)
-    clusters = np.array([place[id] for id in groups.of.tolist()], np.int32)
+    clusters = _indices(groups)
     marks = [
         ", ".join(text for text, on in ((_HAND, hand), (_DUPLICATE, double)) if on)
         for hand, double in zip(groups.placed, groups.duplicates, strict=True)

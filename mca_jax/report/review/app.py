@@ -90,6 +90,8 @@ class _Answers:
         }
         self._told: dict[str, Callable[[dict[str, Any]], Any]] = {
             "edit": desk.edit,
+            "learn": lambda body: desk.learn(body.get("version")),
+            "questions": lambda body: desk.ask(body.get("skip", [])),
             "export": lambda body: desk.export(str(body.get("format"))),
         }
 

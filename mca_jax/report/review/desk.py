@@ -21,7 +21,7 @@ from mca_jax.report.review.history import Review
 from mca_jax.report.review.pictures import Pictures
 from mca_jax.semantics.evidence import noun_votes
 
-__all__ = ["Actions", "Desk", "StaleError"]
+__all__ = ["Actions", "Desk", "Lesson", "StaleError"]
 
 _SHOWN_OF_GROUP = 4
 _MOST_ROWS = 500
@@ -39,16 +39,41 @@ class StaleError(Exception):
     """An edit of groups that another window has changed since."""
 
 
+class Lesson(NamedTuple):
+    """What was learnt from the edits, before anybody takes it.
+
+    Attributes:
+      rows: Images that would move.
+      into: Id of the group that each of them would be in.
+      made: Groups that would be new: ``id``, ``name``, ``guess``.
+      gone: Ids of groups that would be gone.
+      text: What would change, in words.
+      keep: Writes down what new images are placed by, and returns its name.
+    """
+
+    rows: np.ndarray
+    into: np.ndarray
+    made: list[dict[str, Any]]
+    gone: list[int]
+    text: str
+    keep: Callable[[], str]
+
+
 class Actions(NamedTuple):
     """What a review can do that needs more than the result.
 
     Attributes:
+      learn: Groups, and an id that none ever had, to a lesson.
+      ask: Groups, and pairs of rows that are not asked, to the pairs whose answers
+        would tell most.
       find_word: A word to its unit vector in the space that was clustered, ``[c]``;
         raises InputError for a word that nobody knows.
       export: Groups and the name of a format to what is said of the file.
       formats: The formats, each with what it is.
     """
 
+    learn: Callable[[Groups, int], Lesson]
+    ask: Callable[[Groups, list[tuple[int, int]]], list[dict[str, Any]]]
     find_word: Callable[[str], np.ndarray]
     export: Callable[[Groups, str], str]
     formats: Mapping[str, str]
@@ -93,6 +118,9 @@ class Desk:
         self._actions = actions
         self._title = title
         self._lock = threading.RLock()
+        # Learning takes seconds, in which everything else goes on.
+        self._learning = threading.Lock()
+        self._lesson: tuple[int, Lesson] | None = None
         self._confidences = result.confidences
         # Surest first, once; each edit sorts them by group only.
         self._surest = np.argsort(-self._confidences, kind="stable").astype(np.int32)
@@ -182,6 +210,7 @@ class Desk:
                 "nowhere": sizes[-1],
                 "placed": int(groups.placed.sum()),
                 "duplicates": int(groups.duplicates.sum()),
+                "said": _statements(groups),
                 "undo": history.undo,
                 "redo": history.redo,
                 "versions": list(history.versions),
@@ -351,22 +380,68 @@ class Desk:
         with self._lock:
             one, other = self._version(first), self._version(second)
             rows = np.flatnonzero(one.of != other.of)
-            pairs = np.stack([one.of[rows], other.of[rows]], axis=1)
-            flows, counts = np.unique(pairs, axis=0, return_counts=True)
-            order = np.argsort(-counts, kind="stable")[:_MOST_FLOWS]
             return {
                 **self._listed(rows),
                 "groups": [len(one.names), len(other.names)],
                 "nowhere": [int((each.of == NOWHERE).sum()) for each in (one, other)],
-                "flows": [
-                    {
-                        "from": _shown(one.names, int(flows[each, 0])),
-                        "to": _shown(other.names, int(flows[each, 1])),
-                        "count": int(counts[each]),
-                    }
-                    for each in order
-                ],
+                "flows": _flows(one.of[rows], other.of[rows], one.names, other.names),
             }
+
+    def learn(self, version: Any) -> dict[str, Any]:
+        """Learn from the edits, and show what would change; nothing has yet.
+
+        Raises:
+          InputError: Nothing was said, or statements contradict each other.
+          StaleError: Another window has made an edit since.
+        """
+        with self._learning:
+            with self._lock:
+                if version != self.version():
+                    raise StaleError
+                groups, next_id = self.groups, self._review.history.next_id
+            if not _statements(groups):
+                raise InputError(
+                    "There is nothing to learn from: move pictures, take them out of "
+                    "groups, or answer questions first"
+                )
+            lesson = self._actions.learn(groups, next_id)
+            with self._lock:
+                self._lesson = (version, lesson)
+                names = dict(groups.names)
+                names |= {each["id"]: GroupName(each["name"]) for each in lesson.made}
+                return {
+                    **self._listed(lesson.rows),
+                    "text": lesson.text,
+                    "flows": _flows(
+                        groups.of[lesson.rows], lesson.into, groups.names, names
+                    ),
+                }
+
+    def ask(self, skip: Any) -> dict[str, Any]:
+        """Choose the questions whose answers would tell most.
+
+        Args:
+          skip: Pairs of rows that nobody can tell.
+
+        Raises:
+          InputError: ``skip`` is something else.
+        """
+        pairs = skip if isinstance(skip, list) else None
+        if pairs is None or not all(
+            isinstance(each, list) and len(check_rows(self.groups, each)) == 2
+            for each in pairs
+        ):
+            raise InputError("Expected pairs of rows")
+        with self._learning:
+            found = self._actions.ask(self.groups, [(a, b) for a, b in pairs])
+        with self._lock:
+            images = {row: self._image(row) for each in found for row in each["rows"]}
+        return {
+            "questions": [
+                {**each, "images": [images[row] for row in each["rows"]]}
+                for each in found
+            ]
+        }
 
     def _version(self, name: str) -> Groups:
         history = self._review.history
@@ -431,9 +506,25 @@ class Desk:
             event = self._split(own["group"], own.get("parts", 2))
         elif action == "refuse":
             event["into"] = self._elsewhere(own["rows"])
+        elif action == "learn":
+            event = self._take_lesson()
         elif action == "cut":
             event["into"] = self._cut(own["num_groups"])
         return event
+
+    def _take_lesson(self) -> dict[str, Any]:
+        """The event of what was learnt, if it is of the groups as they are now."""
+        version, lesson = self._lesson or (-1, None)
+        if lesson is None or version != self.version():
+            raise InputError("The groups have changed since: learn again")
+        return {
+            "action": "learn",
+            "rows": lesson.rows.tolist(),
+            "into": lesson.into.tolist(),
+            "made": lesson.made,
+            "gone": lesson.gone,
+            "learned": lesson.keep(),
+        }
 
     def _name_of(self, group: Any) -> str:
         if not isinstance(group, int) or group not in self.groups.names:
@@ -566,10 +657,36 @@ _REQUESTS: Mapping[str, tuple[str, ...]] = {
     "refuse": ("rows",),
     "cut": ("num_groups",),
     "answer": ("rows", "same"),
+    "learn": (),
     "undo": (),
     "redo": (),
     "version": ("name",),
 }
+
+
+def _statements(groups: Groups) -> int:
+    """Number of images and pairs of which a person said something."""
+    return int(groups.placed.sum()) + len(groups.refused) + len(groups.answers)
+
+
+def _flows(
+    before: np.ndarray,
+    after: np.ndarray,
+    names: Mapping[int, GroupName],
+    later: Mapping[int, GroupName],
+) -> list[dict[str, Any]]:
+    """How many images go from where to where, most first."""
+    pairs, counts = np.unique(
+        np.stack([before, after], axis=1), axis=0, return_counts=True
+    )
+    return [
+        {
+            "from": _shown(names, int(pairs[each, 0])),
+            "to": _shown(later, int(pairs[each, 1])),
+            "count": int(counts[each]),
+        }
+        for each in np.argsort(-counts, kind="stable")[:_MOST_FLOWS]
+    ]
 
 
 def _shown(names: Mapping[int, GroupName], id: int) -> str:

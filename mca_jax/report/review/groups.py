@@ -249,11 +249,21 @@ def _refuse(groups: Groups, event: Mapping[str, Any]) -> Groups:
 
 
 def _learn(groups: Groups, event: Mapping[str, Any]) -> Groups:
-    rows = check_rows(groups, event["rows"]) if event["rows"] else np.zeros(0, np.int64)
-    into = _targets(groups, rows, event["into"])
-    return replace(
-        groups, of=_write(groups.of, rows, into), learned=str(event["learned"])
-    )
+    names = dict(groups.names)
+    for id in event["gone"]:
+        names.pop(_group(groups, id))
+    for made in event["made"]:
+        id = _new_group(groups, made["id"])
+        name = check_name(made["name"], replace(groups, names=names))
+        names[id] = GroupName(name, bool(made.get("guess", False)))
+    after = replace(groups, names=names, learned=str(event["learned"]))
+    of = groups.of
+    if event["rows"]:
+        rows = check_rows(groups, event["rows"])
+        of = _write(of, rows, _targets(after, rows, event["into"]))
+    if not np.isin(of, [*names, NOWHERE]).all():
+        raise InputError("Expected every image of a group that is gone in another")
+    return replace(after, of=of)
 
 
 def _answer(groups: Groups, event: Mapping[str, Any]) -> Groups:

@@ -182,6 +182,7 @@ function drawTop() {
     $(name).setAttribute("aria-label", `${name === "undo" ? "Undo" : "Redo"}${state[name] ? `: ${state[name]}` : ""}`);
   }
   $("open-tree").hidden = !state.tree;
+  $("open-learn").hidden = !state.said;
 }
 
 function setView(group, more = {}) {
@@ -191,7 +192,7 @@ function setView(group, more = {}) {
   shown = { images: [], total: 0 };
   pictureNodes.clear();
   $("pictures").replaceChildren();
-  scrollTo(0, 0);
+  $("main").scrollTop = 0;
   drawCurrent();
 }
 
@@ -289,9 +290,7 @@ function drawPictures() {
   drawHead();
   drawSelection();
   document.body.dataset.ready = String(state.version);
-  requestAnimationFrame(() => {
-    if ($("more").getBoundingClientRect().top < innerHeight + 600) loadMore();
-  });
+  requestAnimationFrame(loadNear);
 }
 
 function drawHead() {
@@ -509,9 +508,17 @@ function showVersions() {
 
 function comparison(name, compared) {
   const [before, now] = compared.groups;
-  const parts = [make("p", {}, `${some(compared.total)} in another group than in ${name}; ${before} groups then, ${now} now.`)];
+  return [
+    make("p", {}, `${some(compared.total)} in another group than in ${name}; ${before} groups then, ${now} now.`),
+    ...changed(compared),
+  ];
+}
+
+// From where to where, and which.
+function changed(compared) {
+  const parts = [];
   if (compared.flows.length) {
-    parts.push(make("table", {}, make("thead", {}, make("tr", {}, make("th", {}, "From"), make("th", {}, "To"), make("th", {}, "Pictures"))),
+    parts.push(make("table", {}, make("thead", {}, make("tr", {}, make("th", {}, "From"), make("th", {}, "To"), make("th", { className: "number" }, "Pictures"))),
       make("tbody", {}, ...compared.flows.map((flow) => make("tr", {}, make("td", {}, flow.from), make("td", {}, flow.to),
         make("td", { className: "number" }, number.format(flow.count)))))));
   }
@@ -523,6 +530,75 @@ function comparison(name, compared) {
     })));
   }
   return parts;
+}
+
+// Teaching
+
+async function showLearn() {
+  const waiting = make("p", { role: "status" }, "Learning from what you said. This takes seconds, and changes nothing yet.");
+  showDialog("Learn from this", waiting);
+  const version = state.version;
+  const lesson = await attempt(() => fetchJson("tell/learn", { version }));
+  if (!waiting.isConnected) return;
+  if (!lesson) {
+    waiting.textContent = $("trouble").textContent;
+    return;
+  }
+  const use = make("button", { type: "button", className: "main", id: "take-lesson", on: { click: async () => {
+    if (await edit("learn")) closeDialog();
+  } } }, "Take this");
+  showDialog("Learn from this", make("p", {}, `${lesson.text}.`),
+    make("div", { className: "row" }, use, make("span", { className: "muted" }, "Undo brings back what is there now.")),
+    ...changed(lesson));
+}
+
+async function showQuestions() {
+  const waiting = make("p", { role: "status" }, "Looking for the questions whose answers would tell most.");
+  showDialog("Questions", waiting);
+  const found = await attempt(() => fetchJson("tell/questions", { skip: skipped }));
+  if (!waiting.isConnected) return;
+  if (!found) waiting.textContent = $("trouble").textContent;
+  else if (!found.questions.length) waiting.textContent = "There is nothing left to ask.";
+  else askQuestion(found.questions, 0);
+}
+
+const skipped = [];
+
+function askQuestion(questions, place) {
+  const question = questions[place];
+  if (!question) {
+    showDialog("Questions", make("p", {}, `All ${questions.length} are done.`),
+      make("div", { className: "row" },
+        state.said ? make("button", { type: "button", className: "main", on: { click: showLearn } }, "Learn from this") : null,
+        make("button", { type: "button", on: { click: showQuestions } }, "More questions")));
+    return;
+  }
+  let done = false;
+  const answer = async (same) => {
+    if (done) return;
+    done = true;
+    if (same === null) skipped.push(question.rows);
+    else if (!await edit("answer", { rows: question.rows, same })) {
+      done = false;
+      return;
+    }
+    if ($("dialog").open) askQuestion(questions, place + 1);
+  };
+  const keys = { y: true, n: false, " ": null };
+  const button = (text, key, main) => make("button", { type: "button", className: main ? "main" : "", on: { click: () => answer(keys[key]) } },
+    text, " ", make("kbd", {}, key === " " ? "Space" : key.toUpperCase()));
+  const box = make("div", { className: "question", tabIndex: -1, on: { keydown: (event) => {
+    if (!(event.key in keys) || event.ctrlKey || event.metaKey || event.altKey) return;
+    event.preventDefault();
+    answer(keys[event.key]);
+  } } },
+    make("div", { className: "pair" }, ...question.images.map((image) => make("figure", {},
+      state.pictures ? make("img", { src: `picture/${image.row}?large`, alt: image.path }) : make("p", { className: "path" }, image.path),
+      make("figcaption", { className: "muted" }, nameOf(image.group))))),
+    make("div", { className: "row" }, button("Yes", "y", true), button("No", "n", true), button("Can't tell", " ", false),
+      make("span", { className: "muted" }, `${place + 1} of ${questions.length}`)));
+  showDialog(question.text, box);
+  box.focus();
 }
 
 function showExport() {
@@ -548,6 +624,7 @@ const KEYS = [
   ["O, D", "none of these; duplicate, or no longer"],
   ["L, /", "pictures like this one; like a word"],
   ["U, Shift U", "undo, redo; also Ctrl Z and Ctrl Shift Z"],
+  ["Q, Shift L", "questions, answered with Y, N or Space; learn from what you said"],
   ["T, K, E", "tree; versions; export"],
 ];
 
@@ -745,6 +822,8 @@ document.addEventListener("keydown", (event) => {
     t: () => { if (state.tree) showTree(); },
     k: showVersions,
     e: showExport,
+    q: showQuestions,
+    L: () => { if (state.said) showLearn(); },
     "/": () => $("word").focus(),
     "?": showKeys,
     Escape: () => onRows("clear"),
@@ -762,6 +841,8 @@ $("merge").addEventListener("click", () => askMerge(view.group));
 $("merge-marked").addEventListener("click", () => askMerge(null));
 $("open-tree").addEventListener("click", showTree);
 $("open-versions").addEventListener("click", showVersions);
+$("open-questions").addEventListener("click", showQuestions);
+$("open-learn").addEventListener("click", showLearn);
 $("open-export").addEventListener("click", showExport);
 $("open-keys").addEventListener("click", showKeys);
 $("order").addEventListener("change", () => openGroup(view.group));
@@ -774,9 +855,13 @@ $("search").addEventListener("submit", (event) => {
   if (text) openFound(`Pictures like ${text}`, `ask/word?text=${encodeURIComponent(text)}`);
 });
 
-new IntersectionObserver((entries) => {
-  if (entries.some((entry) => entry.isIntersecting)) loadMore();
-}, { rootMargin: "600px" }).observe($("more"));
+function loadNear() {
+  if ($("more").getBoundingClientRect().top < innerHeight + 600) loadMore();
+}
+
+// On a phone the page scrolls, elsewhere the pictures alone do.
+$("main").addEventListener("scroll", loadNear, { passive: true });
+addEventListener("scroll", loadNear, { passive: true });
 
 // Another window may have changed something.
 async function poll() {
