@@ -92,7 +92,7 @@ class Page:
     def __init__(self, browser):
         self.browser = browser
 
-    def wait(self, condition, *, seconds=10):
+    def wait(self, condition, *, seconds=40):
         return self.browser.evaluate(WAIT % (condition, 1000 * seconds))
 
     def names(self):
@@ -202,7 +202,7 @@ def answer_and_learn(page):
     browser = page.browser
     title = "document.getElementById('dialog-title').textContent"
     browser.press("q", "q")
-    page.wait("document.querySelector('.question')", seconds=60)
+    page.wait("document.querySelector('.question')")
     browser.press("n", "n")
     page.settle(16)
     page.wait("document.querySelector('.question').textContent.includes('2 of')")
@@ -212,7 +212,7 @@ def answer_and_learn(page):
     page.wait("!document.getElementById('dialog').open")
     assert not browser.evaluate("document.getElementById('open-learn').hidden")
     browser.press("L", "L")
-    page.wait("document.getElementById('take-lesson')", seconds=60)
+    page.wait("document.getElementById('take-lesson')")
     assert browser.evaluate(title) == "Learn from this"
     assert browser.evaluate("state.version") == 16
     page.click("#take-lesson")

@@ -238,6 +238,19 @@ def test_edits_by_hand(own):
     assert not state["placed"]
 
 
+def test_an_edit_brings_the_images_that_a_window_shows(own):
+    rows = [image["row"] for image in own.get("ask/rows?group=0").json()["images"]]
+    show = {"group": 0, "order": "unsure", "limit": 10}
+    answer = edit(own, "move", rows=rows[:2], into=1, show=show).json()
+    after = own.get("ask/rows?group=0&order=unsure&limit=10").json()
+    assert answer["shown"] == after
+    assert answer["shown"]["total"] == 28
+    for show in ({"group": 77}, {"group": 0, "limit": "x"}, {"group": [0]}, 5, None):
+        answer = edit(own, "rename", group=0, name=f"name {show}"[:40], show=show)
+        assert answer.status_code == 200
+        assert "shown" not in answer.json()
+
+
 def test_not_this_goes_to_the_next_likeliest_group_and_never_back(own):
     row = own.get("ask/rows?group=0").json()["images"][0]["row"]
     seen = [0]

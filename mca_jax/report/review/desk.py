@@ -118,6 +118,7 @@ class Desk:
         self._actions = actions
         self._title = title
         self._lock = threading.RLock()
+        self._projecting = threading.Lock()
         # Learning takes seconds, in which everything else goes on.
         self._learning = threading.Lock()
         self._lesson: tuple[int, Lesson] | None = None
@@ -129,7 +130,8 @@ class Desk:
     @cached_property
     def _points(self) -> np.ndarray:
         """What was clustered, unit vectors ``[n, c]``."""
-        with self._lock:
+        # Under a lock of its own: the page opens meanwhile.
+        with self._projecting:
             network = self._result.model.network
             table = self._result.embeddings
             points = np.zeros((len(table), network.axes.shape[1]), np.float32)
@@ -478,7 +480,19 @@ class Desk:
                 raise InputError(f"The edit lacks a part: {error}") from error
             self._review.add(event)
             self._refresh()
-            return {"text": self._said(event), **self.state()}
+            return {"text": self._said(event), **self.state(), **self._seen(request)}
+
+    def _seen(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """The images of the group that a window shows, to spare it a question."""
+        show = request.get("show")
+        if not isinstance(show, Mapping) or show.get("group") not in self._view.ids:
+            return {}
+        wanted = {"order": "sure", "offset": 0, "limit": _MOST_ROWS, **show}
+        try:
+            return {"shown": self.rows(**{name: wanted[name] for name in _SHOWN})}
+        except (InputError, TypeError):
+            # The edit is made: who asks for nonsense beside it gets none.
+            return {}
 
     def _said(self, event: Mapping[str, Any]) -> str:
         action = event["action"]
@@ -648,6 +662,7 @@ class Desk:
         return made
 
 
+_SHOWN = ("group", "order", "offset", "limit")
 _REQUESTS: Mapping[str, tuple[str, ...]] = {
     "rename": ("group", "name"),
     "merge": ("groups", "name"),

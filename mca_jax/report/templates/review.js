@@ -94,7 +94,11 @@ function nameOf(id) {
 
 async function edit(action, values = {}) {
   return attempt(async () => {
-    const next = await fetchJson("tell/edit", { version: state.version, action, ...values });
+    // What is open comes with the answer.
+    const open = view.kind === "group" && view.group !== DUPLICATES;
+    const show = open ? { group: view.group, order: $("order").value, limit: wanted() } : undefined;
+    const mine = ++asking;
+    const next = await fetchJson("tell/edit", { version: state.version, action, show, ...values });
     const known = new Set(state.groups.map((each) => each.id));
     take(next);
     say(next.text);
@@ -103,6 +107,10 @@ async function edit(action, values = {}) {
       const fresh = next.groups.find((each) => !known.has(each.id));
       const into = action === "merge" ? Math.min(...values.groups) : null;
       setView((groupOf(into) || fresh || next.groups[0]).id);
+    } else if (open && next.shown && mine === asking) {
+      shown = { images: next.shown.images, total: next.shown.total };
+      drawPictures();
+      return next;
     }
     await reload();
     return next;
@@ -214,11 +222,12 @@ function pathOf(offset, limit) {
   return `ask/rows?group=${view.group}&order=${$("order").value}&offset=${offset}&limit=${limit}`;
 }
 
+const wanted = () => Math.min(500, Math.max(PAGE, shown.images.length));
+
 async function reload() {
   const mine = ++asking;
-  const limit = Math.min(500, Math.max(PAGE, shown.images.length));
   await attempt(async () => {
-    const next = await fetchJson(pathOf(0, limit));
+    const next = await fetchJson(pathOf(0, wanted()));
     if (mine !== asking) return;
     shown = { images: next.images, total: next.total };
     drawPictures();
