@@ -101,7 +101,10 @@ def _median(browser: Any, script: str, repeats: int) -> float:
 
 def measure(run: Path, repeats: int) -> dict[str, float]:
     """Open a run in a browser, and edit it."""
-    from chromium_pipe import Chromium, find_chromium
+    from chromium_pipe import (  # pyright: ignore[reportMissingImports]
+        Chromium,
+        find_chromium,
+    )
 
     executable = find_chromium()
     if executable is None:
