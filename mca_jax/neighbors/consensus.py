@@ -6,48 +6,15 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Int
 
 from mca_jax.core.errors import check_in_range
 from mca_jax.core.numerics import l2_normalize
-from mca_jax.core.types import PRNGKey
-from mca_jax.neighbors.kmeans import lloyd_iterations, seed_centers
+from mca_jax.neighbors.kmeans import lloyd_iterations
 
-__all__ = ["best_partitions", "consensus_partition"]
+__all__ = ["consensus_partition"]
 
 _MOST_ITERATIONS = 100
-
-
-@partial(jax.jit, static_argnames=("num_clusters", "num_restarts", "num_kept"))
-def best_partitions(
-    key: PRNGKey,
-    rows: Float[Array, "n d"],
-    *,
-    num_clusters: int,
-    num_restarts: int,
-    num_kept: int,
-) -> Int[Array, "p n"]:
-    """Run spherical k-means often and keep the best partitions.
-
-    Args:
-      key: Key of the seeding.
-      rows: Unit vectors.
-      num_clusters: ``k``, at least 2 and at most ``n``.
-      num_restarts: Independent seedings.
-      num_kept: Partitions that are kept, at most as many.
-
-    Returns:
-      Cluster of each row, of the largest objective first.
-    """
-
-    def run(key: PRNGKey) -> tuple[Array, Array]:
-        centers = seed_centers(key, rows, num_clusters=num_clusters)
-        found = lloyd_iterations(rows, centers, max_iterations=_MOST_ITERATIONS)
-        return found.assignments, found.objective
-
-    # map, not vmap: memory of one run, and each stops as soon as it has converged.
-    partitions, objectives = jax.lax.map(run, jax.random.split(key, num_restarts))
-    return partitions[jax.lax.top_k(objectives, num_kept)[1]]
 
 
 @partial(jax.jit, static_argnames="num_clusters")

@@ -29,6 +29,7 @@ from mca_jax.core.types import PRNGKey
 __all__ = [
     "KMeansResult",
     "assign_nearest",
+    "best_restarts",
     "first_largest",
     "lloyd_iterations",
     "seed_centers",
@@ -272,28 +273,51 @@ def _cond(holds: Array, first: Callable[[], Any], second: Callable[[], Any]) -> 
     return first() if holds else second()
 
 
-def _best_of_restarts(
+@partial(
+    jax.jit,
+    static_argnames=("num_clusters", "num_restarts", "num_kept", "max_iterations"),
+)
+def best_restarts(
     key: PRNGKey,
     rows: Float[Array, "n d"],
     *,
     num_clusters: int,
     num_restarts: int,
-    max_iterations: int,
+    num_kept: int,
+    max_iterations: int = 100,
 ) -> KMeansResult:
+    """Run spherical k-means often and keep the best.
+
+    Args:
+      key: Key of the seeding.
+      rows: Unit vectors, on one device.
+      num_clusters: ``k``, at least 2 and at most ``n``.
+      num_restarts: Independent seedings.
+      num_kept: Runs that are kept, at most as many.
+      max_iterations: Bound on the iterations of each.
+
+    Returns:
+      Runs stacked, the largest objective first: centres ``[r, k, d]``, assignments
+      ``[r, n]``, objectives ``[r]``.
+    """
+
     def run(key: PRNGKey) -> KMeansResult:
         centers = seed_centers(key, rows, num_clusters=num_clusters)
         return lloyd_iterations(rows, centers, max_iterations=max_iterations)
 
     # map, not vmap: memory of one run, and each stops as soon as it has converged.
     runs = jax.lax.map(run, jax.random.split(key, num_restarts))
-    best = jnp.argmax(runs.objective)
-    return jax.tree.map(lambda leaf: leaf[best], runs)
+    kept = jax.lax.top_k(runs.objective, num_kept)[1]
+    return jax.tree.map(lambda leaf: leaf[kept], runs)
 
 
-_restarts = jax.jit(
-    _best_of_restarts,
-    static_argnames=("num_clusters", "num_restarts", "max_iterations"),
-)
+def _best_restart(
+    key: PRNGKey, rows: Float[Array, "n d"], **options: int
+) -> KMeansResult:
+    runs = best_restarts(key, rows, num_kept=1, **options)
+    return jax.tree.map(lambda leaf: leaf[0], runs)
+
+
 _lloyd = jax.jit(lloyd_iterations, static_argnames="max_iterations")
 
 
@@ -334,7 +358,7 @@ def spherical_kmeans(
     check_in_range("num_clusters", num_clusters, 2, rows.shape[0])
     check_in_range("k-means sample", sample_size, num_clusters)
     restarts = partial(
-        _restarts,
+        _best_restart,
         num_clusters=num_clusters,
         num_restarts=num_restarts,
         max_iterations=max_iterations,

@@ -19,7 +19,8 @@ from mca_jax.core.parallel import Rows, fetch_rows, map_rows
 from mca_jax.core.random import named_key
 from mca_jax.core.types import PRNGKey
 from mca_jax.neighbors import KMeansResult, spherical_kmeans
-from mca_jax.neighbors.consensus import best_partitions, consensus_partition
+from mca_jax.neighbors.consensus import consensus_partition
+from mca_jax.neighbors.kmeans import best_restarts
 from mca_jax.neighbors.retrieved_text import retrieve_text
 from mca_jax.training import TrainingData
 
@@ -259,19 +260,19 @@ def consensus_initialization(
         rows = np.sort(np.asarray(drawn))
     images, texts = _texts_of(data, rows, attention_temperature)
     most = max(1, num_restarts // _TRIED_FOR_ONE_KEPT) if affordable else 1
-    votes = {text_weight: max(1, round(trust * most))}
+    votes = {"with texts": (text_weight, max(1, round(trust * most)))}
     if affordable:
-        votes[0.0] = most
+        votes["alone"] = (0.0, most)
     # All are kept of either and cut here: one compiled function for both.
     partitions = [
-        best_partitions(
-            named_key(kmeans_key, f"texts by {weight}"),
+        best_restarts(
+            named_key(kmeans_key, name),
             l2_normalize(jnp.concatenate([images, weight * texts], axis=1)),
             num_clusters=num_clusters,
             num_restarts=num_restarts,
             num_kept=most,
-        )[:count]
-        for weight, count in votes.items()
+        ).assignments[:count]
+        for name, (weight, count) in votes.items()
     ]
     found = consensus_partition(jnp.concatenate(partitions), num_clusters=num_clusters)
     # The networks see images and nouns apart: each cluster is where its images are.
