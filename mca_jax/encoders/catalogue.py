@@ -95,6 +95,17 @@ FAMILIES = {
         ("dino/v3", "dino/v3_gated"),
         1e-6,
     ),
+    "timm": Family(
+        "ViT of timm",
+        "timm",
+        "--image_encoder",
+        (
+            *("timm/clip", "timm/deit3", "timm/dinov2", "timm/dinov3"),
+            *("timm/dinov3_gated", "timm/perception", "timm/plain", "timm/reg_gap"),
+            *("timm/siglip", "timm/siglip_gap"),
+        ),
+        1e-6,
+    ),
     "sentence": Family(
         "BERT, RoBERTa, MPNet",
         "sentence-transformers",
@@ -142,6 +153,17 @@ CHECKPOINTS = (
         768,
         "DINOv3, to accept",
     ),
+    Checkpoint("timm/vit_base_patch16_224.mae", "timm", 86, 768, _CC),
+    Checkpoint(
+        "timm/vit_base_patch16_224.augreg2_in21k_ft_in1k", "timm", 86, 768, _APACHE
+    ),
+    Checkpoint(
+        "timm/deit3_base_patch16_224.fb_in22k_ft_in1k", "timm", 86, 768, _APACHE
+    ),
+    Checkpoint("timm/vit_small_patch14_dinov2.lvd142m", "timm", 22, 384, _APACHE),
+    Checkpoint("timm/vit_base_patch14_reg4_dinov2.lvd142m", "timm", 87, 768, _APACHE),
+    Checkpoint("timm/vit_small_patch16_dinov3.lvd1689m", "timm", 22, 384, "DINOv3"),
+    Checkpoint("timm/vit_pe_core_base_patch16_224.fb", "timm", 93, 768, _APACHE),
     Checkpoint("sentence-transformers/all-MiniLM-L6-v2", "sentence", 23, 384, _APACHE),
     Checkpoint(
         "sentence-transformers/all-distilroberta-v1", "sentence", 82, 768, _APACHE

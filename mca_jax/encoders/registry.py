@@ -113,8 +113,8 @@ def build_image_encoder(
     """Load an encoder for its images alone.
 
     Args:
-      name: As for :func:`build_encoder`, or a DINOv2 or DINOv3 checkpoint, such as
-        ``"facebook/dinov2-base"``.
+      name: As for :func:`build_encoder`, or a checkpoint of images alone, such as
+        ``"facebook/dinov2-base"`` or ``"timm/vit_base_patch16_224.mae"``.
       dtype: Weights and activations of a checkpoint.
       revision: Branch, tag or commit of a checkpoint on the hub.
 
@@ -135,10 +135,15 @@ def build_image_encoder(
     from mca_jax.encoders.dino.encoder import build_dino
     from mca_jax.encoders.huggingface.checkpoint_files import (
         find_checkpoint,
+        find_open_clip,
         read_model_type,
+        read_timm_name,
     )
+    from mca_jax.encoders.timm.encoder import build_timm
 
     folder = find_checkpoint(name, revision=revision)
     if read_model_type(folder) in FAMILIES:
         return build_dino(name, dtype=dtype, revision=revision)
+    if read_timm_name(folder) and find_open_clip(folder) is None:
+        return build_timm(name, dtype=dtype, revision=revision)
     return build_encoder(name, dtype=dtype, revision=revision)

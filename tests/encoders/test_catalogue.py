@@ -17,7 +17,8 @@ GOLDENS = ROOT / "tests" / "goldens"
 
 def test_every_golden_and_checkpoint_is_of_a_family():
     listed = {name for family in FAMILIES.values() for name in family.goldens}
-    folders = [GOLDENS / part for part in ("clip", "dino", "open_clip", "sentence")]
+    parts = ("clip", "dino", "open_clip", "sentence", "timm")
+    folders = [GOLDENS / part for part in parts]
     assert listed == {
         f"{folder.name}/{each.name}" for folder in folders for each in folder.iterdir()
     }

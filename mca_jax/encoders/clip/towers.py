@@ -34,6 +34,7 @@ from mca_jax.encoders.huggingface.transformer import (
 )
 
 __all__ = [
+    "AttentionPool",
     "ImageTower",
     "TextTower",
     "convert_tensors",
@@ -135,7 +136,7 @@ def _run_blocks(
     return blocks(x.reshape(-1, x.shape[-1]), mask)[0].reshape(x.shape)
 
 
-class _AttentionPool(nn.Module):
+class AttentionPool(nn.Module):
     """SigLIP's pooling: one learnt query attends over all patches, then an MLP."""
 
     tower: TowerConfig
@@ -145,6 +146,7 @@ class _AttentionPool(nn.Module):
     def __call__(
         self, x: Float[Array, "b t w"], mask: Bool[Array, "b 1 1 t"] | None
     ) -> Float[Array, "b w"]:
+        """Pool the tokens of each row that the mask keeps."""
         batch, _, width = x.shape
         probe = self.param("probe", _INIT, (1, width)).astype(self.dtype)
         query = nn.Dense(width, dtype=self.dtype, name="query")(probe)
@@ -202,7 +204,7 @@ class ImageTower(nn.Module):
         x = _run_blocks(x, keep, tower=tower, num_layers=num_layers, dtype=dtype)
         if not is_clip:
             x = layer_norm(tower, dtype, "post_norm")(x)
-            return _AttentionPool(tower, dtype, name="pool")(x, keep)
+            return AttentionPool(tower, dtype, name="pool")(x, keep)
         first = jnp.zeros(x.shape[0], jnp.int32)
         x = _LastBlock(tower, dtype, name="last")(x, first, None)
         x = layer_norm(tower, dtype, "post_norm")(x)

@@ -48,10 +48,7 @@ def describe_unsupported(model_type: str) -> str:
     if model_type in ("dinov2", "dinov2_with_registers", "dinov3_vit"):
         return f"it sees images and reads no nouns; {_SECOND}"
     if model_type.startswith("timm's "):
-        return (
-            "timm's own layout is read only beside an open_clip_config.json; the "
-            "nearest beside a CLIP is --image_encoder=facebook/dinov2-base"
-        )
+        return f"timm's own layout holds no text tower; {_SECOND}"
     if model_type in _TEXTS:
         return "a text encoder; pass it as --text_encoder"
     if model_type.startswith(_IMAGES):

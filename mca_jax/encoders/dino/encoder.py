@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -31,7 +32,7 @@ from mca_jax.encoders.huggingface.checkpoint_files import (
     read_weights,
 )
 
-__all__ = ["build_dino"]
+__all__ = ["build_dino", "build_encode_patches"]
 
 # Part of each fingerprint: to be changed when the same files give new embeddings.
 _VERSION = "dino-1"
@@ -87,7 +88,15 @@ def build_dino(
         image_size=size,
         params=params,
         preprocess=lambda image: process_image(processing, image),
-        encode_images=_build_encode_images(config, processing, size, dtype),
+        encode_images=build_encode_patches(
+            DinoTower(config, grid, jnp.dtype(dtype)),
+            size=size,
+            patch_size=config.patch_size,
+            scale=processing.scale,
+            mean=processing.mean,
+            std=processing.std,
+            dtype=dtype,
+        ),
     )
 
 
@@ -107,16 +116,30 @@ def _read_processing(
     return processing, size
 
 
-def _build_encode_images(
-    config: DinoConfig, processing: ImageProcessing, size: tuple[int, int], dtype: str
+def build_encode_patches(
+    tower: nn.Module,
+    *,
+    size: tuple[int, int],
+    patch_size: int,
+    scale: float,
+    mean: Sequence[float],
+    std: Sequence[float],
+    dtype: str,
 ) -> Callable[[Any, jax.Array], jax.Array]:
-    """Return the pure function from weights and pixels to unit vectors."""
-    side = config.patch_size
-    grid = size[0] // side, size[1] // side
-    tower = DinoTower(config, grid, jnp.dtype(dtype))
-    scale = np.asarray(processing.scale / np.asarray(processing.std), np.float32)
-    shift = np.asarray(np.divide(processing.mean, processing.std), np.float32)
-    turns = side * side
+    """Return the pure function from weights and pixels to unit vectors.
+
+    Args:
+      tower: Module that takes normalised patches.
+      size: Height and width of images.
+      patch_size: Height and width of a patch.
+      scale: Factor that brings pixels into [0, 1].
+      mean: Subtracted from each channel after that.
+      std: Divisor of each channel after that.
+      dtype: ``"float32"``, which is kept to, or ``"bfloat16"``.
+    """
+    factor = np.asarray(scale / np.asarray(std), np.float32)
+    shift = np.asarray(np.divide(mean, std), np.float32)
+    turns = patch_size * patch_size
 
     def encode_images(
         params: Any, pixels: UInt8[Array, "b h w 3"]
@@ -126,10 +149,12 @@ def _build_encode_images(
                 f"Expected pixels of shape [b, {size[0]}, {size[1]}, 3] for this "
                 f"encoder, found {list(pixels.shape)}"
             )
-        patches = cut_patches(pixels, (side, side))
-        normal = patches * np.tile(scale, (1, 1, turns)) - np.tile(shift, (1, 1, turns))
+        patches = cut_patches(pixels, (patch_size, patch_size))
+        normal = patches * np.tile(factor, (1, 1, turns)) - (
+            np.tile(shift, (1, 1, turns))
+        )
         with precise(dtype):
-            x = tower.apply(params, normal)
-        return l2_normalize(jnp.asarray(x, jnp.float32))
+            x = jnp.asarray(tower.apply(params, normal), jnp.float32)
+        return l2_normalize(x)
 
     return encode_images

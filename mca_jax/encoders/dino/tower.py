@@ -26,7 +26,17 @@ from mca_jax.encoders.huggingface.transformer import (
     layer_norm,
 )
 
-__all__ = ["DinoTower", "convert_dino_tensors", "resize_weights", "turns"]
+__all__ = [
+    "DinoTower",
+    "LastBlock",
+    "block_shapes",
+    "block_weights",
+    "convert_dino_tensors",
+    "multiply_scales",
+    "resize_weights",
+    "run_blocks",
+    "turns",
+]
 
 # The weights come from files; the modules are never initialised but in shape.
 _INIT = nn.initializers.normal(0.02)
@@ -98,7 +108,7 @@ class _Block(nn.Module):
         return x + _Mlp(self.config, dtype, name="mlp")(normed), None
 
 
-class _LastBlock(nn.Module):
+class LastBlock(nn.Module):
     """The last block, computed only at the first token, which is the embedding."""
 
     config: DinoConfig
@@ -106,6 +116,7 @@ class _LastBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b t w"], rotation: Any) -> Float[Array, "b w"]:
+        """Return what becomes of the first token."""
         tower, dtype = self.config.tower, self.dtype
         normed = layer_norm(tower, dtype, "attention_norm")(x)
         # The first token is no patch: its query is not turned.
@@ -134,6 +145,29 @@ def _turn(x: Float[Array, "b t w"], rotation: Any, tower: TowerConfig) -> Any:
     return jnp.concatenate(
         [x[:, :first], turned.reshape(batch, -1, width).astype(x.dtype)], axis=1
     )
+
+
+def run_blocks(
+    x: Float[Array, "b t w"],
+    rotation: Any,
+    config: DinoConfig,
+    num_layers: int,
+    dtype: Any,
+) -> Float[Array, "b t w"]:
+    """Run the first blocks of a tower; to be called within a compact module."""
+    if num_layers == 0:
+        return x
+    batch, _, width = x.shape
+    # Typed as a number, which says that an argument has an axis to scan over.
+    no_axis: Any = nn.broadcast
+    blocks = nn.scan(
+        _Block,
+        variable_axes={"params": 0},
+        split_rngs={"params": True},
+        in_axes=no_axis,
+        length=num_layers,
+    )(config, batch, dtype, name="blocks")
+    return blocks(x.reshape(-1, width), rotation)[0].reshape(x.shape)
 
 
 class DinoTower(nn.Module):
@@ -165,18 +199,8 @@ class DinoTower(nn.Module):
             positions = self.param("positions", _INIT, (count, width))
             x = x + positions[None].astype(dtype)
         x = jnp.concatenate([first, x], axis=1)
-        if tower.num_layers > 1:
-            # Typed as a number, which says that an argument has an axis to scan over.
-            no_axis: Any = nn.broadcast
-            blocks = nn.scan(
-                _Block,
-                variable_axes={"params": 0},
-                split_rngs={"params": True},
-                in_axes=no_axis,
-                length=tower.num_layers - 1,
-            )(config, batch, dtype, name="blocks")
-            x = blocks(x.reshape(-1, width), rotation)[0].reshape(x.shape)
-        x = _LastBlock(config, dtype, name="last")(x, rotation)
+        x = run_blocks(x, rotation, config, tower.num_layers - 1, dtype)
+        x = LastBlock(config, dtype, name="last")(x, rotation)
         return layer_norm(tower, dtype, "post_norm")(x)
 
 
@@ -237,7 +261,7 @@ def convert_dino_tensors(
         if name.endswith("_proj.bias") and name not in own:
             own[name] = np.zeros(shape, np.float32)
     check_tensors(own, expected, source=source, ignored=_UNREAD)
-    named = Tensors(_scaled(own, config), dtype)
+    named = Tensors(multiply_scales(own, config), dtype)
     patch = named.array("embeddings.patch.weight").transpose(0, 2, 3, 1)
     first = [own["embeddings.cls_token"].reshape(1, width)]
     if config.num_registers:
@@ -257,10 +281,10 @@ def convert_dino_tensors(
         weights["positions"] = positions.astype(named.dtype)
     weights["first"] = tokens.astype(named.dtype)
     last = config.tower.num_layers - 1
-    weights["last"] = _block(named, config, last, is_last=True)
+    weights["last"] = block_weights(named, config, last, is_last=True)
     if last:
         weights["blocks"] = stack_layers(
-            lambda layer: _block(named, config, layer, is_last=False), last
+            lambda layer: block_weights(named, config, layer, is_last=False), last
         )
     return {"params": weights}
 
@@ -297,7 +321,7 @@ def _plain_name(name: str) -> str:
 
 def _expected(config: DinoConfig) -> dict[str, tuple[int, ...]]:
     """Name and shape of every tensor that is read."""
-    width, hidden = config.tower.width, config.tower.hidden_width
+    width = config.tower.width
     shapes: dict[str, tuple[int, ...]] = {
         "embeddings.cls_token": (1, 1, width),
         "embeddings.patch.weight": (width, 3, config.patch_size, config.patch_size),
@@ -310,6 +334,13 @@ def _expected(config: DinoConfig) -> dict[str, tuple[int, ...]]:
     if config.grid_side:
         rows = config.grid_side**2 + 1
         shapes["embeddings.position_embeddings"] = (1, rows, width)
+    return shapes | block_shapes(config)
+
+
+def block_shapes(config: DinoConfig) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every tensor of the blocks."""
+    width, hidden = config.tower.width, config.tower.hidden_width
+    shapes: dict[str, tuple[int, ...]] = {}
     expand = ["up_proj"]
     if config.is_gated:
         expand = ["gate_proj", "up_proj"] if config.theta else ["both_proj"]
@@ -332,7 +363,7 @@ def _expected(config: DinoConfig) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def _scaled(
+def multiply_scales(
     tensors: Mapping[str, np.ndarray], config: DinoConfig
 ) -> Mapping[str, np.ndarray]:
     """Multiply each layer's scale into the weights before it."""
@@ -347,7 +378,7 @@ def _scaled(
     return scaled
 
 
-def _block(
+def block_weights(
     named: Tensors, config: DinoConfig, layer: int, *, is_last: bool
 ) -> dict[str, Any]:
     """Weights of one block."""

@@ -33,6 +33,7 @@ __all__ = [
     "read_json",
     "read_licence",
     "read_model_type",
+    "read_timm_name",
     "read_weights",
 ]
 
@@ -135,7 +136,8 @@ def find_checkpoint(
     arguments = {"revision": revision, "cache_dir": cache_dir}
     found = _download(checkpoint, _SMALL_FILES, arguments)
     _with_config(found, checkpoint)
-    if read_model_type(found):
+    is_timm = bool(read_timm_name(found)) and find_open_clip(found) is None
+    if read_model_type(found) or is_timm:
         _download(checkpoint, (_SAFETENSORS, _INDEX, _SHARDS), arguments)
     if not _has_safetensors(found) and (found / OPEN_CLIP_CONFIG).is_file():
         _download(checkpoint, (_OPEN_CLIP,), arguments)
@@ -174,6 +176,15 @@ def read_model_type(folder: Path) -> str:
     path = folder / "config.json"
     content = read_json(path) if path.is_file() else None
     return str(content.get("model_type", "")) if isinstance(content, dict) else ""
+
+
+def read_timm_name(folder: Path) -> str:
+    """Return the architecture in a config.json of timm, empty in any other."""
+    path = folder / "config.json"
+    content = read_json(path) if path.is_file() else None
+    if not isinstance(content, dict) or "model_type" in content:
+        return ""
+    return str(content.get("architecture", ""))
 
 
 def find_open_clip(folder: Path) -> Path | None:

@@ -10,7 +10,13 @@ from PIL import Image
 
 from mca_jax.core.errors import InputError, check_one_of
 
-__all__ = ["OpenClipImages", "parse_images", "prepare_image"]
+__all__ = [
+    "OpenClipImages",
+    "parse_channels",
+    "parse_images",
+    "prepare_image",
+    "resize_and_crop",
+]
 
 _MEAN = (0.48145466, 0.4578275, 0.40821073)
 _STD = (0.26862954, 0.26130258, 0.27577711)
@@ -75,13 +81,17 @@ def parse_images(
         ),
         resample=_FILTERS[name],
         fill=fill,
-        mean=_channels(values["mean"], "mean", source),
-        std=_channels(values["std"], "std", source),
+        mean=parse_channels(values["mean"], "mean", source),
+        std=parse_channels(values["std"], "std", source),
     )
 
 
-def _channels(value: Any, name: str, source: str) -> tuple[float, float, float]:
-    """Return one number for each channel."""
+def parse_channels(value: Any, name: str, source: str) -> tuple[float, float, float]:
+    """Return one number for each channel.
+
+    Raises:
+      InputError: They are not three, or a divisor is not above 0.
+    """
     values = [value] * 3 if isinstance(value, int | float) else list(value)
     numbers = all(isinstance(each, int | float) for each in values)
     if len(values) != 3 or not numbers or (name == "std" and min(values) <= 0):
@@ -94,29 +104,63 @@ def _channels(value: Any, name: str, source: str) -> tuple[float, float, float]:
 
 def prepare_image(images: OpenClipImages, image: Image.Image) -> np.ndarray:
     """Resize, and crop or pad, an upright image; pixels uint8 ``[h, w, 3]``."""
+    return resize_and_crop(
+        image,
+        resized=images.size,
+        size=images.size,
+        mode=images.mode,
+        resample=images.resample,
+        fill=images.fill,
+    )
+
+
+def resize_and_crop(
+    image: Image.Image,
+    *,
+    resized: tuple[int, int],
+    size: tuple[int, int],
+    mode: str,
+    resample: Image.Resampling,
+    fill: int,
+) -> np.ndarray:
+    """Resize to one size and crop or pad to another, around the middle.
+
+    Args:
+      image: Upright.
+      resized: Height and width to resize to by the mode.
+      size: Height and width of the result.
+      mode: As of ``OpenClipImages``.
+      resample: Pillow's filter.
+      fill: Colour of padding.
+
+    Returns:
+      Pixels uint8 ``[h, w, 3]``.
+    """
     if image.mode != "RGB":
         image = image.convert("RGB")
-    target = _resized(images, image.height, image.width)
+    target = _resized(mode, resized, image.height, image.width)
     if target != (image.height, image.width):
-        image = image.resize((target[1], target[0]), images.resample)
+        image = image.resize((target[1], target[0]), resample)
     pixels = np.asarray(image)
-    for axis, wanted in enumerate(images.size):
-        pixels = _fit(pixels, axis, wanted, images.fill)
+    for axis, wanted in enumerate(size):
+        pixels = _fit(pixels, axis, wanted, fill)
     return pixels
 
 
-def _resized(images: OpenClipImages, height: int, width: int) -> tuple[int, int]:
+def _resized(
+    mode: str, wanted: tuple[int, int], height: int, width: int
+) -> tuple[int, int]:
     """Return height and width to resize to."""
-    tall, wide = images.size
-    if images.mode == "squash":
+    tall, wide = wanted
+    if mode == "squash":
         return tall, wide
-    if images.mode == "shortest" and tall == wide:
+    if mode == "shortest" and tall == wide:
         # Cut to whole pixels, as torchvision does; otherwise they are rounded.
         if width <= height:
             return int(tall * height / width), tall
         return tall, int(tall * width / height)
     ratios = height / tall, width / wide
-    ratio = min(ratios) if images.mode == "shortest" else max(ratios)
+    ratio = min(ratios) if mode == "shortest" else max(ratios)
     return round(height / ratio), round(width / ratio)
 
 

@@ -1,0 +1,1 @@
+"""Vision transformers in timm's own layout, or within a checkpoint of open_clip."""
