@@ -71,7 +71,7 @@ def answer_all(
     return said
 
 
-Ask = Callable[[Belief, Closure, int, int], Sequence[Question]]
+Ask = Callable[[Belief, Closure, int], Sequence[Question]]
 
 
 def _asks(lesson: Lesson, line: str, seed: int) -> Ask:
@@ -80,19 +80,14 @@ def _asks(lesson: Lesson, line: str, seed: int) -> Ask:
     random, count = np.random.default_rng(seed), len(lesson.labels)
     parts = find_parts(lesson.result, lesson.points)
 
-    def chosen(
-        belief: Belief, closure: Closure, many: int, num_said: int
-    ) -> Sequence[Question]:
+    def chosen(belief: Belief, closure: Closure, many: int) -> Sequence[Question]:
         return choose_questions(
             *(lesson.points, belief, closure, parts, many),
             choices=choices,
-            num_said=num_said,
         )
 
-    def drawn(
-        belief: Belief, closure: Closure, many: int, num_said: int
-    ) -> Sequence[Question]:
-        del closure, num_said
+    def drawn(belief: Belief, closure: Closure, many: int) -> Sequence[Question]:
+        del closure
         found = []
         while len(found) < many:
             one, two = (int(row) for row in random.integers(count, size=2))
@@ -123,7 +118,7 @@ def teach(
             belief = believe(lesson.result, lesson.points, closure)
             step = 1 if answered < _SINGLY and line in LINES[:2] else _TOGETHER
             many = min(step, budget - answered)
-            asked = ask(belief, closure, many, answered)
+            asked = ask(belief, closure, many)
             if not asked:
                 break
             said = answer_all(asked, lesson.labels, said)

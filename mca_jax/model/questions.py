@@ -1,4 +1,4 @@
-"""Which questions would tell most: pairs near a border, groups that may be one.
+"""Which questions would tell most: images between groups, groups that may be one.
 
 Groups are cut into parts of like images, coarse ones first and finer ones the more is
 known. The answer for the middle of a part speaks for the whole part: asked about are
@@ -18,13 +18,16 @@ from mca_jax.model.constraints import Closure, Constraints
 from mca_jax.model.teaching import Belief, Points, central_rows
 from mca_jax.model.tree import ClusterTree
 
-__all__ = ["TOGETHER", "WHICH", "Question", "choose_questions"]
+__all__ = ["NUM_CHOICES", "TOGETHER", "WHICH", "Question", "choose_questions"]
 
 TOGETHER = "Do these two belong together?"
 """What is asked of a pair."""
 
 WHICH = "With which of these does it belong?"
 """What is asked where several images stand for groups: one, none, seldom several."""
+
+NUM_CHOICES = 6
+"""Most groups that an image is shown beside: as many as a glance takes in."""
 
 _LEAST_PARTS = 32
 _PARTS_A_GROUP = 2
@@ -51,12 +54,12 @@ class Question(NamedTuple):
       a: Row of the image that is asked about.
       b: Row of an image that stands for the likeliest group.
       text: The question.
-      groups: Ids of the groups of both, as believed.
+      groups: Ids as believed: of the group of ``a``, then of that of each choice.
       value: About how many images the answer may move.
       choices: ``b``, and rows that stand for further groups, likeliest first.
 
     Example:
-      >>> asked = Question("split", 4, 0, TOGETHER, (0, 0), 9.0, (0, 7))
+      >>> asked = Question("split", 4, 0, WHICH, (0, 0, 1), 9.0, (0, 7))
       >>> asked.answer(7)
       Constraints(must_link=[(4, 7)], cannot_link=[(4, 0)], labels=[], nowhere=[])
     """
@@ -65,7 +68,7 @@ class Question(NamedTuple):
     a: int
     b: int
     text: str
-    groups: tuple[int, int]
+    groups: tuple[int, ...]
     value: float
     choices: tuple[int, ...]
 
@@ -139,8 +142,7 @@ def choose_questions(
     tree: ClusterTree,
     count: int,
     *,
-    choices: int = 1,
-    num_said: int = 0,
+    choices: int = NUM_CHOICES,
     skip: Iterable[tuple[int, int]] = (),
 ) -> tuple[Question, ...]:
     """Choose the questions whose answers would move most images.
@@ -149,17 +151,19 @@ def choose_questions(
       points: The images.
       belief: Groups by what was said so far.
       closure: What was said, and what follows: it is not asked again.
-      tree: Groups below the clusters, which are the parts.
+      tree: Groups below the clusters, which are the parts; the finer, the more images
+        something is said of.
       count: Most questions.
       choices: Most groups that an image is shown beside, at least 1.
-      num_said: Statements so far; the more, the finer the parts.
-      skip: Pairs that are not asked either.
+      skip: Pairs that are not asked either, nor questions with one of them among their
+        choices: who can't tell of one group can't tell of the image.
 
     Returns:
       At most ``count``, of several groups, the most telling first.
     """
     groups = len(belief.ids)
-    wanted = max(_LEAST_PARTS, _PARTS_A_GROUP * groups) + num_said + count
+    said = int((closure.components >= 0).sum()) + len(closure.nowhere)
+    wanted = max(_LEAST_PARTS, _PARTS_A_GROUP * groups) + said + count
     leaves = tree.cut(min(wanted, tree.num_groups)).groups
     parts = _open_parts(points, belief, closure, leaves)
     same = _SAME if choices == 1 else _SAME_BY_CHOICE
@@ -189,8 +193,8 @@ def _about_parts(belief: Belief, parts: _Parts, choices: int) -> list[Question]:
                 "border" if at_border else "split",
                 row,
                 rows[0],
-                TOGETHER if len(rows) == 1 else WHICH,
-                (int(belief.assignments[row]), likely[0]),
+                WHICH,
+                (int(belief.assignments[row]), *likely),
                 float(worth[i]),
                 rows,
             )
@@ -230,25 +234,29 @@ def _diverse(
     """Take the best in turn; each is worth less the more there are of its groups."""
     left = []
     for each in sorted(found, key=lambda each: -each.value):
-        rows = tuple(
-            row
-            for row in each.choices
-            if row != each.a
-            and frozenset((each.a, row)) not in skip
-            and not closure.knows(each.a, row)
-        )
-        if each.value > 0 and rows:
-            left.append(each._replace(b=rows[0], choices=rows))
+        options = [
+            (row, group)
+            for row, group in zip(each.choices, each.groups[1:], strict=True)
+            if row != each.a and not closure.knows(each.a, row)
+        ]
+        if (
+            each.value <= 0
+            or not options
+            or any(frozenset((each.a, row)) in skip for row in each.choices)
+        ):
+            continue
+        rows, groups = zip(*options, strict=True)
+        asked = each._replace(b=rows[0], choices=rows, groups=(each.groups[0], *groups))
+        left.append(asked if len(rows) > 1 else asked._replace(text=TOGETHER))
     used = np.zeros(len(belief.ids), int)
     chosen: list[Question] = []
     worth = np.array([each.value for each in left])
-    pairs = np.array([each.groups for each in left]).reshape(-1, 2)
+    pairs = np.array([each.groups[:2] for each in left]).reshape(-1, 2)
     while len(chosen) < min(count, len(left)):
         discount = _REPEATED ** used[pairs].max(axis=1)
         best = int(np.argmax(worth * discount))
-        one, two = left[best].groups
-        used[list({one, two})] += 1
+        used[np.unique(pairs[best])] += 1
         worth[best] = -1.0
-        named = (belief.ids[one], belief.ids[two])
+        named = tuple(belief.ids[group] for group in left[best].groups)
         chosen.append(left[best]._replace(groups=named))
     return tuple(chosen)

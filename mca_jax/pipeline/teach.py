@@ -32,7 +32,7 @@ from mca_jax.model.constraints import (
     close_constraints,
 )
 from mca_jax.model.predict import project_images
-from mca_jax.model.questions import Question, choose_questions
+from mca_jax.model.questions import NUM_CHOICES, Question, choose_questions
 from mca_jax.model.result import Cluster, ClusterResult, ScoredNoun
 from mca_jax.model.teaching import Belief, Points, spread_answers
 from mca_jax.model.tree import ClusterTree
@@ -189,24 +189,26 @@ def questions(
     result: ClusterResult,
     count: int = 20,
     *,
-    choices: int = 1,
+    choices: int = NUM_CHOICES,
     constraints: Given | None = None,
     skip: Iterable[tuple[int, int]] = (),
     seed: int = 0,
 ) -> tuple[Question, ...]:
     """Choose the questions whose answers would tell most.
 
-    Each is of two images: do they belong together? Yes is a must-link, no a cannot-link
-    of ``constraints``; what follows from those is not asked again. With more choices
-    most show an image beside several groups: which does it belong with? Such an answer
-    tells more. ``Question.answer`` makes constraints of either.
+    Most show an image beside others that stand for the likeliest groups: with which
+    does it belong? Some are of two images that stand for groups which may be one.
+    ``Question.answer`` makes ``constraints`` of what is said; what follows from those
+    is not asked again.
 
     Args:
       result: A result with a model.
       count: Most questions, at least 1.
-      choices: Most groups that an image is shown beside, at least 1.
+      choices: Most groups that an image is shown beside, at least 1. With 1 all
+        questions are of two images, and their answers tell less.
       constraints: All that was said so far.
-      skip: Pairs of rows that are not asked either, such as those that nobody can tell.
+      skip: Pairs of rows that are not asked either, such as those that nobody can tell;
+        of a question with choices any of its pairs will do.
       seed: Nothing is drawn: the same answers give the same questions, whatever it is.
 
     Returns:
@@ -218,7 +220,7 @@ def questions(
     Example:
       >>> from mca_jax.pipeline.example import example_result
       >>> questions(example_result(), 1)[0].text
-      'Do these two belong together?'
+      'With which of these does it belong?'
     """
     del seed
     count = as_whole_number("count", count)
@@ -236,7 +238,6 @@ def questions(
         find_parts(result, points),
         count,
         choices=choices,
-        num_said=said.num,
         skip=skip,
     )
 

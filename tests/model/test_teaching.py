@@ -116,7 +116,7 @@ def test_nothing_that_follows_is_asked_again():
     _, _, kinds = four_kinds()
     said, seen = Constraints(), set()
     for _ in range(40):
-        asked = ask(said, 1)
+        asked = ask(said, 1, choices=1)
         if not asked:
             break
         pair = frozenset((asked[0].a, asked[0].b))
@@ -131,21 +131,23 @@ def test_nothing_that_follows_is_asked_again():
 
 
 def test_questions_are_of_several_groups_and_skip_what_is_skipped():
-    asked = ask(Constraints(), 4)
+    asked = ask(Constraints(), 4, choices=1)
     assert len({each.groups[1] for each in asked}) == 2
     pairs = [(each.a, each.b) for each in asked]
     assert len(set(pairs)) == 4
-    again = ask(Constraints(), 4, skip=pairs)
+    again = ask(Constraints(), 4, choices=1, skip=pairs)
     assert not {(each.a, each.b) for each in again} & set(pairs)
 
 
 def test_choices_stand_for_different_groups():
-    first = next(
-        each for each in ask(Constraints(), 4, choices=2) if each.kind != "same"
-    )
+    first = next(each for each in ask(Constraints(), 4) if each.kind != "same")
     assert first.text == WHICH
     assert first.b == first.choices[0]
     assert len(set(first.choices)) == 2
+    assert sorted(first.groups[1:]) == [0, 1]
+    # Who can't tell of one of them can't tell of the image.
+    again = ask(Constraints(), 4, skip=[(first.choices[1], first.a)])
+    assert first.a not in [each.a for each in again if each.kind != "same"]
 
 
 def test_an_answer_says_all_that_it_shows():
@@ -159,4 +161,4 @@ def test_an_answer_says_all_that_it_shows():
 
 
 def test_pairs_are_asked_as_pairs():
-    assert all(each.text == TOGETHER for each in ask(Constraints(), 3))
+    assert all(each.text == TOGETHER for each in ask(Constraints(), 3, choices=1))

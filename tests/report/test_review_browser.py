@@ -198,25 +198,44 @@ def undo_in_another_window(page, address):
 
 
 def answer_and_learn(page):
-    """Answer one question and say of another that nobody can tell; then learn."""
+    """Answer questions by keys, and say of one that nobody can tell; then learn."""
     browser = page.browser
     title = "document.getElementById('dialog-title').textContent"
+    groups = "document.querySelectorAll('.which .choices button').length"
+    place = "document.querySelector('.question').textContent.includes('%d of')"
     browser.press("q", "q")
-    page.wait("document.querySelector('.question')")
-    browser.press("n", "n")
+    page.wait("document.querySelector('.which figure img')")
+    # One group: the picture is put there.
+    assert browser.evaluate(groups) == 4
+    browser.press("1", "1")
     page.settle(16)
-    page.wait("document.querySelector('.question').textContent.includes('2 of')")
-    browser.press(" ", " ")
-    page.wait("skipped.length === 1")
+    assert browser.evaluate("state.placed") == 1
+    page.wait(place % 2)
+    browser.press("s", "s")
+    page.wait("skipped.length > 0")
+    page.wait(place % 3)
+    # Two groups: they are one.
+    before = browser.evaluate("state.groups.length")
+    for key in "m12":
+        browser.press(key, key)
+    pressed = "document.querySelectorAll('[aria-pressed=true]').length"
+    assert browser.evaluate(pressed) == 2
+    browser.press("Enter", "\r")
+    page.settle(18)
+    assert browser.evaluate("state.groups.length") == before - 1
+    # None: it begins a group.
+    page.wait("!document.querySelector('.question').textContent.includes('3 of')")
+    browser.press("n", "n")
+    page.settle(19)
     browser.press("Escape")
     page.wait("!document.getElementById('dialog').open")
     assert not browser.evaluate("document.getElementById('open-learn').hidden")
     browser.press("L", "L")
     page.wait("document.getElementById('take-lesson')")
     assert browser.evaluate(title) == "Learn from this"
-    assert browser.evaluate("state.version") == 16
+    assert browser.evaluate("state.version") == 19
     page.click("#take-lesson")
-    page.settle(17)
+    page.settle(20)
     assert browser.evaluate("state.undo").startswith("Learn: ")
 
 
@@ -229,13 +248,13 @@ def keep_and_export(page):
     page.wait("document.querySelector('#dialog-body input[type=text]')")
     browser.evaluate("document.querySelector('#dialog-body input').value = 'v1'")
     browser.press("Enter", "\r")
-    page.settle(18)
+    page.settle(21)
     page.wait("document.querySelectorAll('.choices button').length === 2")
     browser.press("Escape")
     browser.press("e", "e")
     page.wait("document.getElementById('export-csv')")
     page.click("#export-csv")
-    said = "document.querySelector('#dialog [role=status]').textContent"
+    said = "document.querySelector('#dialog-body [role=status]').textContent"
     page.wait(f"{said}.startsWith('Written')")
 
 
@@ -262,6 +281,6 @@ def test_a_review_from_opening_to_export(tmp_path):
         assert complaints(browser) == []
         for width in (320, 390, 768, 1280):
             browser.open(address, width=width)
-            page.settle(18)
+            page.settle(21)
             assert browser.evaluate("document.documentElement.scrollWidth") == width
         assert complaints(browser) == []

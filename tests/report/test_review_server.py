@@ -441,16 +441,28 @@ def test_what_was_learnt_is_shown_before_it_is_taken(tmp_path):
 def test_questions_are_asked_once(own):
     asked = own.post("tell/questions", json={}).json()["questions"]
     assert 0 < len(asked) <= 20
-    pairs = [tuple(each["rows"]) for each in asked]
-    assert len(set(pairs)) == len(pairs)
-    assert all(
-        [image["row"] for image in each["images"]] == each["rows"] for each in asked
-    )
-    state = edit(own, "answer", rows=list(pairs[0]), same=True).json()
+    assert all(each["image"]["row"] == each["rows"][0] for each in asked)
+    which = [each for each in asked if not each["same"]]
+    same = [each for each in asked if each["same"]]
+    known = {each["id"] for each in own.get("ask/state").json()["groups"]}
+    for each in which:
+        # A picture, and one that stands for each group: every group once.
+        assert 2 <= len(each["groups"]) == len(each["rows"]) - 1 <= 6
+        assert set(each["groups"]) <= known
+        assert len(set(each["groups"])) == len(each["groups"])
+    # What an answer makes is an edit like any other.
+    row = which[0]["rows"][0]
+    state = edit(own, "move", rows=[row], into=which[0]["groups"][-1]).json()
     assert state["said"] == 1
-    body = {"skip": [list(pairs[1])]} if len(pairs) > 1 else {}
+    state = edit(own, "answer", rows=same[0]["rows"], same=False).json()
+    skipped = which[1]["rows"]
+    body = {"skip": [[skipped[0], skipped[1]]]}
     more = own.post("tell/questions", json=body).json()["questions"]
-    assert not {tuple(each["rows"]) for each in more} & set(pairs[:2])
+    assert not {row, skipped[0]} & {
+        each["rows"][0] for each in more if not each["same"]
+    }
+    pairs = [set(each["groups"]) for each in more if each["same"]]
+    assert set(same[0]["groups"]) not in pairs
     for wrong in ("x", [1], [[1]], [[1, 2, 3]], [[1, 500]]):
         assert own.post("tell/questions", json={"skip": wrong}).status_code == 400
 

@@ -145,7 +145,7 @@ def build_desk(
         return learn_from(last(groups), groups, next_id, workdir=workdir)
 
     def ask(groups: Groups, skip: list[tuple[int, int]]) -> list[dict[str, Any]]:
-        return ask_about(last(groups), groups, skip)
+        return ask_about(last(groups), groups, skip, result.tree)
 
     actions = Actions(
         learn=learn,

@@ -17,6 +17,7 @@ from mca_jax.model.constraints import Constraints
 from mca_jax.model.files import read_model, write_model
 from mca_jax.model.predict import Predictor
 from mca_jax.model.result import ClusterResult
+from mca_jax.model.tree import ClusterTree
 from mca_jax.pipeline.edit.reviewed import (
     apply_groups,
     chosen_groups,
@@ -38,19 +39,24 @@ _FOLDER = "learned"
 _NUM_QUESTIONS = 20
 
 
-def constraints_of(groups: Groups) -> Constraints:
+def constraints_of(groups: Groups, confidences: np.ndarray) -> Constraints:
     """What a person said of single images, by their edits.
 
     An image that was put into a group is of that group; one that was taken out of all
-    belongs nowhere; one that is not what its group is can't be together with the image
-    that was put there first, or else with the first that is there.
+    belongs nowhere; one that is not what its group is can't be together with the surest
+    that was put there, or else with the surest that is there.
+
+    Args:
+      groups: The groups.
+      confidences: How sure each image is of its group.
 
     Example:
       >>> from mca_jax.pipeline.example import example_result
       >>> from mca_jax.report.review import apply_event, first_groups
-      >>> groups = first_groups(example_result())
+      >>> result = example_result()
       >>> event = {"action": "move", "rows": [3], "into": 2}
-      >>> constraints_of(apply_event(groups, event)).labels
+      >>> groups = apply_event(first_groups(result), event)
+      >>> constraints_of(groups, result.confidences).labels
       [(3, 2)]
     """
     placed = np.flatnonzero(groups.placed)
@@ -63,7 +69,8 @@ def constraints_of(groups: Groups) -> Constraints:
             if not len(members) or groups.of[row] in (id, NOWHERE):
                 continue
             sure = members[groups.placed[members]]
-            apart.append((row, int((sure if len(sure) else members)[0])))
+            most = confidences[sure if len(sure) else members].argmax()
+            apart.append((row, int((sure if len(sure) else members)[most])))
     return Constraints(
         must_link=[(a, b) for a, b, same in groups.answers if same],
         cannot_link=[*apart, *((a, b) for a, b, same in groups.answers if not same)],
@@ -73,17 +80,19 @@ def constraints_of(groups: Groups) -> Constraints:
 
 
 def _base(result: ClusterResult, groups: Groups) -> ClusterResult:
-    """The groups as a result in which every image is in one of them, none empty."""
+    """The groups before single images were placed, as a result to learn from.
+
+    What was said of an image tells most of others where it is news: it is still in the
+    group that it was in. A group that only hands made is empty.
+    """
     sizes = groups.sizes()
     names = {id: name for id, name in groups.names.items() if sizes[id]}
-    nowhere = groups.of == NOWHERE
-    if nowhere.any():
-        usual = majority_groups(result, groups)[result.assignments[nowhere]]
-        of = groups.of.copy()
-        of[nowhere] = np.where(usual == NOWHERE, next(iter(names)), usual)
-        placed = groups.placed & ~nowhere
-        groups = replace(groups, of=of, placed=placed)
-    return apply_groups(result, replace(groups, names=names), describe=False)
+    usual = majority_groups(result, groups)[result.assignments]
+    by_hand = groups.placed | (groups.of == NOWHERE)
+    of = np.where(by_hand & np.isin(usual, [*names]), usual, groups.of)
+    of = np.where(of == NOWHERE, next(iter(names)), of)
+    before = replace(groups, names=names, of=of, placed=np.zeros_like(by_hand))
+    return apply_groups(result, before, describe=False)
 
 
 def learn_from(
@@ -107,7 +116,9 @@ def learn_from(
     Raises:
       InputError: Statements contradict each other.
     """
-    learned = learn(_base(result, groups), constraints=constraints_of(groups))
+    learned = learn(
+        _base(result, groups), constraints=constraints_of(groups, result.confidences)
+    )
     clusters = learned.result.clusters
     known = {each.id for each in clusters}
     # Ids of groups that were undone are not given again.
@@ -126,7 +137,7 @@ def learn_from(
             if each.id in new_id
         ],
         gone=[id for id in groups.names if sizes[id] and id not in known],
-        text=learned.changes.sentence(),
+        text=learned.changes._replace(rows=rows).sentence(),
         keep=partial(_keep, learned.result, workdir),
     )
 
@@ -199,19 +210,40 @@ def reviewed_result(
 
 
 def ask_about(
-    result: ClusterResult, groups: Groups, skip: Sequence[tuple[int, int]]
+    result: ClusterResult,
+    groups: Groups,
+    skip: Sequence[tuple[int, int]],
+    tree: ClusterTree | None = None,
 ) -> list[dict[str, Any]]:
-    """Choose the pairs whose answers would tell most.
+    """Choose the questions whose answers would tell most, about groups of the page.
 
     Args:
       result: Result of the run, with what was learnt last.
       groups: The groups now.
       skip: Pairs of rows that are not asked.
+      tree: Tree of the run, whose parts stay what they are however groups are edited.
+
+    Returns:
+      Of each question ``rows``, ids of ``groups``, and ``same``: whether the two groups
+      may be one, which the two rows stand for. Otherwise the first row is an image that
+      may be of any of the groups, and the others stand for those.
     """
     asked = questions(
-        _base(result, groups),
+        replace(_base(result, groups), tree=tree),
         _NUM_QUESTIONS,
-        constraints=constraints_of(groups),
+        constraints=constraints_of(groups, result.confidences),
         skip=skip,
     )
-    return [{"rows": [each.a, each.b], "text": each.text} for each in asked]
+    of = groups.of.tolist()
+    apart = {frozenset((of[a], of[b])) for a, b, same in groups.answers if not same}
+    found = []
+    for each in asked:
+        same = each.kind == "same"
+        ids = each.groups if same else each.groups[1:]
+        # Groups that only follow from what was said are not on the page yet.
+        if len(ids) < 2 or not all(id in groups.names for id in ids):
+            continue
+        if not (same and frozenset(ids) in apart):
+            rows = [each.a, *each.choices]
+            found.append({"rows": rows, "groups": list(ids), "same": same})
+    return found

@@ -64,8 +64,9 @@ class Actions(NamedTuple):
 
     Attributes:
       learn: Groups, and an id that none ever had, to a lesson.
-      ask: Groups, and pairs of rows that are not asked, to the pairs whose answers
-        would tell most.
+      ask: Groups, and pairs of rows that are not asked, to the questions whose answers
+        would tell most: ``rows``, ids of ``groups``, and whether they may be the
+        ``same``.
       find_word: A word to its unit vector in the space that was clustered, ``[c]``;
         raises InputError for a word that nobody knows.
       export: Groups and the name of a format to what is said of the file.
@@ -437,13 +438,11 @@ class Desk:
         with self._learning:
             found = self._actions.ask(self.groups, [(a, b) for a, b in pairs])
         with self._lock:
-            images = {row: self._image(row) for each in found for row in each["rows"]}
-        return {
-            "questions": [
-                {**each, "images": [images[row] for row in each["rows"]]}
-                for each in found
-            ]
-        }
+            return {
+                "questions": [
+                    {**each, "image": self._image(each["rows"][0])} for each in found
+                ]
+            }
 
     def _version(self, name: str) -> Groups:
         history = self._review.history

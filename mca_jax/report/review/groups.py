@@ -166,8 +166,15 @@ def _merge(groups: Groups, event: Mapping[str, Any]) -> Groups:
         for id, each in groups.names.items()
         if id == into or id not in ids
     }
-    of = np.where(np.isin(groups.of, ids), np.int32(into), groups.of)
-    return replace(groups, of=of, names=names)
+    inside = np.isin(groups.of, ids)
+    # That two of them are not one was said before.
+    answers = tuple(
+        (a, b, same)
+        for a, b, same in groups.answers
+        if same or not inside[[a, b]].all() or groups.of[a] == groups.of[b]
+    )
+    of = np.where(inside, np.int32(into), groups.of)
+    return replace(groups, of=of, names=names, answers=answers)
 
 
 def _split(groups: Groups, event: Mapping[str, Any]) -> Groups:

@@ -364,12 +364,21 @@ async function onRows(action) {
 function showDialog(title, ...content) {
   $("dialog-title").textContent = title;
   $("dialog-body").replaceChildren(...content.filter(Boolean));
-  if (!$("dialog").open) $("dialog").showModal();
+  if (!$("dialog").open) {
+    $("dialog").showModal();
+    // What is behind a dialog is neither seen nor read out.
+    $("dialog").prepend($("trouble"), $("said"));
+  }
   const first = $("dialog-body").querySelector("input, button, select");
   if (first) first.focus();
 }
 
 const closeDialog = () => $("dialog").close();
+
+$("dialog").addEventListener("close", () => {
+  document.querySelector(".top").after($("trouble"));
+  document.body.append($("said"));
+});
 
 function askRename(id) {
   const group = groupOf(id);
@@ -573,6 +582,7 @@ async function showQuestions() {
 
 const skipped = [];
 
+// Asks one after the other; groups that answers have made one are not asked about again.
 function askQuestion(questions, place) {
   const question = questions[place];
   if (!question) {
@@ -582,32 +592,107 @@ function askQuestion(questions, place) {
         make("button", { type: "button", on: { click: showQuestions } }, "More questions")));
     return;
   }
+  const groups = question.groups.map(groupOf).filter(Boolean);
+  if (groups.length < 2) {
+    askQuestion(questions, place + 1);
+    return;
+  }
   let done = false;
-  const answer = async (same) => {
+  // Makes the edits of an answer, and asks the next.
+  const answer = async (...edits) => {
     if (done) return;
     done = true;
-    if (same === null) skipped.push(question.rows);
-    else if (!await edit("answer", { rows: question.rows, same })) {
-      done = false;
-      return;
+    if (!edits.length) for (const other of question.rows.slice(1)) skipped.push([question.rows[0], other]);
+    for (const [action, values] of edits) {
+      if (!await edit(action, values)) {
+        done = false;
+        return;
+      }
     }
     if ($("dialog").open) askQuestion(questions, place + 1);
   };
-  const keys = { y: true, n: false, " ": null };
-  const button = (text, key, main) => make("button", { type: "button", className: main ? "main" : "", on: { click: () => answer(keys[key]) } },
-    text, " ", make("kbd", {}, key === " " ? "Space" : key.toUpperCase()));
-  const box = make("div", { className: "question", tabIndex: -1, on: { keydown: (event) => {
-    if (!(event.key in keys) || event.ctrlKey || event.metaKey || event.altKey) return;
+  const [content, keys] = question.same ? askSame(question, groups, answer) : askWhich(question, groups, answer);
+  keys.s = keys[" "] = () => answer();
+  const box = make("div", { className: "question", tabIndex: -1, role: "group", "aria-label": `Question ${place + 1} of ${questions.length}`, on: { keydown: (event) => {
+    // Space and Enter press the button that has the focus.
+    const pressed = event.target !== box && (event.key === " " || event.key === "Enter");
+    if (pressed || !keys[event.key] || event.ctrlKey || event.metaKey || event.altKey) return;
     event.preventDefault();
-    answer(keys[event.key]);
-  } } },
-    make("div", { className: "pair" }, ...question.images.map((image) => make("figure", {},
-      state.pictures ? make("img", { src: `picture/${image.row}?large`, alt: image.path }) : make("p", { className: "path" }, image.path),
-      make("figcaption", { className: "muted" }, nameOf(image.group))))),
-    make("div", { className: "row" }, button("Yes", "y", true), button("No", "n", true), button("Can't tell", " ", false),
-      make("span", { className: "muted" }, `${place + 1} of ${questions.length}`)));
-  showDialog(question.text, box);
-  box.focus();
+    keys[event.key]();
+  } } }, ...content, make("div", { className: "row" },
+    ...(question.same ? [keyButton("Yes", "Y", keys.y, true), keyButton("No", "N", keys.n, true)]
+      : [keyButton("None of these", "0", keys[0], false), keyButton("Several", "M", keys.m, false)]),
+    keyButton("Can't tell", "S", keys.s, false),
+    make("span", { className: "muted" }, `${place + 1} of ${questions.length}`)));
+  showDialog(question.same ? "Are these two groups one?" : "Which group is it of?", box);
+  box.focus({ preventScroll: true });
+  $("dialog").scrollTop = 0;
+}
+
+function keyButton(text, key, act, main) {
+  return make("button", { type: "button", className: main ? "main" : "", "aria-keyshortcuts": key, on: { click: act } }, text, " ", make("kbd", {}, key));
+}
+
+// A group by its name and the pictures that it is surest of.
+function groupFace(group, count, without) {
+  const rows = group.rows.filter((row) => row !== without).slice(0, count);
+  return [state.pictures ? make("span", { className: "faces" }, ...rows.map(face)) : null,
+    make("span", { className: "label" }, group.name, make("span", { className: "size" }, ` ${number.format(group.size)}`))].filter(Boolean);
+}
+
+// Are two groups one? The larger one's name stays.
+function askSame(question, groups, answer) {
+  const ids = [...groups].sort((a, b) => b.size - a.size).map((group) => group.id);
+  const content = make("div", { className: "pair" }, ...groups.map((group) => make("div", {}, ...groupFace(group, 4))));
+  return [[content], {
+    y: () => answer(["merge", { groups: ids }]),
+    n: () => answer(["answer", { rows: question.rows, same: false }]),
+  }];
+}
+
+// Which group is a picture of? Where several fit, they are one.
+function askWhich(question, groups, answer) {
+  const [row] = question.rows;
+  const fitting = new Set();
+  let several = false;
+  const choose = (group) => {
+    if (!several) {
+      answer(["move", { rows: [row], into: group.id }]);
+      return;
+    }
+    if (!fitting.delete(group)) fitting.add(group);
+    buttons[groups.indexOf(group)].setAttribute("aria-pressed", String(fitting.has(group)));
+    finish.hidden = fitting.size < 2;
+  };
+  const buttons = groups.map((group, place) => make("button", { type: "button", "aria-keyshortcuts": place + 1, on: { click: () => choose(group) } },
+    make("kbd", {}, place + 1), ...groupFace(group, 3, row)));
+  const done = () => {
+    if (fitting.size < 2) return;
+    const ids = [...fitting].sort((a, b) => b.size - a.size).map((group) => group.id);
+    answer(["merge", { groups: ids }], ["move", { rows: [row], into: Math.min(...ids) }]);
+  };
+  const finish = keyButton("They are one group", "Enter", done, true);
+  finish.hidden = true;
+  const hint = make("p", { className: "muted", role: "status" });
+  const keys = {
+    0: () => answer(["move", { rows: [row] }]),
+    Enter: done,
+    m: () => {
+      several = !several;
+      fitting.clear();
+      finish.hidden = true;
+      hint.textContent = several ? "Name all that it is of: they become one group." : "";
+      for (const button of buttons) {
+        if (several) button.setAttribute("aria-pressed", "false");
+        else button.removeAttribute("aria-pressed");
+      }
+    },
+  };
+  keys.n = keys[0];
+  groups.forEach((group, place) => { keys[place + 1] = () => choose(group); });
+  const shownPicture = make("figure", {}, state.pictures ? make("img", { src: `picture/${row}?large`, alt: question.image.path }) : null,
+    make("figcaption", { className: state.pictures ? "visually-hidden" : "path" }, question.image.path));
+  return [[make("div", { className: "which" }, shownPicture, make("div", { className: "choices" }, ...buttons)), hint, finish], keys];
 }
 
 function showExport() {
@@ -633,7 +718,7 @@ const KEYS = [
   ["O, D", "none of these; duplicate, or no longer"],
   ["L, /", "pictures like this one; like a word"],
   ["U, Shift U", "undo, redo; also Ctrl Z and Ctrl Shift Z"],
-  ["Q, Shift L", "questions, answered with Y, N or Space; learn from what you said"],
+  ["Q, Shift L", "questions, answered with 1 to 6, 0, Y, N or S; learn from what you said"],
   ["T, K, E", "tree; versions; export"],
 ];
 
