@@ -81,6 +81,13 @@ FAMILIES = {
         ("open_clip/siglip", "open_clip/siglip2"),
         1e-6,
     ),
+    "open_clip_timm": Family(
+        "Perception Encoder, MobileCLIP 2 L",
+        "open_clip",
+        "--encoder",
+        ("open_clip/perception", "open_clip/mobileclip2"),
+        1e-6,
+    ),
     "dinov2": Family(
         "DINOv2",
         "transformers",
@@ -141,6 +148,11 @@ CHECKPOINTS = (
     Checkpoint("timm/vit_base_patch32_clip_224.openai", "open_clip", 151, 512, _APACHE),
     Checkpoint("timm/ViT-B-16-SigLIP", "open_clip_siglip", 203, 768, _APACHE),
     Checkpoint("timm/ViT-B-16-SigLIP2", "open_clip_siglip", 375, 768, _APACHE),
+    Checkpoint("timm/PE-Core-B-16", "open_clip_timm", 448, 1024, _APACHE),
+    Checkpoint("timm/PE-Core-L-14-336", "open_clip_timm", 671, 1024, _APACHE),
+    Checkpoint(
+        "timm/MobileCLIP2-L-14-OpenCLIP", "open_clip_timm", 428, 768, "Apple AMLR"
+    ),
     Checkpoint("facebook/dinov2-small", "dinov2", 22, 384, _APACHE),
     Checkpoint("facebook/dinov2-base", "dinov2", 87, 768, _APACHE),
     Checkpoint("facebook/dinov2-with-registers-base", "dinov2", 87, 768, _APACHE),

@@ -6,8 +6,9 @@ Run with torch, open_clip_torch, timm and transformers at hand::
 
 Each folder under open_clip/ is written by open_clip's own ``save_for_hf``, with
 golden.npz (what the reference makes of images and texts) and golden.json (texts
-and token ids) beside it. The reference is open_clip's model, preprocessing and
-tokenizer as its own loader makes them from the folder.
+and token ids) beside it. Folders that are there stay as they are. The reference is
+open_clip's model, preprocessing and tokenizer as its own loader makes them from the
+folder.
 """
 
 from __future__ import annotations
@@ -16,10 +17,12 @@ import gzip
 import json
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import open_clip
+import timm.models.eva as timm_eva
 import timm.models.vision_transformer as timm_vit
 import torch
 from make_clip_goldens import CORPUS, DIFFICULT, learn_merges, sample_images
@@ -115,16 +118,27 @@ def write_json(path: Path, content: object) -> None:
 
 
 def shrink_timm() -> None:
-    """Let timm make its SigLIP towers of two narrow layers; heads and names stay."""
-    create = timm_vit._create_vision_transformer
+    """Let timm make towers of two narrow layers; heads and names stay."""
+    builders = (
+        (timm_vit, "_create_vision_transformer"),
+        (timm_eva, "_create_eva"),
+    )
+    for module, name in builders:
+        setattr(module, name, _shrunk(getattr(module, name)))
 
+
+def _shrunk(create: Callable[..., torch.nn.Module]) -> Callable[..., torch.nn.Module]:
     def small(
         name: str, pretrained: bool = False, **arguments: object
     ) -> torch.nn.Module:
-        size = {"embed_dim": 24, "depth": 2, "img_size": 36, "patch_size": 8}
+        # Twelve heads of four axes, sixteen of two; SigLIP's of two.
+        width, side = {"pe": (48, 32), "large": (32, 32)}.get(
+            name.split("_")[1], (24, 36)
+        )
+        size = {"embed_dim": width, "depth": 2, "img_size": side, "patch_size": 8}
         return create(name, pretrained=pretrained, **(arguments | size))
 
-    timm_vit._create_vision_transformer = small
+    return small
 
 
 def finish(
@@ -132,6 +146,8 @@ def finish(
 ) -> None:
     """Write a checkpoint and what the reference makes of images and texts."""
     folder = ROOT / name
+    if folder.exists():
+        return
     custom = config.get("custom_text", False)
     kind = open_clip.CustomTextCLIP if custom else open_clip.CLIP
     given = {k: v for k, v in config.items() if k != "custom_text"}
@@ -170,8 +186,7 @@ def finish(
 
 
 def main() -> None:
-    shutil.rmtree(ROOT, ignore_errors=True)
-    ROOT.mkdir()
+    ROOT.mkdir(exist_ok=True)
     shrink_timm()
     tables = Tables()
     text = {**TEXT, "vocab_size": len(tables.vocabulary)}
@@ -241,6 +256,20 @@ def main() -> None:
             mean=(0.5, 0.5, 0.5),
             std=(0.5, 0.5, 0.5),
         )
+    # The Perception Encoder, and MobileCLIP 2 L-14, whose texts see their padding.
+    for name, timm_name, pool in (
+        ("perception", "vit_pe_core_base_patch16_224", "map"),
+        ("mobileclip2", "vit_large_patch14_clip_224", "token"),
+    ):
+        trunk = {
+            "image_size": 32,
+            "timm_model_name": timm_name,
+            "timm_pool": pool,
+            "timm_proj": None,
+        }
+        config = {"embed_dim": 20, "custom_text": True, "vision_cfg": trunk}
+        config["text_cfg"] = {**text, "no_causal_mask": name == "mobileclip2"}
+        finish(name, config, tables, 4, resize_mode="squash")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import flax.linen as nn
+import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
@@ -16,7 +18,7 @@ from mca_jax.encoders.clip.image_processing import (
     pack_patches,
     process_image,
 )
-from mca_jax.encoders.clip.towers import convert_tensors
+from mca_jax.encoders.clip.towers import ImageTower, TextTower, convert_tensors
 from mca_jax.encoders.huggingface.checkpoint_files import (
     find_open_clip,
     find_tokenizer,
@@ -25,10 +27,11 @@ from mca_jax.encoders.huggingface.checkpoint_files import (
     read_weights,
 )
 from mca_jax.encoders.huggingface.tokenizers import TextTokenizer, load_tokenizer
-from mca_jax.encoders.open_clip.config import parse_open_clip_config
+from mca_jax.encoders.open_clip.config import parse_open_clip_config, rename_trunk
 from mca_jax.encoders.open_clip.images import prepare_image
 from mca_jax.encoders.open_clip.tensors import rename_tensors
 from mca_jax.encoders.open_clip.text_cleaning import get_cleaning
+from mca_jax.encoders.timm.tower import TimmTower, convert_timm_tensors
 
 __all__ = ["ClipCheckpoint", "read_checkpoint"]
 
@@ -59,6 +62,9 @@ class ClipCheckpoint(NamedTuple):
       files: Files of the weights.
       sees: All that the image embeddings depend on beside the weights.
       reads: What the text embeddings depend on beside that and the tables.
+      image_tower: Module from patches to embeddings.
+      text_tower: Module from token ids to embeddings.
+      sees_all: Whether tokens of a text see all others, padding too.
     """
 
     config: ClipConfig
@@ -70,6 +76,9 @@ class ClipCheckpoint(NamedTuple):
     files: list[Path]
     sees: tuple[Any, ...]
     reads: tuple[Any, ...]
+    image_tower: nn.Module
+    text_tower: nn.Module
+    sees_all: bool
 
 
 def read_checkpoint(folder: Path, *, checkpoint: str, dtype: str) -> ClipCheckpoint:
@@ -127,6 +136,9 @@ def read_checkpoint(folder: Path, *, checkpoint: str, dtype: str) -> ClipCheckpo
         files=files,
         sees=(_VERSION, config, processing, dtype),
         reads=(),
+        image_tower=ImageTower(config, jnp.dtype(dtype)),
+        text_tower=TextTower(config, jnp.dtype(dtype)),
+        sees_all=config.family != "clip",
     )
 
 
@@ -155,13 +167,31 @@ def _read_open_clip(
         std=images.std,
         max_patches=0,
     )
+    if found.sees_all:
+        # Rows of full length, filled up as in training: texts see the padding.
+        tokenizer = tokenizer._replace(is_fixed=True, pad_id=0)
+    parts = ("text",) if found.trunk else ("image", "text")
+    own = {k: v for k, v in tensors.items() if not found.trunk or k[:7] != "visual."}
     params = convert_tensors(
-        rename_tensors(tensors),
+        rename_tensors(own),
         config,
         dtype=dtype,
         source=str(files[0]),
         has_text_head=not _lacks_projection(path),
+        parts=parts,
     )
+    kind = jnp.dtype(dtype)
+    image_tower, sees = ImageTower(config, kind), (config, images, dtype)
+    if found.trunk is not None:
+        image_tower = TimmTower(found.trunk, found.projection, kind)
+        sees = (*sees, found.trunk, found.projection)
+        params["image"] = convert_timm_tensors(
+            rename_trunk(tensors),
+            found.trunk,
+            dtype=dtype,
+            source=str(files[0]),
+            projection=found.projection,
+        )
     return ClipCheckpoint(
         config=config,
         processing=processing,
@@ -170,8 +200,11 @@ def _read_open_clip(
         tables=[words / name for name in _TOKENIZER_FILES],
         params=params,
         files=files,
-        sees=(_OPEN_CLIP_VERSION, config, images, dtype),
-        reads=(found.cleaning,),
+        sees=(_OPEN_CLIP_VERSION, *sees),
+        reads=(found.cleaning, "all") if found.sees_all else (found.cleaning,),
+        image_tower=image_tower,
+        text_tower=TextTower(config, kind, sees_all=found.sees_all),
+        sees_all=found.sees_all or config.family != "clip",
     )
 
 

@@ -14,14 +14,14 @@ from jaxtyping import Array, Float, Int, UInt8
 
 from mca_jax.core.errors import InputError, check_one_of
 from mca_jax.core.numerics import l2_normalize
-from mca_jax.encoders.clip.checkpoint import read_checkpoint
+from mca_jax.encoders.clip.checkpoint import ClipCheckpoint, read_checkpoint
 from mca_jax.encoders.clip.config import ClipConfig
 from mca_jax.encoders.clip.image_processing import (
     ImageProcessing,
     position_weights,
     unpack_patches,
 )
-from mca_jax.encoders.clip.towers import ImageTower, TextTower, find_ends
+from mca_jax.encoders.clip.towers import find_ends
 from mca_jax.encoders.encoder import Encoder
 from mca_jax.encoders.huggingface.checkpoint_files import (
     find_checkpoint,
@@ -109,11 +109,11 @@ def build_clip(
         image_size=_canvas_size(config, processing),
         params=found.params,
         preprocess=found.preprocess,
-        encode_images=_build_encode_images(config, processing, dtype),
+        encode_images=_build_encode_images(found, dtype),
         tokenize=tokenize,
-        encode_texts=_build_encode_texts(config, dtype),
+        encode_texts=_build_encode_texts(found, dtype),
         image_fingerprint=hash_files((*found.sees, weights), []),
-        count_tokens=_build_count_tokens(config),
+        count_tokens=None if found.sees_all else _build_count_tokens(config),
     )
 
 
@@ -132,10 +132,10 @@ def precise(dtype: str) -> contextlib.AbstractContextManager[Any]:
 
 
 def _build_encode_images(
-    config: ClipConfig, processing: ImageProcessing, dtype: str
+    found: ClipCheckpoint, dtype: str
 ) -> Callable[[Any, jax.Array], jax.Array]:
     """Return the pure function from weights and pixels to unit vectors."""
-    tower = ImageTower(config, jnp.dtype(dtype))
+    config, processing, tower = found.config, found.processing, found.image_tower
     size = (*_canvas_size(config, processing), 3)
     scale = np.asarray(processing.scale / np.asarray(processing.std), np.float32)
     shift = np.asarray(np.divide(processing.mean, processing.std), np.float32)
@@ -153,14 +153,15 @@ def _build_encode_images(
             weights = position_weights(
                 grid, num_patches=patches.shape[1], side=math.isqrt(config.num_patches)
             )
+            placed = (weights, mask)
         else:
-            patches, weights, mask = cut_patches(pixels, config.patch_size), None, None
+            patches, placed = cut_patches(pixels, config.patch_size), ()
         # Along a flattened patch the channels take turns.
         turns = patches.shape[-1] // 3
         normal = patches * np.tile(scale, (1, 1, turns)) - np.tile(shift, (1, 1, turns))
         with precise(dtype):
-            x = tower.apply(params["image"], normal, weights, mask)
-        return l2_normalize(jnp.asarray(x, jnp.float32))
+            x = jnp.asarray(tower.apply(params["image"], normal, *placed), jnp.float32)
+        return l2_normalize(x)
 
     return encode_images
 
@@ -179,10 +180,10 @@ def cut_patches(
 
 
 def _build_encode_texts(
-    config: ClipConfig, dtype: str
+    found: ClipCheckpoint, dtype: str
 ) -> Callable[[Any, jax.Array], jax.Array]:
     """Return the pure function from weights and token ids to unit vectors."""
-    tower = TextTower(config, jnp.dtype(dtype))
+    config, tower = found.config, found.text_tower
 
     def encode_texts(params: Any, tokens: Int[Array, "m p t"]) -> Float[Array, "m d"]:
         if tokens.ndim != 3 or tokens.shape[2] > config.text_length:
@@ -201,14 +202,11 @@ def _build_encode_texts(
 
 def _build_count_tokens(
     config: ClipConfig,
-) -> Callable[[np.ndarray], np.ndarray] | None:
+) -> Callable[[np.ndarray], np.ndarray]:
     """Return the function that says how many tokens each noun's prompts need.
 
-    CLIP's text is pooled at its end and sees nothing behind it. SigLIP's sees the
-    padding too and has to keep it.
+    CLIP's text is pooled at its end and sees nothing behind it.
     """
-    if config.family != "clip":
-        return None
 
     def count_tokens(tokens: Int[np.ndarray, "m p t"]) -> Int[np.ndarray, " m"]:
         ends = find_ends(config, jnp.asarray(tokens.reshape(-1, tokens.shape[2])))

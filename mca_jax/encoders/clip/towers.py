@@ -15,7 +15,7 @@ pure functions over a tree of weights.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -226,11 +226,13 @@ class TextTower(nn.Module):
 
     CLIP's text sees only what comes before and is pooled at the end-of-text
     token, so that padding behind it changes nothing. SigLIP's sees everything,
-    padding too, and is pooled at the last token: rows have to be of full length.
+    padding too, and is pooled at the last token: rows have to be of full length, as
+    those of a CLIP that ``sees_all`` have.
     """
 
     config: ClipConfig
     dtype: Any
+    sees_all: bool = False
 
     @nn.compact
     def __call__(self, ids: Int[Array, "b t"]) -> Float[Array, "b d"]:
@@ -243,13 +245,11 @@ class TextTower(nn.Module):
         x = jnp.take(tokens, ids, axis=0).astype(dtype)
         x = x + positions[None, : ids.shape[1]].astype(dtype)
         batch, length = ids.shape
-        if is_clip:
-            ends = find_ends(config, ids)
+        ends = find_ends(config, ids) if is_clip else jnp.full(batch, length - 1)
+        before, last_before = None, None
+        if is_clip and not self.sees_all:
             before = jnp.tri(length, dtype=bool)[None, None]
             last_before = (jnp.arange(length)[None] <= ends[:, None])[:, None, None]
-        else:
-            ends = jnp.full(batch, length - 1)
-            before, last_before = None, None
         num_layers = tower.num_layers - 1
         x = _run_blocks(x, before, tower=tower, num_layers=num_layers, dtype=dtype)
         x = _LastBlock(tower, dtype, name="last")(x, ends, last_before)
@@ -259,10 +259,25 @@ class TextTower(nn.Module):
         )(x)
 
 
-def expected_tensors(config: ClipConfig) -> dict[str, tuple[int, ...]]:
+def expected_tensors(
+    config: ClipConfig, parts: Sequence[str] = ("image", "text")
+) -> dict[str, tuple[int, ...]]:
     """Name and shape of every tensor of a checkpoint, as the reference saves it."""
-    shapes: _Shapes = {"logit_scale": ()}
-    vision, text = config.vision, config.text
+    is_clip = config.family == "clip"
+    shapes: _Shapes = {"logit_scale": () if is_clip else (1,)}
+    if not is_clip:
+        shapes["logit_bias"] = (1,)
+    if "image" in parts:
+        shapes |= _image_shapes(config)
+    if "text" in parts:
+        shapes |= _text_shapes(config)
+    return shapes
+
+
+def _image_shapes(config: ClipConfig) -> _Shapes:
+    """Name and shape of every tensor of the image tower."""
+    shapes: _Shapes = {}
+    vision = config.vision
     height, width = config.patch_size
     is_clip = config.family == "clip"
     patch = "vision_model.embeddings.patch_embedding"
@@ -272,28 +287,34 @@ def expected_tensors(config: ClipConfig) -> dict[str, tuple[int, ...]]:
         shapes[f"{patch}.weight"] = (vision.width, 3, height, width)
     positions = config.num_patches + is_clip
     shapes[_POSITIONS] = (positions, vision.width)
-    table = "text_model.embeddings.{}_embedding.weight"
-    shapes[table.format("token")] = (config.vocab_size, text.width)
-    shapes[table.format("position")] = (config.text_length, text.width)
-    for model, tower in (("vision_model", vision), ("text_model", text)):
-        for layer in range(tower.num_layers):
-            shapes |= _layer_shapes(f"{model}.encoder.layers.{layer}", tower)
+    for layer in range(vision.num_layers):
+        shapes |= _layer_shapes(f"vision_model.encoder.layers.{layer}", vision)
     shapes |= _norm_shapes("vision_model.post_layernorm", vision.width)
-    shapes |= _norm_shapes("text_model.final_layer_norm", text.width)
     if is_clip:
         shapes["vision_model.embeddings.class_embedding"] = (vision.width,)
         # The misspelling is the reference's.
         shapes |= _norm_shapes("vision_model.pre_layrnorm", vision.width)
         shapes["visual_projection.weight"] = (config.embed_width, vision.width)
+        return shapes
+    shapes[f"{patch}.bias"] = (vision.width,)
+    return shapes | _pool_shapes("vision_model.head", vision)
+
+
+def _text_shapes(config: ClipConfig) -> _Shapes:
+    """Name and shape of every tensor of the text tower."""
+    text = config.text
+    table = "text_model.embeddings.{}_embedding.weight"
+    shapes: _Shapes = {
+        table.format("token"): (config.vocab_size, text.width),
+        table.format("position"): (config.text_length, text.width),
+    }
+    for layer in range(text.num_layers):
+        shapes |= _layer_shapes(f"text_model.encoder.layers.{layer}", text)
+    shapes |= _norm_shapes("text_model.final_layer_norm", text.width)
+    if config.family == "clip":
         shapes["text_projection.weight"] = (config.embed_width, text.width)
         return shapes
-    shapes |= {
-        "logit_scale": (1,),
-        "logit_bias": (1,),
-        f"{patch}.bias": (vision.width,),
-    }
-    shapes |= _dense_shapes(_TEXT_HEAD, text.width, config.embed_width)
-    return shapes | _pool_shapes("vision_model.head", vision)
+    return shapes | _dense_shapes(_TEXT_HEAD, text.width, config.embed_width)
 
 
 def _dense_shapes(name: str, inputs: int, outputs: int) -> _Shapes:
@@ -338,6 +359,7 @@ def convert_tensors(
     dtype: str,
     source: str,
     has_text_head: bool = True,
+    parts: Sequence[str] = ("image", "text"),
 ) -> dict[str, Any]:
     """Return the weights as the towers take them.
 
@@ -349,6 +371,7 @@ def convert_tensors(
       source: Name of the checkpoint, for messages.
       has_text_head: Whether SigLIP's texts pass a last dense layer; the multilingual
         ones of the first SigLIP don't.
+      parts: Which towers; the tensors of others are to be left out.
 
     Returns:
       ``{"image": ..., "text": ..., "logit_scale": [], "logit_bias": []}``, the
@@ -363,7 +386,7 @@ def convert_tensors(
     tensors = _with_text_head(tensors, config, source, has_text_head)
     check_tensors(
         tensors,
-        expected_tensors(config),
+        expected_tensors(config, parts),
         source=source,
         # A bias of the logits is read where there is one.
         ignored=(_BUFFERS, "logit_bias"),
@@ -372,12 +395,9 @@ def convert_tensors(
     named = _TowerTensors(tensors, dtype)
     scale = np.asarray(tensors["logit_scale"], np.float32).reshape(())
     bias = np.asarray(tensors.get("logit_bias", 0.0), np.float32).reshape(())
-    return {
-        "image": _image_weights(named, config),
-        "text": _text_weights(named, config),
-        "logit_scale": scale,
-        "logit_bias": bias,
-    }
+    builders = {"image": _image_weights, "text": _text_weights}
+    towers = {part: builders[part](named, config) for part in parts}
+    return {**towers, "logit_scale": scale, "logit_bias": bias}
 
 
 def _with_text_head(

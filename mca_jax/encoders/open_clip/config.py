@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -17,8 +17,11 @@ from mca_jax.encoders.huggingface.transformer import (
     parse_whole,
 )
 from mca_jax.encoders.open_clip.images import OpenClipImages, parse_images
+from mca_jax.encoders.timm.config import TimmConfig, parse_trunk
 
-__all__ = ["OpenClipConfig", "parse_open_clip_config"]
+__all__ = ["OpenClipConfig", "parse_open_clip_config", "rename_trunk"]
+
+Value = TypeVar("Value")
 
 _VISION = {
     "image_size": 224,
@@ -63,8 +66,9 @@ _TANH_GELU = (
     "vit_so400m_patch16_siglip_",
 )
 _TRUNK = "visual.trunk"
+_HEAD = "visual.head.proj."
 _INSTEAD = (
-    "supported are its standard ViT towers and SigLIP's; the nearest are "
+    "supported are its standard ViT towers and timm's plain ones; the nearest are "
     "openai/clip-vit-base-patch32 and google/siglip2-base-patch16-224, and a fine-tune "
     "of a supported one is converted by open_clip's save_for_hf"
 )
@@ -78,12 +82,18 @@ class OpenClipConfig(NamedTuple):
       images: How images are prepared.
       cleaning: How texts are, a key of ``CLEANING``.
       tokenizer: Id of a tokenizer on the hub, empty for OpenAI's own.
+      trunk: Image tower of timm, None for open_clip's own and for SigLIP's.
+      projection: Width of a last layer behind that trunk, 0 without.
+      sees_all: Whether each token of a text sees all others, padding too.
     """
 
     towers: ClipConfig
     images: OpenClipImages
     cleaning: str
     tokenizer: str
+    trunk: TimmConfig | None = None
+    projection: int = 0
+    sees_all: bool = False
 
 
 def parse_open_clip_config(
@@ -109,10 +119,23 @@ def parse_open_clip_config(
         )
     vision = _section(model, "vision_cfg", source)
     text = _section(model, "text_cfg", source)
-    trunk = str(vision.get("timm_model_name") or "")
-    if trunk:
+    size = parse_pair({**_VISION, **vision}, "image_size", source)
+    name = str(vision.get("timm_model_name") or "")
+    trunk, projection = None, 0
+    embed_width = parse_whole({"embed_dim": None, **model}, "embed_dim", source)
+    if name and "_siglip_" in name:
         family = "siglip"
-        tower, patch_size = _parse_trunk(trunk, vision, shapes, source)
+        tower, patch_size = _parse_siglip(name, vision, shapes, source)
+    elif name:
+        family = "clip"
+        trunk, projection = _parse_trunk(name, vision, shapes, size, source)
+        if projection not in (0, embed_width):
+            raise InputError(
+                f"Expected images of embed_dim {embed_width} in {source}, found "
+                f"{projection}"
+            )
+        tower = trunk.blocks.tower
+        patch_size = trunk.blocks.patch_size, trunk.blocks.patch_size
     else:
         family = "clip"
         values = {**_VISION, **vision}
@@ -120,7 +143,6 @@ def parse_open_clip_config(
         heads = width // check_whole(values["head_width"], "head_width", source)
         tower = _parse_blocks(values, heads, bool(model.get("quick_gelu")), source)
         patch_size = parse_pair(values, "patch_size", source)
-    size = parse_pair({**_VISION, **vision}, "image_size", source)
     rows, columns = (s // p for s, p in zip(size, patch_size, strict=True))
     _check_text(text, family, source)
     values = {**_TEXT, **text}
@@ -137,7 +159,7 @@ def parse_open_clip_config(
         vocab_size=parse_whole(values, "vocab_size", source),
         text_length=parse_whole(values, "context_length", source),
         eos_id=parse_whole(values, "eos_id", source) if pools_at_eos else None,
-        embed_width=parse_whole({"embed_dim": None, **model}, "embed_dim", source),
+        embed_width=embed_width,
     )
     tokenizer = str(text.get("hf_tokenizer_name") or "")
     kwargs = text.get("tokenizer_kwargs") or {}
@@ -147,6 +169,9 @@ def parse_open_clip_config(
         images=parse_images(raw.get("preprocess_cfg") or {}, size=size, source=source),
         cleaning=str(kwargs.get("clean", usual)),
         tokenizer=tokenizer,
+        trunk=trunk,
+        projection=projection,
+        sees_all=family == "clip" and bool(text.get("no_causal_mask")),
     )
 
 
@@ -173,8 +198,11 @@ def _section(model: Mapping[str, Any], key: str, source: str) -> Mapping[str, An
 def _check_text(text: Mapping[str, Any], family: str, source: str) -> None:
     """Check that texts are seen and pooled as those of the family are."""
     found = bool(text.get("no_causal_mask")), text.get("pool_type", "argmax")
-    known = {"siglip": ((True, "last"),), "clip": ((False, "argmax"), (False, "eos"))}
-    if found not in known[family]:
+    known = {
+        "siglip": ((True, "last"),),
+        "clip": ((False, "argmax"), (False, "eos"), (True, "argmax"), (True, "eos")),
+    }
+    if found not in known[family] or text.get("use_pad_mask"):
         raise InputError(
             f"{source} has no_causal_mask {found[0]} and pool_type {found[1]!r} in "
             f"text_cfg beside an image tower of {family}, which is not supported; "
@@ -204,7 +232,7 @@ def _parse_blocks(
     )
 
 
-def _parse_trunk(
+def _parse_siglip(
     name: str,
     vision: Mapping[str, Any],
     shapes: Mapping[str, tuple[int, ...]],
@@ -236,6 +264,37 @@ def _parse_trunk(
         source,
     )
     return tower, (int(patch[2]), int(patch[3]))
+
+
+def _parse_trunk(
+    name: str,
+    vision: Mapping[str, Any],
+    shapes: Mapping[str, tuple[int, ...]],
+    size: tuple[int, int],
+    source: str,
+) -> tuple[TimmConfig, int]:
+    """Return an image tower of timm, and the width of a last layer behind it."""
+    own = rename_trunk(shapes)
+    trunk = parse_trunk(
+        name,
+        own,
+        image_size=size,
+        pooling=str(vision.get("timm_pool", "avg")),
+        settings={},
+        source=source,
+    )
+    return trunk, own["head.weight"][0] if "head.weight" in own else 0
+
+
+def rename_trunk(tensors: Mapping[str, Value]) -> dict[str, Value]:
+    """Return what belongs to an image tower of timm, under timm's own names."""
+    found = {}
+    for name, value in tensors.items():
+        if name.startswith(f"{_TRUNK}."):
+            found[name.removeprefix(f"{_TRUNK}.")] = value
+        elif name.startswith(_HEAD):
+            found["head." + name.removeprefix(_HEAD)] = value
+    return found
 
 
 def _is_number(value: Any) -> bool:

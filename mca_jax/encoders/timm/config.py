@@ -58,8 +58,11 @@ _KINDS = (
         r"vit_pe_core_(tiny|small|base|large)_patch\d+_\d+", "gelu", 1e-5, "perception"
     ),
 )
-# Widths whose heads are not 64 wide -> heads. Huge ones of DINOv3 are "huge_plus".
-_HEADS = {"huge": 16, "gigantic": 16, "so400m": 16, "giantopt": 16, "7b": 32}
+# Sizes -> heads; those of others, and of what is "plus", are 64 wide.
+_HEADS = {
+    **{"tiny": 3, "small": 6, "base": 12, "large": 16, "huge": 16},
+    **{"gigantic": 16, "so400m": 16, "giantopt": 16, "7b": 32},
+}
 # Heads of the Perception Encoder's pooling.
 _POOL_HEADS = 8
 # Settings that differ from the architecture's own and that shapes tell, or that act
@@ -235,7 +238,7 @@ def parse_trunk(
         pooling=pooling,
         norms_pooled="fc_norm.weight" in shapes,
         rotation=kind.rotation,
-        rotation_grid=_rotation_grid(name, kind, side, settings),
+        rotation_grid=_rotation_grid(name, kind, settings),
         pool=_parse_pool(shapes, tower, kind, source) if pooling == "map" else None,
     )
 
@@ -264,15 +267,17 @@ def _count_layers(shapes: Shapes) -> int:
 
 def _count_heads(name: str, width: int) -> int:
     """Return how many heads an architecture has."""
-    size = "".join(re.findall(r"(?:vit|deit3?)_([a-z0-9]+)_", name)[:1])
+    found = re.match(r"(?:vit|deit3?)_(?:pe_core_)?([a-z0-9]+)_", name)
+    size = found[1] if found else ""
+    # CLIP's giants.
     if width == 1408:
         return 16
-    known = _HEADS.get(size)
-    return known if known and "huge_plus" not in name else max(width // 64, 1)
+    known = None if "_plus_" in name else _HEADS.get(size)
+    return known or max(width // 64, 1)
 
 
 def _rotation_grid(
-    name: str, kind: _Kind, side: int, settings: Mapping[str, Any]
+    name: str, kind: _Kind, settings: Mapping[str, Any]
 ) -> tuple[int, int]:
     """Return the grid that the Perception Encoder counts positions by."""
     if kind.rotation != "perception":
@@ -281,8 +286,8 @@ def _rotation_grid(
     if given:
         rows, columns = given
         return int(rows), int(columns)
-    count = int(name.rpartition("_")[2]) // side
-    return count, count
+    side, size = re.findall(r"patch(\d+)_(\d+)", name)[0]
+    return int(size) // int(side), int(size) // int(side)
 
 
 def _parse_pool(
