@@ -59,6 +59,9 @@ FAMILIES = {
     "metaclip2": Family(
         "MetaCLIP 2", "transformers", "--encoder", ("clip/metaclip2",), 1e-6
     ),
+    "chinese_clip": Family(
+        "Chinese-CLIP", "transformers", "--encoder", ("clip/chinese",), 1e-6
+    ),
     "siglip": Family("SigLIP", "transformers", "--encoder", ("clip/siglip",), 1e-6),
     "siglip2": Family(
         "SigLIP 2",
@@ -141,6 +144,14 @@ CHECKPOINTS = (
     Checkpoint("laion/CLIP-ViT-B-16-laion2B-s34B-b88K", "clip", 150, 512, _MIT),
     Checkpoint(
         "facebook/metaclip-2-worldwide-huge-quickgelu", "metaclip2", 1860, 1024, _CC
+    ),
+    Checkpoint(
+        # Its repository was last seen with a pickle alone: see the page.
+        "./chinese-clip-vit-base-patch16",
+        "chinese_clip",
+        188,
+        512,
+        "see its card",
     ),
     Checkpoint("google/siglip-base-patch16-224", "siglip", 203, 768, _APACHE),
     Checkpoint("google/siglip2-base-patch16-224", "siglip2", 375, 768, _APACHE),

@@ -10,6 +10,7 @@ from mca_jax.encoders import build_encoder
 from mca_jax.encoders.catalogue import CHECKPOINTS, FAMILIES, list_encoders
 from mca_jax.encoders.clip.unsupported import describe_unsupported
 from mca_jax.encoders.huggingface.twins import _TWINS
+from mca_jax.encoders.registry import build_image_encoder
 
 ROOT = Path(__file__).resolve().parents[2]
 GOLDENS = ROOT / "tests" / "goldens"
@@ -43,7 +44,11 @@ def test_the_terminal_gets_aligned_columns():
         ("dinov2", "sees images and reads no nouns; take it as --image_encoder"),
         ("mpnet", "a text encoder; pass it as --text_encoder"),
         ("vit_mae", "not supported; the nearest beside a CLIP is --image_encoder="),
-        ("chinese_clip", "whose text tower is BERT, is not supported; the nearest is"),
+        (
+            "altclip",
+            "whose text tower is XLM-RoBERTa, is not supported; the nearest is",
+        ),
+        ("chinese_clip_vision_model", "one tower of a Chinese-CLIP, is not"),
         ("siglip_vision_model", "one tower of a SigLIP, is not"),
         ("siglip2_vision_model", "one tower of a SigLIP 2, is not"),
         ("clip_text_model", "one tower of a CLIP, is not"),
@@ -60,12 +65,12 @@ def test_what_is_not_supported_is_told_with_the_nearest(tmp_path, model_type, me
 
 
 def test_timms_own_layout_is_told(tmp_path):
-    config = {"architecture": "vit_base_patch14_dinov2", "num_features": 768}
+    config = {"architecture": "swin_base_patch4_window7_224", "num_features": 768}
     (tmp_path / "config.json").write_text(json.dumps(config))
-    with pytest.raises(
-        InputError, match='found "timm\'s vit_base_patch14_dinov2": timm'
-    ):
+    with pytest.raises(InputError, match="timm's own layout holds no text tower; take"):
         build_encoder(str(tmp_path))
+    with pytest.raises(InputError, match="timm's swin_base_patch4_window7_224 is not"):
+        build_image_encoder(str(tmp_path))
 
 
 def test_twins_are_of_the_list_or_their_sisters():

@@ -224,7 +224,10 @@ def test_a_missing_shard_and_one_too_many(tmp_path):
 def test_folders_that_are_no_checkpoint(tmp_path):
     fails(tmp_path, "No config.json in")
     (tmp_path / "config.json").write_text('{"model_type": "resnet"}')
-    fails(tmp_path, "model_type clip, metaclip_2, siglip, siglip2, found 'resnet': it")
+    fails(
+        tmp_path,
+        "model_type chinese_clip, clip, metaclip_2, siglip, siglip2, found 'resnet': it",
+    )
     (tmp_path / "config.json").write_text("not json")
     fails(tmp_path, "config.json is no JSON")
     fails(tmp_path / "config.json", "found a file; name the folder")

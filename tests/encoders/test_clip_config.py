@@ -104,7 +104,7 @@ def test_rectangles_and_images_that_patches_do_not_fill():
     ("raw", "message"),
     [
         ([], "found None"),
-        ({}, "model_type clip, metaclip_2, siglip, siglip2, found"),
+        ({}, "model_type chinese_clip, clip, metaclip_2, siglip, siglip2, found"),
         ({"model_type": "bert"}, "found 'bert': a text encoder; pass it as"),
         ({"model_type": "clip_text_model"}, "found 'clip_text_model'"),
         (

@@ -26,6 +26,11 @@ from mca_jax.encoders.clip.encoder import build_clip
 TOLERANCE = 1e-5
 
 
+def filling(name, ids):
+    """Padding CLIP's rows with the end token is what most checkpoints do."""
+    return 0 if name == "chinese" else ids[0][-1]
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_images_embed_as_in_the_reference(name):
     expected = load_golden(name)["image_embeddings"]
@@ -38,8 +43,7 @@ def test_images_embed_as_in_the_reference(name):
 def test_texts_embed_as_in_the_reference(name):
     encoder = load_encoder(name)
     _, ids = load_texts(name)
-    # Padding CLIP's rows with the end token is what most checkpoints do.
-    tokens = padded(ids, ids[0][-1])
+    tokens = padded(ids, filling(name, ids))
     found = np.asarray(compiled(name)[1](encoder.params, tokens))
     expected = load_golden(name)["text_embeddings"]
     assert found.dtype == np.float32
@@ -77,6 +81,7 @@ def reference(name):
     kind = json.loads((ROOT / name / "config.json").read_text())["architectures"][0]
     image = {
         "CLIPModel": transformers.CLIPImageProcessorPil,
+        "ChineseCLIPModel": transformers.ChineseCLIPImageProcessorPil,
         "MetaClip2Model": transformers.CLIPImageProcessorPil,
         "SiglipModel": transformers.SiglipImageProcessorPil,
         "Siglip2Model": transformers.Siglip2ImageProcessorPil,
@@ -94,11 +99,13 @@ def test_live_reference_agrees_on_photographs(name):
     photos = [photo(each) for each in PHOTOS]
     encoder = load_encoder(name)
     _, ids = load_texts(name)
-    tokens = padded(ids, ids[0][-1])
+    tokens = padded(ids, filling(name, ids))
     inputs = {
         k: torch.from_numpy(np.asarray(v))
         for k, v in processor(photos, return_tensors="np").items()
     }
+    if name == "chinese":
+        inputs["attention_mask"] = torch.from_numpy(tokens[:, 0] != 0)
     with torch.no_grad():
         out = model(input_ids=torch.from_numpy(tokens[:, 0].astype(np.int64)), **inputs)
     np.testing.assert_allclose(

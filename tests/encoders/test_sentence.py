@@ -227,5 +227,7 @@ def test_files_that_do_not_fit(tmp_path):
     with pytest.raises(InputError, match="belong to different models"):
         build_sentence_encoder(str(folder)).tokenize(["zebra ÿ"], [""])
     (folder / "tokenizer.json").unlink()
-    with pytest.raises(InputError, match=r"No tokenizer\.json in .*; download"):
+    with pytest.raises(
+        InputError, match=r"No tokenizer\.json and no vocab\.txt in .*; download"
+    ):
         build_sentence_encoder(str(folder))

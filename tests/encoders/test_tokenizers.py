@@ -12,13 +12,13 @@ from clip_goldens import NAMES, ROOT, copy_golden, load_texts
 from mca_jax.core.errors import InputError
 from mca_jax.encoders.huggingface.tokenizers import load_tokenizer
 
-LENGTHS = {"clip": 24, "siglip": 64, "siglip2": 64}
+LENGTHS = {"bert": 40, "clip": 24, "siglip": 64, "siglip2": 64}
 
 
 def load(folder):
     family = json.loads((folder / "config.json").read_text())["model_type"]
     # Its tokenizer is another, which is told by its own files.
-    family = "clip" if family == "metaclip_2" else family
+    family = {"metaclip_2": "clip", "chinese_clip": "bert"}.get(family, family)
     return load_tokenizer(folder, family=family, max_length=LENGTHS[family])
 
 
@@ -43,6 +43,20 @@ def test_difficult_texts_have_the_ids_of_transformers(name):
         padding = [tokenizer.pad_id] * (len(row) - len(ids))
         assert row == ids + padding, text
     assert tokenizer.pad_id == {"laion": 0}.get(name, tokenizer.pad_id)
+
+
+def test_word_pieces_come_from_a_table(tmp_path):
+    folder = copy_golden("chinese", tmp_path)
+    (folder / "tokenizer_config.json").write_text('{"do_lower_case": false}')
+    cased = load(folder).encode(["cat CAT"])
+    ids = load(ROOT / "chinese").encode(["cat CAT"])
+    assert ids[0, 1] == ids[0, 2] == cased[0, 1] != cased[0, 2]
+    (folder / "vocab.txt").write_text("[PAD]\n[CLS]\n[SEP]\n")
+    with pytest.raises(InputError, match=r"No \[UNK\] in .*vocab.txt, which is no tab"):
+        load(folder)
+    (folder / "vocab.txt").unlink()
+    with pytest.raises(InputError, match=r"No tokenizer\.json and no vocab\.txt in"):
+        load(folder)
 
 
 def test_rows_are_hand_checked():

@@ -268,6 +268,8 @@ def write_golden(
     image_inputs: dict[str, np.ndarray],
     ids: list[list[int]],
     pad_id: int,
+    *,
+    is_masked: bool = False,
 ) -> None:
     """Run the reference and write what it gives."""
     model.eval()
@@ -276,6 +278,8 @@ def write_golden(
     for row, each in zip(padded, ids, strict=True):
         row[: len(each)] = each
     inputs = {name: torch.from_numpy(a) for name, a in image_inputs.items()}
+    if is_masked:
+        inputs["attention_mask"] = torch.from_numpy(padded != pad_id)
     out = model(input_ids=torch.from_numpy(padded), **inputs)
     images = sample_images()
     np.savez_compressed(
@@ -425,6 +429,47 @@ def metaclip2(folder: Path) -> None:
     write_golden(folder, model, dict(pixels), ids, tokenizer.pad_token_id)
 
 
+def chinese(folder: Path) -> None:
+    """As OFA-Sys/chinese-clip-vit-base-patch16: BERT's texts, split by vocab.txt."""
+    letters = [chr(code) for code in range(33, 127) if not chr(code).isupper()]
+    names = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *"熊猫和狗的照片"]
+    names += [*(f"##{c}" for c in letters if c.isalnum()), "photo", "cat", "##s"]
+    names = list(dict.fromkeys(names))
+    (folder / "vocab.txt").write_text("\n".join(names) + "\n", encoding="utf-8")
+    tokenizer = transformers.BertTokenizer(str(folder / "vocab.txt"))
+    text = {
+        "vocab_size": len(names),
+        "hidden_size": 24,
+        "intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "max_position_embeddings": 40,
+    }
+    config = {
+        **clip_config(train_clip_tokenizer()),
+        "architectures": ["ChineseCLIPModel"],
+        "model_type": "chinese_clip",
+        "text_config": text,
+    }
+    model = transformers.ChineseCLIPModel(transformers.ChineseCLIPConfig(**config))
+    random_state(model, 8)
+    model.save_pretrained(folder)
+    write_json(folder / "config.json", config)
+    write_json(
+        folder / "preprocessor_config.json",
+        {
+            "do_center_crop": False,
+            "image_processor_type": "ChineseCLIPImageProcessor",
+            "resample": 3,
+            "size": {"height": 32, "width": 32},
+        },
+    )
+    processor = transformers.ChineseCLIPImageProcessorPil.from_pretrained(folder)
+    pixels = processor(as_pil(sample_images()), return_tensors="np")
+    ids = tokenizer(list(DIFFICULT), truncation=True, max_length=40).input_ids
+    write_golden(folder, model, dict(pixels), ids, 0, is_masked=True)
+
+
 def write_flax(path: Path, model: torch.nn.Module) -> None:
     """Write weights under the names and in the layout of FlaxCLIPModel."""
     flat = {}
@@ -552,13 +597,18 @@ def finish_siglip(folder, config, tokenizer, processor_class, seed: int) -> None
     write_golden(folder, model, pixels, rows.input_ids, tokenizer.pad_token_id)
 
 
-MAKERS = (openai, laion, rectangular, metaclip2, siglip, siglip2, siglip2_naflex)
+MAKERS = (
+    *(openai, laion, rectangular, metaclip2, chinese),
+    *(siglip, siglip2, siglip2_naflex),
+)
 
 
 def main() -> None:
     for make in MAKERS:
         folder = ROOT / make.__name__
-        shutil.rmtree(folder, ignore_errors=True)
+        # Those that are there stay as they are.
+        if folder.exists():
+            continue
         folder.mkdir(parents=True)
         make(folder)
         for file in folder.iterdir():

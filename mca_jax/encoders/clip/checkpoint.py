@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Int
 from PIL import Image
 
+from mca_jax.core.errors import InputError
 from mca_jax.encoders.clip.config import ClipConfig, parse_clip_config
 from mca_jax.encoders.clip.image_processing import (
     ImageProcessing,
@@ -31,6 +33,12 @@ from mca_jax.encoders.open_clip.config import parse_open_clip_config, rename_tru
 from mca_jax.encoders.open_clip.images import prepare_image
 from mca_jax.encoders.open_clip.tensors import rename_tensors
 from mca_jax.encoders.open_clip.text_cleaning import get_cleaning
+from mca_jax.encoders.sentence.encoder import convert_sentence_tensors
+from mca_jax.encoders.sentence.tower import (
+    SentenceConfig,
+    SentenceTower,
+    parse_sentence_config,
+)
 from mca_jax.encoders.timm.tower import TimmTower, convert_timm_tensors
 
 __all__ = ["ClipCheckpoint", "read_checkpoint"]
@@ -38,6 +46,7 @@ __all__ = ["ClipCheckpoint", "read_checkpoint"]
 # Part of each fingerprint: to be changed when the same files give new embeddings.
 _VERSION = "clip-1"
 _OPEN_CLIP_VERSION = "open_clip-1"
+_CHINESE_VERSION = "chinese_clip-1"
 _TOKENIZER_FILES = (
     "merges.txt",
     "special_tokens_map.json",
@@ -104,6 +113,10 @@ def read_checkpoint(folder: Path, *, checkpoint: str, dtype: str) -> ClipCheckpo
         image_size=config.image_size,
         patch_size=config.patch_size,
     )
+    if raw["model_type"] == "chinese_clip":
+        return _read_chinese(
+            folder, raw, config, processing, checkpoint=checkpoint, dtype=dtype
+        )
     tokenizer = load_tokenizer(
         folder, family=config.family, max_length=config.text_length
     )
@@ -140,6 +153,76 @@ def read_checkpoint(folder: Path, *, checkpoint: str, dtype: str) -> ClipCheckpo
         text_tower=TextTower(config, jnp.dtype(dtype)),
         sees_all=config.family != "clip",
     )
+
+
+def _read_chinese(
+    folder: Path,
+    raw: Mapping[str, Any],
+    config: ClipConfig,
+    processing: ImageProcessing,
+    *,
+    checkpoint: str,
+    dtype: str,
+) -> ClipCheckpoint:
+    """Read a Chinese-CLIP: CLIP's images, and BERT's texts, pooled at their begin."""
+    words = parse_sentence_config(
+        {**(raw.get("text_config") or {}), "model_type": "bert"},
+        source=f"text_config of {folder / 'config.json'}",
+        pooling="cls",
+    )
+    tokenizer = load_tokenizer(folder, family="bert", max_length=config.text_length)
+    # Where a text ends, the tokenizer knows alone.
+    config = config._replace(eos_id=tokenizer.suffix[0])
+    files = find_weights(folder, source=checkpoint)
+    tensors, text = {}, {}
+    for name, tensor in read_weights(files).items():
+        group = text if name.startswith("text_") else tensors
+        group[name.removeprefix("text_model.")] = tensor
+    source = str(files[0])
+    projection = text.pop("text_projection.weight", None)
+    wanted = config.embed_width, words.tower.width
+    if projection is None or projection.shape != wanted:
+        raise InputError(
+            f"Expected text_projection.weight of shape {list(wanted)} in {source}; "
+            "take a complete checkpoint whose config.json belongs to its weights"
+        )
+    params = convert_tensors(
+        tensors, config, dtype=dtype, source=source, parts=("image",)
+    )
+    tower = convert_sentence_tensors(text, words, dtype=dtype, source=source)
+    kernel = np.ascontiguousarray(np.asarray(projection, jnp.dtype(dtype)).T)
+    params["text"] = {
+        "params": {"tower": tower["params"], "projection": {"kernel": kernel}}
+    }
+    return ClipCheckpoint(
+        config=config,
+        processing=processing,
+        preprocess=lambda image: process_image(processing, image),
+        tokenizer=tokenizer,
+        tables=[folder / name for name in (*_TOKENIZER_FILES, "vocab.txt")],
+        params=params,
+        files=files,
+        sees=(_CHINESE_VERSION, config, processing, dtype),
+        reads=(words,),
+        image_tower=ImageTower(config, jnp.dtype(dtype)),
+        text_tower=_BertTexts(words, config.embed_width, jnp.dtype(dtype)),
+        sees_all=False,
+    )
+
+
+class _BertTexts(nn.Module):
+    """Token ids to embeddings, not yet of unit norm, by a BERT and a last layer."""
+
+    config: SentenceConfig
+    width: int
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, ids: Int[Array, "b t"]) -> Float[Array, "b d"]:
+        x = SentenceTower(self.config, self.dtype, name="tower")(ids)
+        return nn.Dense(
+            self.width, use_bias=False, dtype=self.dtype, name="projection"
+        )(x)
 
 
 def _read_open_clip(

@@ -17,7 +17,7 @@ from mca_jax.encoders.huggingface.transformer import (
 
 __all__ = ["FAMILIES", "ClipConfig", "parse_clip_config"]
 
-FAMILIES = ("clip", "metaclip_2", "siglip", "siglip2")
+FAMILIES = ("chinese_clip", "clip", "metaclip_2", "siglip", "siglip2")
 """Model types in config.json."""
 
 # What a key that config.json leaves out means, as the reference classes have it.
@@ -71,6 +71,17 @@ _TEXT_DEFAULTS = {
         "layer_norm_eps": 1e-6,
         "projection_size": None,
     },
+    # A BERT, whose settings are read where its tower is.
+    "chinese_clip": {
+        "vocab_size": 30522,
+        "hidden_size": 768,
+        "intermediate_size": 3072,
+        "num_hidden_layers": 12,
+        "num_attention_heads": 12,
+        "max_position_embeddings": 512,
+        "hidden_act": "gelu",
+        "layer_norm_eps": 1e-12,
+    },
 }
 
 # The first CLIP configs named token 2 as the end of text although the
@@ -122,8 +133,8 @@ def parse_clip_config(raw: Any, *, source: str) -> ClipConfig:
     """
     family = raw.get("model_type") if isinstance(raw, Mapping) else None
     # CLIP's towers under CLIP's names; its tokenizer does end a text with token 2.
-    is_metaclip = family == "metaclip_2"
-    family = "clip" if is_metaclip else family
+    is_metaclip, is_chinese = family == "metaclip_2", family == "chinese_clip"
+    family = "clip" if is_metaclip or is_chinese else family
     if family is None and isinstance(raw, Mapping) and "architecture" in raw:
         family = f"timm's {raw['architecture']}"
     if family not in FAMILIES:
@@ -133,7 +144,8 @@ def parse_clip_config(raw: Any, *, source: str) -> ClipConfig:
         )
     kind = "clip" if family == "clip" else "siglip"
     vision = _section(raw, "vision_config", _VISION_DEFAULTS[kind], source)
-    text = _section(raw, "text_config", _TEXT_DEFAULTS[kind], source)
+    texts = "chinese_clip" if is_chinese else kind
+    text = _section(raw, "text_config", _TEXT_DEFAULTS[texts], source)
     vision_tower = parse_tower(vision, f"vision_config of {source}")
     text_tower = parse_tower(text, f"text_config of {source}")
     patch_size = parse_pair(vision, "patch_size", source)
@@ -161,7 +173,7 @@ def parse_clip_config(raw: Any, *, source: str) -> ClipConfig:
         num_patches=num_patches,
         vocab_size=parse_whole(text, "vocab_size", source),
         text_length=parse_whole(text, "max_position_embeddings", source),
-        eos_id=_eos_id(text, source, is_metaclip) if kind == "clip" else None,
+        eos_id=_eos_id(text, source, is_metaclip) if texts == "clip" else None,
         embed_width=_embed_width(raw, vision, text, kind, source),
     )
 

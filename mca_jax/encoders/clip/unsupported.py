@@ -12,7 +12,7 @@ _KNOWN = {
     "align": ("ALIGN, whose image tower is convolutional", _CLIP),
     "altclip": ("AltCLIP, whose text tower is XLM-RoBERTa", _MANY_LANGUAGES),
     "blip": ("BLIP, which fuses images and texts", _CLIP),
-    "chinese_clip": ("Chinese-CLIP, whose text tower is BERT", _MANY_LANGUAGES),
+    "chinese_clip_": ("one tower of a Chinese-CLIP", _MANY_LANGUAGES),
     "clip_": ("one tower of a CLIP", _CLIP),
     "clipseg": ("CLIPSeg, which segments", _CLIP),
     "flava": ("FLAVA", _CLIP),

@@ -40,7 +40,7 @@ __all__ = [
 _SAFETENSORS = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
 _MSGPACK = "flax_model.msgpack"
-_TOKENIZERS = ("tokenizer.json", "vocab.json", "spiece.model")
+_TOKENIZERS = ("tokenizer.json", "vocab.json", "vocab.txt", "spiece.model")
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 _OPEN_CLIP = "open_clip_model.safetensors"
 OPEN_CLIP_CONFIG = "open_clip_config.json"
@@ -67,6 +67,7 @@ _SMALL_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
     "vocab.json",
+    "vocab.txt",
 )
 _SHARDS = "model-*-of-*.safetensors"
 

@@ -19,7 +19,13 @@ from mca_jax.core.errors import InputError
 from mca_jax.core.text import printable
 from mca_jax.encoders.huggingface.checkpoint_files import read_json
 
-__all__ = ["TextTokenizer", "load_tokenizer", "lowercase_first", "read_tokenizer"]
+__all__ = [
+    "TextTokenizer",
+    "load_tokenizer",
+    "lowercase_first",
+    "read_bert_tokenizer",
+    "read_tokenizer",
+]
 
 # Widths of CLIP's token rows are multiples of this, so that sets of nouns whose
 # longest prompts differ by a token still share one compiled text tower.
@@ -98,7 +104,8 @@ def load_tokenizer(
 
     Args:
       folder: Local folder of the checkpoint.
-      family: ``"clip"``, ``"siglip"`` or ``"siglip2"``.
+      family: ``"clip"``, ``"siglip"``, ``"siglip2"`` or ``"bert"``, whose word pieces
+        may come from vocab.txt too.
       max_length: Longest text in tokens, with all that goes around it.
       clean: What is done to a text first, in place of what the family does.
 
@@ -110,9 +117,12 @@ def load_tokenizer(
     """
     config = _read_config(folder)
     pads_left = config.get("padding_side") == "left"
-    if family != "clip" and not (folder / "tokenizer.json").is_file():
+    is_siglip = family.startswith("siglip")
+    if is_siglip and not (folder / "tokenizer.json").is_file():
         return _load_sentencepiece(folder, max_length, clean or _canonicalize)
-    if (folder / "tokenizer.json").is_file():
+    if family == "bert":
+        library = read_bert_tokenizer(folder)
+    elif (folder / "tokenizer.json").is_file():
         library = read_tokenizer(folder / "tokenizer.json")
     else:
         library = _build_clip_tokenizer(folder)
@@ -132,6 +142,10 @@ def load_tokenizer(
         prefix = (find("bos_token", _CLIP_BEGIN),)
         suffix = (find("eos_token", _CLIP_END),)
         pad_id = find("pad_token", _CLIP_END)
+    elif family == "bert":
+        prefix = (find("cls_token", "[CLS]"),)
+        suffix = (find("sep_token", "[SEP]"),)
+        pad_id = find("pad_token", "[PAD]")
     elif library.token_to_id("<eos>") is not None:
         # Gemma's vocabulary has "</s>" too, as a piece of HTML.
         suffix = (find("eos_token", "<eos>"),)
@@ -150,7 +164,7 @@ def load_tokenizer(
         pad_id=pad_id,
         pads_left=pads_left,
         max_length=max_length,
-        is_fixed=family != "clip",
+        is_fixed=is_siglip,
     )
 
 
@@ -191,6 +205,49 @@ def read_tokenizer(path: Path) -> Any:
         )
     library.no_padding()
     library.no_truncation()
+    return library
+
+
+def read_bert_tokenizer(folder: Path) -> Any:
+    """Read BERT's word pieces from tokenizer.json, or build them from vocab.txt.
+
+    Returns:
+      A ``tokenizers.Tokenizer``.
+
+    Raises:
+      InputError: There is neither, or it is damaged.
+    """
+    if (folder / "tokenizer.json").is_file():
+        return read_tokenizer(folder / "tokenizer.json")
+    path = folder / "vocab.txt"
+    if not path.is_file():
+        raise InputError(
+            f"No tokenizer.json and no vocab.txt in {folder}; download the checkpoint "
+            "again, or save its tokenizer with transformers' save_pretrained"
+        )
+    # Imported here: runs with the embedded encoder need no tokenizer.
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+
+    names = path.read_text(encoding="utf-8").splitlines()
+    ids = {name: place for place, name in enumerate(names)}
+    missing = [name for name in ("[UNK]", "[CLS]", "[SEP]") if name not in ids]
+    if missing:
+        raise InputError(f"No {missing[0]} in {path}, which is no table of BERT's")
+    settings = folder / "tokenizer_config.json"
+    given = read_json(settings) if settings.is_file() else {}
+    library = Tokenizer(models.WordPiece(ids, unk_token="[UNK]"))
+    library.normalizer = normalizers.BertNormalizer(
+        lowercase=bool(given.get("do_lower_case", True)),
+        strip_accents=given.get("strip_accents"),
+        handle_chinese_chars=bool(given.get("tokenize_chinese_chars", True)),
+    )
+    library.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    special = ("[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]")
+    library.add_special_tokens([name for name in special if name in ids])
+    library.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        special_tokens=[(name, ids[name]) for name in ("[CLS]", "[SEP]")],
+    )
     return library
 
 

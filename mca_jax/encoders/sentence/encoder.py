@@ -23,7 +23,11 @@ from mca_jax.encoders.huggingface.checkpoint_files import (
     read_weights,
 )
 from mca_jax.encoders.huggingface.tensors import Tensors, check_tensors, stack_layers
-from mca_jax.encoders.huggingface.tokenizers import lowercase_first, read_tokenizer
+from mca_jax.encoders.huggingface.tokenizers import (
+    lowercase_first,
+    read_bert_tokenizer,
+    read_tokenizer,
+)
 from mca_jax.encoders.prompts import PHOTO, build_prompts, check_templates
 from mca_jax.encoders.sentence.stored_settings import read_stored_settings
 from mca_jax.encoders.sentence.tower import (
@@ -32,7 +36,7 @@ from mca_jax.encoders.sentence.tower import (
     parse_sentence_config,
 )
 
-__all__ = ["build_sentence_encoder"]
+__all__ = ["build_sentence_encoder", "convert_sentence_tensors"]
 
 # Part of each fingerprint: to be changed when the same files give new embeddings.
 _VERSION = "sentence-1"
@@ -101,7 +105,7 @@ def build_sentence_encoder(
     )
     split = _load_tokenizer(folder, config, stored.lowercase)
     files = find_weights(folder, source=checkpoint)
-    params = _convert_tensors(
+    params = convert_sentence_tensors(
         read_weights(files), config, dtype=dtype, source=str(files[0])
     )
     glossed = sorted((glosses or {}).items())
@@ -124,7 +128,7 @@ def build_sentence_encoder(
         name=checkpoint,
         fingerprint=hash_files(
             (_VERSION, config, dtype, templates, glossed, *lowercase),
-            [*files, folder / "tokenizer.json"],
+            [*files, *_find_tables(folder)],
         ),
         licence=read_licence(folder),
         width=config.tower.width,
@@ -139,12 +143,15 @@ def _load_tokenizer(
     folder: Path, config: SentenceConfig, lowercase: bool
 ) -> Callable[[Sequence[str]], np.ndarray]:
     """Return the function from texts to token rows, with what goes around them."""
-    if not (folder / "tokenizer.json").is_file():
+    if config.family == "bert":
+        library = read_bert_tokenizer(folder)
+    elif (folder / "tokenizer.json").is_file():
+        library = read_tokenizer(folder / "tokenizer.json")
+    else:
         raise InputError(
             f"No tokenizer.json in {folder}; download the checkpoint again, or save "
             "its tokenizer with transformers' save_pretrained"
         )
-    library = read_tokenizer(folder / "tokenizer.json")
     library.enable_truncation(config.text_length)
     if lowercase:
         lowercase_first(library)
@@ -159,6 +166,12 @@ def _load_tokenizer(
         return tokens
 
     return split
+
+
+def _find_tables(folder: Path) -> list[Path]:
+    """Return the file that token ids come from."""
+    path = folder / "tokenizer.json"
+    return [path if path.is_file() else folder / "vocab.txt"]
 
 
 def _build_count_tokens(config: SentenceConfig) -> Callable[[np.ndarray], np.ndarray]:
@@ -225,7 +238,7 @@ def _expected_tensors(config: SentenceConfig) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def _convert_tensors(
+def convert_sentence_tensors(
     tensors: Mapping[str, np.ndarray],
     config: SentenceConfig,
     *,
