@@ -117,11 +117,24 @@ FAMILIES = {
         1e-6,
     ),
     "sentence": Family(
-        "BERT, RoBERTa, MPNet",
+        "BERT, DistilBERT, RoBERTa, MPNet",
         "sentence-transformers",
         "--text_encoder",
-        ("sentence/bert", "sentence/mpnet", "sentence/roberta"),
+        (
+            *("sentence/bert", "sentence/distilbert"),
+            *("sentence/mpnet", "sentence/roberta"),
+        ),
         1e-6,
+    ),
+    "modernbert": Family(
+        "ModernBERT",
+        "sentence-transformers",
+        "--text_encoder",
+        ("sentence/modernbert",),
+        1e-6,
+    ),
+    "qwen3": Family(
+        "Qwen3", "sentence-transformers", "--text_encoder", ("sentence/qwen3",), 1e-6
     ),
 }
 """Families, by the names that checkpoints refer to."""
@@ -194,6 +207,8 @@ CHECKPOINTS = (
     Checkpoint(
         "sentence-transformers/all-mpnet-base-v2", "sentence", 109, 768, _APACHE
     ),
+    Checkpoint("nomic-ai/modernbert-embed-base", "modernbert", 149, 768, _APACHE),
+    Checkpoint("Qwen/Qwen3-Embedding-0.6B", "qwen3", 596, 1024, _APACHE),
 )
 """Checkpoints of each family that are downloaded much; others load likewise."""
 

@@ -43,6 +43,7 @@ def test_the_terminal_gets_aligned_columns():
     [
         ("dinov2", "sees images and reads no nouns; take it as --image_encoder"),
         ("mpnet", "a text encoder; pass it as --text_encoder"),
+        ("qwen3", "a text encoder; pass it as --text_encoder"),
         ("vit_mae", "not supported; the nearest beside a CLIP is --image_encoder="),
         (
             "altclip",

@@ -27,6 +27,13 @@ NOUNS = ["cat", "sea lion", "bank", "the land and the water of the photo"]
 IDS = ["n02121620", "", "n09213565", ""]
 
 
+# What fills rows up: the newer ones take what is no token.
+FILLING = {
+    **{"bert": 0, "distilbert": 0, "mpnet": 1, "roberta": 1},
+    **{"modernbert": -1, "qwen3": -1},
+}
+
+
 @functools.cache
 def load(name, **options):
     return build_sentence_encoder(str(ROOT / name), **options)
@@ -69,7 +76,7 @@ def test_tokens_are_those_of_the_reference(name):
 def test_texts_embed_as_in_the_reference(name):
     _, ids = texts(name)
     width = max(map(len, ids))
-    tokens = np.full((len(ids), 1, width), 1 if name != "bert" else 0, np.int32)
+    tokens = np.full((len(ids), 1, width), FILLING[name], np.int32)
     for row, each in zip(tokens[:, 0], ids, strict=True):
         row[: len(each)] = each
     found = np.asarray(compiled(name)(load(name).params, tokens))
@@ -97,6 +104,7 @@ def test_live_reference_agrees(name):
     with torch.no_grad():
         states = model(torch.from_numpy(tokens.astype(np.int64))).last_hidden_state
     pooled = states[:, 0] if name == "roberta" else states.mean(1)
+    pooled = states[:, -1] if name == "qwen3" else pooled
     expected = torch.nn.functional.normalize(pooled, dim=1).numpy()
     found = compiled(name)(load(name).params, tokens[:, None])
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
@@ -106,8 +114,7 @@ def test_live_reference_agrees(name):
 def test_padding_changes_nothing(name):
     encoder = load(name)
     tokens = encoder.tokenize(NOUNS, IDS)
-    fill = 1 if name != "bert" else 0
-    longer = np.pad(tokens, ((0, 0), (0, 0), (0, 8)), constant_values=fill)
+    longer = np.pad(tokens, ((0, 0), (0, 0), (0, 8)), constant_values=FILLING[name])
     np.testing.assert_allclose(
         compiled(name)(encoder.params, longer),
         compiled(name)(encoder.params, tokens),
@@ -185,6 +192,40 @@ def test_nothing_of_torch_is_imported():
 
 
 @pytest.mark.parametrize(
+    ("name", "changes", "message"),
+    [
+        ("modernbert", {"layer_types": ["full_attention"]}, "4 layer_types .* found 1"),
+        ("modernbert", {"num_hidden_layers": 3}, r"Unknown tensors .*layers\.3"),
+        ("qwen3", {"num_key_value_heads": 3}, "multiple of num_key_value_heads"),
+        ("qwen3", {"use_sliding_window": True}, "plain positions in .* True; take"),
+        ("qwen3", {"rope_scaling": {"type": "yarn"}}, "rope_type 'yarn'"),
+        ("qwen3", {"vocab_size": 9}, r"embed_tokens\.weight .* shape \[9, 16\]"),
+        ("distilbert", {"n_layers": 1}, r"Unknown tensors .*encoder\.layer\.1"),
+    ],
+)
+def test_newer_configurations_that_do_not_fit(tmp_path, name, changes, message):
+    folder = copy(name, tmp_path)
+    edit(folder / "config.json", **changes)
+    with pytest.raises(InputError, match=message) as caught:
+        build_sentence_encoder(str(folder))
+    assert "\n" not in str(caught.value)
+
+
+def test_settings_of_modernbert_from_before_layer_types(tmp_path):
+    """The published files have these, and say the same."""
+    folder = copy("modernbert", tmp_path)
+    settings = {"global_attn_every_n_layers": 3, "local_rope_theta": 10000.0}
+    edit(folder / "config.json", **settings, global_rope_theta=160000.0)
+    assert build_sentence_encoder(str(folder)).fingerprint == (
+        load("modernbert").fingerprint
+    )
+    edit(folder / "config.json", local_rope_theta=500.0)
+    assert build_sentence_encoder(str(folder)).fingerprint != (
+        load("modernbert").fingerprint
+    )
+
+
+@pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"model_type": "t5"}, "model_type bert, camembert,.*found 't5'"),
@@ -209,7 +250,7 @@ def test_configurations_that_do_not_fit(tmp_path, changes, message):
 def test_files_that_do_not_fit(tmp_path):
     folder = copy("bert", tmp_path)
     edit(folder / "1_Pooling" / "config.json", pooling_mode_max_tokens=True)
-    with pytest.raises(InputError, match="choose mean or cls, found max"):
+    with pytest.raises(InputError, match="choose mean, cls or lasttoken, found max"):
         build_sentence_encoder(str(folder))
     shutil.rmtree(folder / "1_Pooling")
     modules = [{"type": "sentence_transformers.models.Dense"}]

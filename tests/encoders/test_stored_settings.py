@@ -69,10 +69,10 @@ def test_the_longest_text_is_the_tokenizers(folder, length, expected):
     assert encoder.tokenize(["cat " * 60], [""]).shape[2] == most
 
 
-@pytest.mark.parametrize("mode", ["max", ["mean", "cls"], "lasttoken"])
+@pytest.mark.parametrize("mode", ["max", ["mean", "cls"], "weightedmean"])
 def test_other_pooling_is_refused(folder, mode):
     write(folder, "1_Pooling/config.json", {"pooling_mode": mode})
-    with pytest.raises(InputError, match="to choose mean or cls, found"):
+    with pytest.raises(InputError, match="to choose mean, cls or lasttoken, found"):
         read_stored_settings(folder)
 
 

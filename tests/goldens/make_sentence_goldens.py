@@ -13,7 +13,6 @@ last hidden states are pooled here as sentence-transformers does.
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 from pathlib import Path
 
@@ -48,12 +47,21 @@ LAYERS = {
 }
 
 
+CHANGES = {
+    "roberta": {"type_vocab_size": 1, "layer_norm_eps": 1e-5},
+    "distilbert": {"dim": 16, "hidden_dim": 24, "n_layers": 2, "n_heads": 2},
+    # The first and the last layer see everything, those between four tokens away.
+    "modernbert": {"num_hidden_layers": 4, "local_attention": 8},
+    "qwen3": {"head_dim": 12, "num_key_value_heads": 1, "tie_word_embeddings": True},
+}
+
+
 def random_state(model: torch.nn.Module, seed: int) -> None:
     """Fill a model with weights under which every tensor matters."""
     generator = torch.Generator().manual_seed(seed)
     for name, weight in model.named_parameters():
         noise = torch.randn(weight.shape, generator=generator)
-        if "LayerNorm" in name and name.endswith("weight"):
+        if "norm" in name.lower() and name.endswith("weight"):
             weight.data = 1 + 0.2 * noise
         elif weight.ndim == 1:
             weight.data = 0.2 * noise
@@ -84,12 +92,12 @@ def byte_pieces(first: tuple[str, ...]) -> Tokenizer:
 
 
 def finish(tokenizer: Tokenizer, first: tuple[str, ...]) -> Tokenizer:
-    """Put the begin and end around each text."""
+    """Put the begin and end around each text, or an end that pads too."""
     tokenizer.add_special_tokens(list(first))
-    begin, end = first[-2:]
+    around = first[-2:]
     tokenizer.post_processor = processors.TemplateProcessing(
-        single=f"{begin} $A {end}",
-        special_tokens=[(t, tokenizer.token_to_id(t)) for t in (begin, end)],
+        single=f"{around[0]} $A {around[1]}" if len(first) > 1 else f"$A {first[0]}",
+        special_tokens=[(t, tokenizer.token_to_id(t)) for t in around],
     )
     return tokenizer
 
@@ -99,7 +107,9 @@ def make(
 ) -> None:
     """Write one checkpoint and what the reference makes of the texts."""
     folder = ROOT / name
-    shutil.rmtree(folder, ignore_errors=True)
+    # Those that are there stay as they are.
+    if folder.exists():
+        return
     (folder / "1_Pooling").mkdir(parents=True)
     pad_id = tokenizer.token_to_id(pad)
     config = {
@@ -108,8 +118,7 @@ def make(
         "vocab_size": tokenizer.get_vocab_size(),
         "pad_token_id": pad_id,
     }
-    if kind == "roberta":
-        config |= {"type_vocab_size": 1, "layer_norm_eps": 1e-5}
+    config |= CHANGES.get(kind, {})
     made = transformers.AutoConfig.for_model(**config)
     model = transformers.AutoModel.from_config(made).eval()
     random_state(model, seed)
@@ -123,7 +132,11 @@ def make(
         metadata={"format": "pt"},
     )
     write(folder / "config.json", config)
-    mode = {"mean": "mean_tokens", "cls": "cls_token"}[pooling]
+    mode = {
+        "mean": "mean_tokens",
+        "cls": "cls_token",
+        "last": "lasttoken",
+    }[pooling]
     write(folder / "1_Pooling" / "config.json", {f"pooling_mode_{mode}": True})
     write(folder / "sentence_bert_config.json", {"max_seq_length": 40})
     tokenizer.save(str(folder / "tokenizer.json"))
@@ -141,6 +154,8 @@ def make(
     weights = mask[..., None].float()
     pooled = (states * weights).sum(1) / weights.sum(1)
     pooled = states[:, 0] if pooling == "cls" else pooled
+    if pooling == "last":
+        pooled = states[torch.arange(len(ids)), mask.sum(1) - 1]
     unit = torch.nn.functional.normalize(pooled, dim=1)
     golden = {"embeddings": unit.numpy()}
     if kind == "mpnet":
@@ -167,6 +182,10 @@ def main() -> None:
     make("bert", "bert", word_pieces(bert), "[PAD]", "mean", 1)
     make("mpnet", "mpnet", word_pieces(mpnet), "<pad>", "mean", 2)
     make("roberta", "roberta", byte_pieces(roberta), "<pad>", "cls", 3)
+    make("distilbert", "distilbert", word_pieces(bert), "[PAD]", "mean", 4)
+    make("modernbert", "modernbert", byte_pieces(bert), "[PAD]", "mean", 5)
+    end = ("<|endoftext|>",)
+    make("qwen3", "qwen3", byte_pieces(end), end[0], "last", 6)
     for folder in sorted(ROOT.iterdir()):
         (folder / "model.safetensors").chmod(0o644)
         size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())

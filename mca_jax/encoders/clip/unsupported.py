@@ -31,7 +31,10 @@ _IMAGES = (
     "swin",
     "vit",
 )
-_TEXTS = ("bert", "camembert", "mpnet", "roberta", "xlm-roberta")
+_TEXTS = (
+    *("bert", "camembert", "distilbert", "modernbert", "mpnet", "qwen3", "roberta"),
+    "xlm-roberta",
+)
 
 
 def describe_unsupported(model_type: str) -> str:

@@ -24,6 +24,7 @@ from mca_jax.encoders.huggingface.transformer import (
     TowerConfig,
     attend,
     layer_norm,
+    rotate_heads,
 )
 
 __all__ = [
@@ -134,17 +135,9 @@ def _turn(x: Float[Array, "b t w"], rotation: Any, tower: TowerConfig) -> Any:
     """Turn the tokens of patches, which are the last ones."""
     if rotation is None:
         return x
-    cosines, sines = rotation
-    batch, length, width = x.shape
-    first = length - cosines.shape[0]
-    heads = x[:, first:].reshape(batch, -1, tower.num_heads, width // tower.num_heads)
-    low, high = jnp.split(heads, 2, axis=-1)
-    turned = heads * cosines[None, :, None] + (
-        jnp.concatenate([-high, low], axis=-1) * sines[None, :, None]
-    )
-    return jnp.concatenate(
-        [x[:, :first], turned.reshape(batch, -1, width).astype(x.dtype)], axis=1
-    )
+    first = x.shape[1] - rotation[0].shape[0]
+    turned = rotate_heads(x[:, first:], rotation, tower.num_heads)
+    return jnp.concatenate([x[:, :first], turned], axis=1)
 
 
 def run_blocks(

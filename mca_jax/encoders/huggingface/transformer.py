@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from mca_jax.core.errors import InputError, check_one_of
@@ -22,6 +23,8 @@ __all__ = [
     "parse_pair",
     "parse_tower",
     "parse_whole",
+    "rotate_heads",
+    "text_turns",
 ]
 
 
@@ -159,6 +162,35 @@ class Mlp(nn.Module):
         hidden = nn.Dense(self.tower.hidden_width, dtype=self.dtype, name="expand")(x)
         hidden = ACTIVATIONS[self.tower.activation](hidden)
         return nn.Dense(self.tower.width, dtype=self.dtype, name="project")(hidden)
+
+
+def rotate_heads(
+    x: Float[Array, "b t w"], turns: tuple[Any, Any], num_heads: int
+) -> Float[Array, "b t w"]:
+    """Turn each head's axes by where a token is; the second half turns as the first.
+
+    ``turns`` are cosines and sines ``[t, v]`` of the angles.
+    """
+    cosines, sines = turns
+    batch, length, width = x.shape
+    heads = x.reshape(batch, length, num_heads, width // num_heads)
+    low, high = jnp.split(heads, 2, axis=-1)
+    turned = heads * cosines[None, :, None] + (
+        jnp.concatenate([-high, low], axis=-1) * sines[None, :, None]
+    )
+    return turned.reshape(batch, length, width).astype(x.dtype)
+
+
+def text_turns(
+    length: int, *, head_width: int, theta: float
+) -> tuple[Float[np.ndarray, "t v"], Float[np.ndarray, "t v"]]:
+    """Cosines and sines by which tokens of a text turn, at falling speeds.
+
+    Su et al., "RoFormer" (2021), with the axes in two halves.
+    """
+    speeds = theta ** -(np.arange(0, head_width, 2) / head_width)
+    angles = np.tile(np.arange(length)[:, None] * speeds, 2)
+    return np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
 
 
 def attend(

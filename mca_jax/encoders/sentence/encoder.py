@@ -1,11 +1,12 @@
-"""Sentence encoders from a Hugging Face checkpoint: MiniLM, RoBERTa, MPNet types."""
+"""Sentence encoders from a Hugging Face checkpoint: BERT's kin, and Qwen3."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -29,6 +30,18 @@ from mca_jax.encoders.huggingface.tokenizers import (
     read_tokenizer,
 )
 from mca_jax.encoders.prompts import PHOTO, build_prompts, check_templates
+from mca_jax.encoders.sentence.modern import (
+    ModernConfig,
+    ModernTower,
+    convert_modern,
+    parse_modern_config,
+)
+from mca_jax.encoders.sentence.qwen import (
+    QwenConfig,
+    QwenTower,
+    convert_qwen,
+    parse_qwen_config,
+)
 from mca_jax.encoders.sentence.stored_settings import read_stored_settings
 from mca_jax.encoders.sentence.tower import (
     SentenceConfig,
@@ -43,8 +56,20 @@ _VERSION = "sentence-1"
 # Widths of token rows are multiples of this, to compile for few.
 _STEP = 8
 # What a whole model may carry its encoder under, and what else may be there.
-_PREFIXES = ("", "bert.", "roberta.", "mpnet.")
-_HEADS = ("cls.", "lm_head.", "pooler.", "classifier.")
+_PREFIXES = ("", "bert.", "distilbert.", "roberta.", "mpnet.")
+_HEADS = ("cls.", "lm_head.", "pooler.", "classifier.", "pre_classifier.", "vocab_")
+# Parts of DistilBERT's names -> of BERT's.
+_DISTILLED = (
+    ("transformer.layer.", "encoder.layer."),
+    (".attention.q_lin.", ".attention.self.query."),
+    (".attention.k_lin.", ".attention.self.key."),
+    (".attention.v_lin.", ".attention.self.value."),
+    (".attention.out_lin.", ".attention.output.dense."),
+    (".sa_layer_norm.", ".attention.output.LayerNorm."),
+    (".ffn.lin1.", ".intermediate.dense."),
+    (".ffn.lin2.", ".output.dense."),
+    (".output_layer_norm.", ".output.LayerNorm."),
+)
 _BUFFERS = (".position_ids", ".token_type_ids")
 # Names of a layer's parts, for all but MPNet and for MPNet.
 _SELF = ("self.query", "self.key", "self.value", "output.dense", "output.LayerNorm")
@@ -61,7 +86,7 @@ def build_sentence_encoder(
     revision: str | None = None,
     cache_dir: str | None = None,
 ) -> TextEncoder:
-    """Load a sentence encoder of BERT, RoBERTa or MPNet type.
+    """Load a sentence encoder: BERT, RoBERTa, MPNet, ModernBERT or Qwen3 types.
 
     Pooling, longest text, lower case and prompt are what sentence-transformers' files
     say, see ``read_stored_settings``; without them pooling is the mean over tokens.
@@ -97,17 +122,21 @@ def build_sentence_encoder(
     if with_stored_prompt:
         templates = tuple(stored.prompt + template for template in templates)
     path = folder / "config.json"
-    config = parse_sentence_config(
-        read_json(path),
+    raw = read_json(path)
+    kind = raw.get("model_type") if isinstance(raw, Mapping) else None
+    model = _MODELS.get(str(kind), _BERT)
+    config = model.parse(
+        raw,
         source=str(path),
         pooling=stored.pooling,
         most_tokens=stored.most_tokens,
     )
     split = _load_tokenizer(folder, config, stored.lowercase)
     files = find_weights(folder, source=checkpoint)
-    params = convert_sentence_tensors(
+    params = model.convert(
         read_weights(files), config, dtype=dtype, source=str(files[0])
     )
+    tower = model.tower(config, jnp.dtype(dtype))
     glossed = sorted((glosses or {}).items())
     # Only where it holds: fingerprints of before stay what they were.
     lowercase = ("lowercase",) if stored.lowercase else ()
@@ -134,13 +163,13 @@ def build_sentence_encoder(
         width=config.tower.width,
         params=params,
         tokenize=tokenize,
-        encode_texts=_build_encode_texts(config, dtype),
-        count_tokens=_build_count_tokens(config),
+        encode_texts=_build_encode_texts(tower, dtype),
+        count_tokens=_build_count_tokens(config.pad_id),
     )
 
 
 def _load_tokenizer(
-    folder: Path, config: SentenceConfig, lowercase: bool
+    folder: Path, config: SentenceConfig | ModernConfig | QwenConfig, lowercase: bool
 ) -> Callable[[Sequence[str]], np.ndarray]:
     """Return the function from texts to token rows, with what goes around them."""
     if config.family == "bert":
@@ -174,28 +203,28 @@ def _find_tables(folder: Path) -> list[Path]:
     return [path if path.is_file() else folder / "vocab.txt"]
 
 
-def _build_count_tokens(config: SentenceConfig) -> Callable[[np.ndarray], np.ndarray]:
+def _build_count_tokens(pad_id: int) -> Callable[[np.ndarray], np.ndarray]:
     """Return the function that finds the last token that is no padding."""
 
     def count_tokens(tokens: Int[np.ndarray, "m p t"]) -> Int[np.ndarray, " m"]:
-        used = (tokens != config.pad_id).any(axis=1)
+        used = (tokens != pad_id).any(axis=1)
         return tokens.shape[2] - np.argmax(used[:, ::-1], axis=1)
 
     return count_tokens
 
 
 def _build_encode_texts(
-    config: SentenceConfig, dtype: str
+    tower: nn.Module, dtype: str
 ) -> Callable[[Any, jax.Array], jax.Array]:
     """Return the pure function from weights and token ids to unit vectors."""
-    tower = SentenceTower(config, jnp.dtype(dtype))
     precision = "highest" if dtype == "float32" else None
 
     def encode_texts(params: Any, tokens: Int[Array, "m p t"]) -> Float[Array, "m s"]:
         nouns, prompts, length = tokens.shape
         with jax.default_matmul_precision(precision):
             x = tower.apply(params, tokens.reshape(nouns * prompts, length))
-        each = l2_normalize(jnp.asarray(x, jnp.float32))
+            x = jnp.asarray(x, jnp.float32)
+        each = l2_normalize(x)
         return l2_normalize(jnp.mean(each.reshape(nouns, prompts, -1), axis=1))
 
     return encode_texts
@@ -257,6 +286,8 @@ def convert_sentence_tensors(
         for name, tensor in tensors.items()
         if name.startswith(prefix) and not name.removeprefix(prefix).startswith(_HEADS)
     }
+    for old, new in _DISTILLED:
+        own = {name.replace(old, new): tensor for name, tensor in own.items()}
     check_tensors(own, _expected_tensors(config), source=source, ignored=_BUFFERS)
     named = Tensors(own, dtype)
 
@@ -283,3 +314,18 @@ def convert_sentence_tensors(
     if config.num_buckets:
         weights["distances"] = named.array("encoder.relative_attention_bias.weight")
     return {"params": weights}
+
+
+class _Model(NamedTuple):
+    """How checkpoints of a type are read."""
+
+    parse: Callable[..., Any]
+    tower: Callable[[Any, Any], nn.Module]
+    convert: Callable[..., dict[str, Any]]
+
+
+_BERT = _Model(parse_sentence_config, SentenceTower, convert_sentence_tensors)
+_MODELS = {
+    "modernbert": _Model(parse_modern_config, ModernTower, convert_modern),
+    "qwen3": _Model(parse_qwen_config, QwenTower, convert_qwen),
+}

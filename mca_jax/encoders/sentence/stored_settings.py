@@ -23,7 +23,10 @@ SETTING_FILES = (
 
 _PARTS = ("Transformer", "Pooling", "Normalize")
 # Names of pooling modes, of before and of since version 5.4 of the library.
-_MODES = {"mean_tokens": "mean", "cls_token": "cls", "mean": "mean", "cls": "cls"}
+_MODES = {
+    **{"mean_tokens": "mean", "cls_token": "cls", "mean": "mean", "cls": "cls"},
+    "lasttoken": "last",
+}
 # transformers writes some 1e30 where a tokenizer knows no longest text.
 _UNLIMITED = 1_000_000
 
@@ -32,7 +35,7 @@ class StoredSettings(NamedTuple):
     """Settings that a sentence encoder was trained with.
 
     Attributes:
-      pooling: ``"mean"`` of all tokens or ``"cls"``, the first.
+      pooling: ``"mean"`` of all tokens, ``"cls"``, the first, or ``"last"``.
       most_tokens: Longest text in tokens; None where no file says.
       lowercase: Whether texts are lower-cased before the tokenizer sees them.
       prompt: What goes before each text, such as ``"query: "``.
@@ -124,7 +127,7 @@ def _read_pooling(path: Path) -> tuple[str, bool]:
         modes = {str(mode) for mode in ([found] if isinstance(found, str) else found)}
     if len(modes) != 1 or not modes <= _MODES.keys():
         raise InputError(
-            f"Expected {path} to choose mean or cls, found "
+            f"Expected {path} to choose mean, cls or lasttoken, found "
             f"{', '.join(sorted(modes)) or 'nothing'}; take another sentence encoder"
         )
     return _MODES[modes.pop()], bool(content.get("include_prompt", True))

@@ -29,7 +29,9 @@ from mca_jax.encoders.huggingface.transformer import (
 __all__ = [
     "SentenceConfig",
     "SentenceTower",
+    "find_tokens",
     "parse_sentence_config",
+    "pool_tokens",
     "relative_buckets",
 ]
 
@@ -37,10 +39,12 @@ __all__ = [
 _FAMILIES = {
     "bert": "bert",
     "camembert": "roberta",
+    "distilbert": "bert",
     "mpnet": "mpnet",
     "roberta": "roberta",
     "xlm-roberta": "roberta",
 }
+_KNOWN = ", ".join(sorted((*_FAMILIES, "modernbert", "qwen3")))
 _DEFAULTS = {
     "hidden_size": 768,
     "intermediate_size": 3072,
@@ -51,6 +55,14 @@ _DEFAULTS = {
     "max_position_embeddings": 512,
     "relative_attention_num_buckets": 32,
     "type_vocab_size": 2,
+}
+# What DistilBERT calls its settings.
+_DISTILLED = {
+    "dim": "hidden_size",
+    "hidden_dim": "intermediate_size",
+    "n_layers": "num_hidden_layers",
+    "n_heads": "num_attention_heads",
+    "activation": "hidden_act",
 }
 _VOCAB_SIZES = {"bert": 30522, "mpnet": 30527, "roberta": 50265}
 _PAD_IDS = {"bert": 0, "mpnet": 1, "roberta": 1}
@@ -68,11 +80,11 @@ class SentenceConfig(NamedTuple):
       tower: The transformer.
       vocab_size: Number of token ids.
       num_positions: Rows of the table of positions.
-      num_types: Rows of the table of token types; 0 for ``"mpnet"``.
+      num_types: Rows of the table of token types; 0 for MPNet and DistilBERT.
       num_buckets: Relative positions that differ; 0 for the others.
       pad_id: Padding token.
       text_length: Longest text in tokens.
-      pooling: ``"mean"`` of all tokens or ``"cls"``, the first.
+      pooling: ``"mean"`` of all tokens, ``"cls"``, the first, or ``"last"``.
     """
 
     family: str
@@ -100,12 +112,16 @@ def parse_sentence_config(
     kind = raw.get("model_type") if isinstance(raw, Mapping) else None
     if kind not in _FAMILIES:
         raise InputError(
-            f"Expected {source} to have model_type {', '.join(sorted(_FAMILIES))}, "
+            f"Expected {source} to have model_type {_KNOWN}, "
             f"found {kind!r}; take a sentence encoder of one of these types"
         )
     family = _FAMILIES[kind]
     values = {**_DEFAULTS, "vocab_size": _VOCAB_SIZES[family]}
-    values |= {name: value for name, value in raw.items() if value is not None}
+    is_distilled = kind == "distilbert"
+    if is_distilled:
+        values["num_hidden_layers"] = 6
+    names = _DISTILLED if is_distilled else {}
+    values |= {names.get(k, k): value for k, value in raw.items() if value is not None}
     if values.get("position_embedding_type", "absolute") != "absolute":
         raise InputError(
             f"Expected position_embedding_type absolute in {source}, found "
@@ -125,14 +141,14 @@ def parse_sentence_config(
             f"Expected max_position_embeddings of {source} with room for three "
             f"tokens, found {num_positions}"
         )
-    is_mpnet = family == "mpnet"
+    is_mpnet, has_no_types = family == "mpnet", is_distilled or family == "mpnet"
     buckets = parse_whole(values, "relative_attention_num_buckets", source)
     return SentenceConfig(
         family=family,
         tower=parse_tower(values, source),
         vocab_size=parse_whole(values, "vocab_size", source),
         num_positions=num_positions,
-        num_types=0 if is_mpnet else parse_whole(values, "type_vocab_size", source),
+        num_types=0 if has_no_types else parse_whole(values, "type_vocab_size", source),
         num_buckets=buckets if is_mpnet else 0,
         pad_id=pad_id,
         text_length=min(room, most_tokens or room),
@@ -205,9 +221,7 @@ class SentenceTower(nn.Module):
             index = jnp.cumsum(is_token, axis=1) * is_token + config.pad_id
         x = jnp.take(tokens, ids, axis=0) + jnp.take(positions, index, axis=0)
         x = layer_norm(tower, dtype, "embedding_norm")(x.astype(dtype))
-        length = ids.shape[1]
-        last = length - 1 - jnp.argmax(is_token[:, ::-1], axis=1)
-        keep = jnp.arange(length)[None] <= last[:, None]
+        keep, length = find_tokens(ids, config.pad_id), ids.shape[1]
         bias = None
         if config.num_buckets:
             shape = (config.num_buckets, tower.num_heads)
@@ -224,8 +238,24 @@ class SentenceTower(nn.Module):
             length=tower.num_layers,
         )(tower, dtype, name="blocks")
         x, _ = blocks(x, keep[:, None, None], bias)
-        if config.pooling == "cls":
-            return x[:, 0]
-        weights = keep[..., None].astype(jnp.float32)
-        total = jnp.sum(x.astype(jnp.float32) * weights, axis=1)
-        return total / jnp.sum(weights, axis=1)
+        return pool_tokens(x, keep, config.pooling)
+
+
+def find_tokens(ids: Int[Array, "b t"], pad_id: int) -> Bool[Array, "b t"]:
+    """Return which tokens belong to a text: all to its last that is no padding."""
+    length = ids.shape[1]
+    last = length - 1 - jnp.argmax((ids != pad_id)[:, ::-1], axis=1)
+    return jnp.arange(length)[None] <= last[:, None]
+
+
+def pool_tokens(
+    x: Float[Array, "b t w"], keep: Bool[Array, "b t"], pooling: str
+) -> Float[Array, "b w"]:
+    """Make one vector of a text's tokens: their mean, the first or the last."""
+    if pooling == "cls":
+        return x[:, 0]
+    if pooling == "last":
+        return x[jnp.arange(x.shape[0]), jnp.sum(keep, axis=1) - 1]
+    weights = keep[..., None].astype(jnp.float32)
+    total = jnp.sum(x.astype(jnp.float32) * weights, axis=1)
+    return total / jnp.sum(weights, axis=1)
