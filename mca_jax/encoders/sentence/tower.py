@@ -121,7 +121,8 @@ def parse_sentence_config(
     if is_distilled:
         values["num_hidden_layers"] = 6
     names = _DISTILLED if is_distilled else {}
-    values |= {names.get(k, k): value for k, value in raw.items() if value is not None}
+    given = {str(key): value for key, value in raw.items() if value is not None}
+    values |= {names.get(key, key): value for key, value in given.items()}
     if values.get("position_embedding_type", "absolute") != "absolute":
         raise InputError(
             f"Expected position_embedding_type absolute in {source}, found "
