@@ -11,7 +11,8 @@ has two groups of one class: then the answer names both). Lines of the table:
 - choices: the same with six choices
 - random pairs: pairs of random images, then ``learn``
 - random choices: random images beside the six likeliest groups, then ``learn``
-- k-means: constrained k-means with the answers of ``choices``, from the run's clusters
+- COP: k-means that keeps the links of ``choices`` exactly, from the run's clusters
+- PCK: k-means that pays for each link that it breaks (Basu et al., 2004), the same
 """
 
 from __future__ import annotations
@@ -36,11 +37,17 @@ from mca_jax.model.questions import TOGETHER, Question, choose_questions
 from mca_jax.model.result import ClusterResult, read_result
 from mca_jax.model.teaching import Belief, Points
 from mca_jax.neighbors.constrained import constrained_kmeans
-from mca_jax.pipeline.teach import believe, find_parts, learn, teaching_points
+from mca_jax.pipeline.teach import (
+    believe,
+    find_parts,
+    learn,
+    settle,
+    teaching_points,
+)
 
-__all__ = ["LINES", "Lesson", "answer_all", "main", "teach"]
+__all__ = ["LINES", "Lesson", "answer_all", "main", "penalized_kmeans", "teach"]
 
-LINES = ("pairs", "choices", "random pairs", "random choices", "k-means")
+LINES = ("pairs", "choices", "random pairs", "random choices", "COP", "PCK")
 _CHOICES = 6
 # One question at a time up to here, then so many at once, as on the review page.
 _SINGLY, _TOGETHER = 100, 20
@@ -127,21 +134,55 @@ def teach(
     return found
 
 
+def _directions(points: np.ndarray, clusters: np.ndarray, count: int) -> np.ndarray:
+    sums = np.zeros((count, points.shape[1]))
+    np.add.at(sums, clusters, points)
+    return sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-9)
+
+
+def penalized_kmeans(
+    points: np.ndarray, centers: np.ndarray, said: Constraints, *, rounds: int = 20
+) -> np.ndarray:
+    """Cluster so that squared distances and one for each broken link are least."""
+    links: dict[int, list[tuple[int, float]]] = {}
+    for pairs, worth in ((said.must_link, 1.0), (said.cannot_link, -1.0)):
+        for one, two in pairs.tolist():
+            links.setdefault(one, []).append((two, worth))
+            links.setdefault(two, []).append((one, worth))
+    clusters = (points @ centers.T).argmax(axis=1)
+    for _ in range(rounds):
+        # Half the squared distance of unit vectors is one less the cosine.
+        gains = 2.0 * points @ centers.T
+        renewed = gains.argmax(axis=1)
+        renewed[list(links)] = clusters[list(links)]
+        for row, others in links.items():
+            own = gains[row].copy()
+            for other, worth in others:
+                own[renewed[other]] += worth
+            renewed[row] = own.argmax()
+        if (renewed == clusters).all():
+            break
+        clusters = renewed
+        centers = _directions(points, clusters, len(centers))
+    return clusters.astype(np.int32)
+
+
 def _score(lesson: Lesson, line: str, said: Constraints, by: str) -> float:
     """ACC of what is learnt from some statements; no label is read before."""
     rows = as_constraints(said, lesson.result.paths)
     closure = close_constraints(rows, len(lesson.labels))
-    if line == "k-means":
+    if line in ("COP", "PCK"):
         points = lesson.points.smoothed
         start = np.asarray(lesson.result.assignments)
-        sums = np.zeros((len(lesson.result.clusters), points.shape[1]))
-        np.add.at(sums, start, points)
-        lengths = np.linalg.norm(sums, axis=1, keepdims=True)
-        clusters = constrained_kmeans(
-            points, sums / np.maximum(lengths, 1e-9), closure.components, closure.apart
-        ).assignments
+        centers = _directions(points, start, len(lesson.result.clusters))
+        if line == "PCK":
+            clusters = penalized_kmeans(points, centers, rows)
+        else:
+            clusters = constrained_kmeans(
+                points, centers, closure.components, closure.apart
+            ).assignments
     elif said.num and by == "belief":
-        clusters = believe(lesson.result, lesson.points, closure).assignments
+        clusters = settle(lesson.result, lesson.points, closure)[0].assignments
     elif said.num:
         clusters = learn(lesson.result, constraints=said).result.assignments
     else:
@@ -177,7 +218,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         lesson = open_lesson(Path(name))
         told: dict[str, dict[int, Constraints]] = {}
         for line in options.lines.split(","):
-            source = "choices" if line == "k-means" else line
+            source = "choices" if line in ("COP", "PCK") else line
             started = time.perf_counter()
             if source not in told:
                 told[source] = teach(lesson, source, budgets, seed=options.seed)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import flax.linen as nn
 import jax
@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 from mca_jax.alignment.attention import Attended, NounAttention
 from mca_jax.core.types import Params, PRNGKey
 
-__all__ = ["ClusterHead", "Heads", "build_heads"]
+__all__ = ["ClusterHead", "Heads", "build_heads", "cluster_logits"]
 
 
 class ClusterHead(nn.Module):
@@ -44,8 +44,16 @@ class ClusterHead(nn.Module):
             "log_scale", lambda _: jnp.log(jnp.float32(self.initial_scale))
         )
         bias = self.param("bias", nn.initializers.zeros, (self.num_clusters,))
-        logits = jnp.exp(log_scale) * (embeddings @ weight.T)
-        return logits + jnp.broadcast_to(bias, logits.shape)
+        weights = {"weight": weight, "log_scale": log_scale, "bias": bias}
+        return cluster_logits(weights, embeddings)
+
+
+def cluster_logits(
+    weights: Any, embeddings: Float[Array, "*b d"]
+) -> Float[Array, "*b k"]:
+    """Apply the weights of a :class:`ClusterHead`, without building one."""
+    logits = jnp.exp(weights["log_scale"]) * (embeddings @ weights["weight"].T)
+    return logits + jnp.broadcast_to(weights["bias"], logits.shape)
 
 
 class Heads(NamedTuple):

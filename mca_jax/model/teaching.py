@@ -57,6 +57,8 @@ class Belief(NamedTuple):
       settled: Rows whose group is known: links and labels lead to it.
       merged: Ids that went into another, and into which.
       given: New id of each id of a label that no cluster had.
+      foretold: Answers that the others foretell, each left out in turn.
+      known: Answers that the clusters knew already.
     """
 
     ids: tuple[int, ...]
@@ -66,6 +68,8 @@ class Belief(NamedTuple):
     settled: Int[np.ndarray, " s"]
     merged: dict[int, int]
     given: dict[int, int]
+    foretold: int
+    known: int
 
 
 def kernel(
@@ -138,6 +142,7 @@ def spread_answers(
     *,
     next_id: int,
     trust: float = _TRUST,
+    literal: bool = False,
 ) -> Belief:
     """Correct clusters by all that was said, and tell how sure each image is.
 
@@ -148,6 +153,7 @@ def spread_answers(
       closure: What was said, and what follows.
       next_id: The first id that a new group may take.
       trust: Weight of the clusters as they are beside one answer.
+      literal: Whether images that nothing is said of stay where they are.
 
     Returns:
       Groups: images that are held together are in one, those that are apart in two,
@@ -166,7 +172,7 @@ def spread_answers(
             given[label] = next_id + len(given)
             columns.append(given[label])
         groups.owner[component] = columns.index(given.get(label) or label)
-    leads, into = _find_leads(points.smoothed, start, len(ids), groups)
+    leads, into = _find_leads(points.smoothed, start, len(ids), groups, literal)
     leads = [*leads, *(-1 for _ in given)]
     for component, group in groups.owner.items():
         if leads[group] < 0:
@@ -180,12 +186,17 @@ def spread_answers(
     settled = sorted(c for c in groups.owner if c not in likely)
     anchors = _anchors(groups, leads, likely, len(columns))
     live = np.array([g for g, lead in enumerate(leads) if lead >= 0])
-    scores = _scores(points, mean, anchors, len(columns), None)[:, live]
+    scores = _scores(points, mean, anchors, len(columns), None)
+    if literal:
+        scores = mean.at(slice(None), len(columns))
+        scores[anchors[0]] = anchors[1]
+    scores = scores[:, live]
     probabilities = _softmax(sharp * scores)
     assignments = probabilities.argmax(axis=1).astype(np.int32)
     index = {int(group): i for i, group in enumerate(live)}
     for component, group in groups.owner.items():
         assignments[members[component]] = index[group]
+    foretold, known = _held_out(points, mean, anchors, [leads[g] for g in live])
     rows = [np.array([leads[g] for g in live], np.int64)]
     rows += [members[component] for component in settled]
     return Belief(
@@ -196,6 +207,8 @@ def spread_answers(
         settled=np.unique(np.concatenate(rows)),
         merged={columns[a]: columns[b] for a, b in into.items()},
         given=given,
+        foretold=foretold,
+        known=known,
     )
 
 
@@ -213,12 +226,17 @@ class _Mean(NamedTuple):
 
 
 def _find_leads(
-    images: np.ndarray, start: np.ndarray, count: int, groups: _Groups
+    images: np.ndarray,
+    start: np.ndarray,
+    count: int,
+    groups: _Groups,
+    literal: bool,
 ) -> tuple[list[int], dict[int, int]]:
     """Choose an image that stands for each cluster, and see which are one.
 
     The most central image of a cluster is of it, whatever else is. Where it is held
-    together with that of a larger cluster, the two are one.
+    together with that of a larger cluster, the two are one; taken literally, it alone
+    is of the other.
     """
     sizes = np.bincount(start, minlength=count)
     central = central_rows(images, start, count)
@@ -232,7 +250,7 @@ def _find_leads(
             continue
         component = int(groups.closure.components[row])
         labelled = group in groups.owner.values()
-        is_other = component in groups.owner and not labelled
+        is_other = component in groups.owner and not labelled and not literal
         if is_other and groups.closure.labels[component] < 0:
             into[group] = groups.owner[component]
             continue
@@ -317,6 +335,38 @@ def _anchors(
     return np.array(list(found), np.int64), np.array(list(found.values()))
 
 
+def _residuals(
+    points: Points, mean: _Mean, anchors: tuple[np.ndarray, np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Covariance of what is said of some images, and what is news in it."""
+    known, wanted = anchors
+    inner = kernel(points, known, known).astype(float)
+    inner[np.diag_indices(len(known))] += _NOISE
+    return inner, wanted - mean.at(known, wanted.shape[1])
+
+
+def _held_out(
+    points: Points,
+    mean: _Mean,
+    anchors: tuple[np.ndarray, np.ndarray],
+    leads: Sequence[int],
+) -> tuple[int, int]:
+    r"""Count the answers that all others foretell, and those that the clusters knew.
+
+    What the process says of image i without what is said of it is
+    :math:`y_i - [C^{-1} (y - m)]_i / [C^{-1}]_{ii}` with the covariance C (Rasmussen
+    and Williams, Gaussian Processes for Machine Learning, 2006, Eq. 5.12).
+    """
+    rows, wanted = anchors
+    inner, news = _residuals(points, mean, anchors)
+    inverse = np.linalg.inv(inner)
+    left_out = wanted - (inverse @ news) / np.diag(inverse)[:, None]
+    asked = np.flatnonzero(~np.isin(rows, leads))
+    foretold = wanted[asked, left_out[asked].argmax(axis=1)] > 0
+    known = wanted[asked, mean.start[rows[asked]]] > 0
+    return int(foretold.sum()), int(known.sum())
+
+
 def _scores(
     points: Points,
     mean: _Mean,
@@ -325,10 +375,8 @@ def _scores(
     rows: np.ndarray | None,
 ) -> np.ndarray:
     """The process at some images, or at all, block by block."""
-    known, wanted = anchors
-    inner = kernel(points, known, known).astype(float)
-    inner[np.diag_indices(len(known))] += _NOISE
-    weights = np.linalg.solve(inner, wanted - mean.at(known, width))
+    known, _ = anchors
+    weights = np.linalg.solve(*_residuals(points, mean, anchors))
     if rows is None:
         rows = np.arange(len(points.smoothed))
     found = mean.at(rows, width)

@@ -59,6 +59,7 @@ __all__ = [
     "learn",
     "questions",
     "read_given",
+    "settle",
     "teaching_points",
 ]
 
@@ -83,8 +84,9 @@ class Changes(NamedTuple):
       merged: Ids of groups that went into another, and into which.
       made: Ids of new groups.
       gone: Ids of groups that lost all their images otherwise.
-      renamed: Id, name before and name now of groups that are called otherwise.
       given: The new id of each id of a label that no group had.
+      spread: Whether images that nothing is said of follow: the others foretell more of
+        the answers, each left out in turn, than the groups knew already.
     """
 
     rows: np.ndarray
@@ -93,15 +95,15 @@ class Changes(NamedTuple):
     merged: dict[int, int]
     made: tuple[int, ...]
     gone: tuple[int, ...]
-    renamed: tuple[tuple[int, str, str], ...]
     given: dict[int, int]
+    spread: bool
 
     def sentence(self) -> str:
         """Say in a line what changed.
 
         Example:
           >>> some = np.array([4])
-          >>> Changes(some, some, some, {3: 1}, (9,), (), (), {}).sentence()
+          >>> Changes(some, some, some, {3: 1}, (9,), (), {}, True).sentence()
           '1 image moves, 1 group goes into another, 1 group is new'
         """
         moved = len(self.rows)
@@ -116,7 +118,10 @@ class Changes(NamedTuple):
                 parts.append(
                     f"1 group {one}" if count == 1 else f"{count} groups {many}"
                 )
-        return ", ".join(parts)
+        told = ", ".join(parts)
+        if self.spread:
+            return told
+        return f"{told}; too little was said for other images to follow"
 
 
 class Learned(NamedTuple):
@@ -129,9 +134,9 @@ class Learned(NamedTuple):
 
     Example:
       >>> from mca_jax.pipeline.example import example_result
-      >>> learned = learn(example_result(), constraints={"nowhere": [3]})
+      >>> learned = learn(example_result(), constraints={"labels": [(3, 0)]})
       >>> learned.changes.sentence()
-      '0 images move'
+      '1 image moves; too little was said for other images to follow'
     """
 
     result: ClusterResult
@@ -148,9 +153,11 @@ def learn(
 ) -> Learned:
     """Learn from what a user said of single images.
 
-    Groups keep their ids and names. An image that belongs nowhere stays in the table of
-    its nearest group with even probabilities, and is listed under ``"nowhere"`` in
-    ``metrics["teaching"]``.
+    Other images follow what was said only where it foretells itself: each answer is
+    left out in turn, and the others have to foretell more of them than the groups knew
+    already. Groups keep their ids and names. An image that belongs nowhere stays in
+    the table of its nearest group with even probabilities, and is listed under
+    ``"nowhere"`` in ``metrics["teaching"]``.
 
     Args:
       result: A result with a model.
@@ -178,11 +185,13 @@ def learn(
     said = as_constraints(constraints, result.paths)
     closure = close_constraints(_follow_merges(said, model, result), len(vectors))
     points = _points(model, vectors, result.neighbors)
-    belief = believe(result, points, closure)
+    belief, spread = settle(result, points, closure)
     key = named_key(jax.random.key(seed), "teaching")
     near = _near(result, points)
     trained = _train(key, model, points, belief, said, near)
-    return _assemble(result, vectors, points, belief, trained, closure, said)
+    if not spread:
+        trained = trained[0], belief.probabilities
+    return _assemble(result, vectors, points, belief, trained, closure, said, spread)
 
 
 def questions(
@@ -219,7 +228,7 @@ def questions(
 
     Example:
       >>> from mca_jax.pipeline.example import example_result
-      >>> questions(example_result(), 1)[0].text
+      >>> questions(example_result(), 4)[-1].text
       'With which of these does it belong?'
     """
     del seed
@@ -394,8 +403,10 @@ def teaching_points(result: ClusterResult, vectors: Any = None) -> Points:
     return _points(_model_of(result), vectors, result.neighbors)
 
 
-def believe(result: ClusterResult, points: Points, closure: Closure) -> Belief:
-    """Spread what was said over the clusters of a result."""
+def believe(
+    result: ClusterResult, points: Points, closure: Closure, *, literal: bool = False
+) -> Belief:
+    """Spread what was said over the clusters of a result, or apply it literally."""
     return spread_answers(
         points,
         np.asarray(result.assignments),
@@ -405,7 +416,36 @@ def believe(result: ClusterResult, points: Points, closure: Closure) -> Belief:
         next_id=max(
             len(_model_of(result).groups), 1 + max(each.id for each in result.clusters)
         ),
+        literal=literal,
     )
+
+
+def settle(
+    result: ClusterResult, points: Points, closure: Closure
+) -> tuple[Belief, bool]:
+    """Spread what was said, if it foretells itself; or else apply it literally.
+
+    Returns:
+      The groups, and whether images that nothing is said of follow.
+    """
+    belief = believe(result, points, closure)
+    if belief.foretold > belief.known:
+        return belief, True
+    belief = believe(result, points, closure, literal=True)
+    return _keep_others(result, belief, closure), False
+
+
+def _keep_others(result: ClusterResult, belief: Belief, closure: Closure) -> Belief:
+    """Leave images that nothing is said of as sure as they were."""
+    place = {each.id: each.index for each in result.clusters}
+    kept = np.array([place.get(id, -1) for id in belief.ids])
+    before = np.where(kept >= 0, result.probabilities[:, kept], 0.0)
+    sums = before.sum(axis=1, keepdims=True)
+    free = (closure.components < 0)[:, None] & (sums > 0)
+    probabilities = np.where(
+        free, before / np.maximum(sums, _ALMOST_ZERO), belief.probabilities
+    )
+    return belief._replace(probabilities=probabilities.astype(np.float32))
 
 
 def find_parts(result: ClusterResult, points: Points) -> ClusterTree:
@@ -546,7 +586,11 @@ def _describe(
 
 
 def _changes(
-    result: ClusterResult, ids: Sequence[int], assignments: np.ndarray, belief: Belief
+    result: ClusterResult,
+    ids: Sequence[int],
+    assignments: np.ndarray,
+    belief: Belief,
+    spread: bool,
 ) -> Changes:
     old = np.array([each.id for each in result.clusters])
     before, after = old[result.assignments], np.array(ids)[assignments]
@@ -559,8 +603,8 @@ def _changes(
         merged=dict(belief.merged),
         made=tuple(sorted(set(ids) - set(old.tolist()))),
         gone=tuple(sorted(gone)),
-        renamed=(),
         given=dict(belief.given),
+        spread=spread,
     )
 
 
@@ -572,12 +616,15 @@ def _assemble(
     trained: tuple[Network, np.ndarray],
     closure: Closure,
     said: Constraints,
+    spread: bool,
 ) -> Learned:
     """Put the new result together."""
     model, (network, probabilities) = _model_of(result), trained
-    assignments = _place(belief, probabilities, closure)
+    assignments = belief.assignments
+    if spread:
+        assignments = _place(belief, probabilities, closure)
     clusters = _describe(result, points, belief.ids, assignments, probabilities)
-    changes = _changes(result, belief.ids, assignments, belief)
+    changes = _changes(result, belief.ids, assignments, belief, spread)
     probabilities[closure.nowhere] = 1.0 / len(belief.ids)
     width = network.constants["num_clusters"]
     columns = np.full(width, -1, np.int32)
@@ -610,6 +657,7 @@ def _assemble(
         "statements": said.num,
         "moved": len(changes.rows),
         "nowhere": closure.nowhere.tolist(),
+        "spread": spread,
     }
     learned = replace(
         result,

@@ -11,6 +11,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float, Int
 
+from mca_jax.alignment.heads import cluster_logits
 from mca_jax.alignment.losses import pair_loss
 from mca_jax.core.numerics import safe_log
 from mca_jax.core.types import Params
@@ -109,20 +110,16 @@ def _descend(
     schedule = optax.cosine_decay_schedule(_LEARNING_RATE, num_steps)
     optimizer = optax.adam(schedule)
 
-    def probabilities(weights: Any, rows: Float[Array, "b d"]) -> Float[Array, "b k"]:
-        # That of ClusterHead; a network would be compiled anew for each result.
-        logits = jnp.exp(weights["log_scale"]) * (rows @ weights["weight"].T)
-        return jax.nn.softmax(logits + weights["bias"][None, :], axis=-1)
-
     def loss(weights: Any) -> Float[Array, ""]:
-        own = probabilities(weights, images)
+        # No network is built: it would be compiled anew for each result.
+        own = jax.nn.softmax(cluster_logits(weights, images), axis=-1)
         whole = -jnp.mean(jnp.sum(beliefs * safe_log(own), axis=-1))
         linked = pair_loss(
             own[pairs.one], own[pairs.other], pairs.together, pairs.weights
         )
-        known = safe_log(own[anchors.one, anchors.other])
-        count = jnp.maximum(jnp.sum(anchors.weights), 1e-9)
-        anchored = -jnp.sum(anchors.weights * known) / count
+        # An image whose cluster is known is together with all of that cluster.
+        known = jax.nn.one_hot(anchors.other, own.shape[1])
+        anchored = pair_loss(own[anchors.one], known, anchors.together, anchors.weights)
         return whole + _PAIR_WEIGHT * linked + _ANCHOR_WEIGHT * anchored
 
     def step(carry: tuple[Any, Any], _: None) -> tuple[tuple[Any, Any], None]:
