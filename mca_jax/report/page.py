@@ -236,7 +236,7 @@ def build_report(
     page = _environment().get_template("report.html.j2")
     html = page.render(
         # Our own files, not data: markup, so not escaped.
-        style=Markup(_asset("style.css")),
+        style=Markup(_asset("base.css") + _asset("style.css")),
         script=Markup(script),
         script_hash=Markup(f"sha256-{digest}"),
         # A page from disk has no origin that 'self' could stand for.

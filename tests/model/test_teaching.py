@@ -162,3 +162,38 @@ def test_an_answer_says_all_that_it_shows():
 
 def test_pairs_are_asked_as_pairs():
     assert all(each.text == TOGETHER for each in ask(Constraints(), 3, choices=1))
+
+
+def test_held_out_answers_are_those_of_a_process_without_them():
+    from mca_jax.model import teaching
+
+    points, start, _ = four_kinds()
+    said = {0: 1, 1: 1, 13: 0, 30: 0, 40: 1}
+    rows = np.array([5, 25, *said])
+    wanted = np.eye(2)[[0, 1, *said.values()]]
+    mean = teaching._Mean(start, 0.3)
+    right = 0
+    for place in range(2, len(rows)):
+        others = np.delete(np.arange(len(rows)), place)
+        found = teaching._scores(
+            points, mean, (rows[others], wanted[others]), 2, rows[place : place + 1]
+        )
+        right += int(found.argmax() == wanted[place].argmax())
+    known = int((start[list(said)] == list(said.values())).sum())
+    found = teaching._held_out(points, mean, (rows, wanted), [5, 25])
+    assert found == (right, known)
+    assert 0 < right < len(said)
+
+
+def test_taken_literally_only_what_was_said_moves():
+    points, start, _ = four_kinds()
+    one, two = central_rows(points.smoothed, start, 2).tolist()
+    other = next(row for row in range(4 * SIZE) if start[row] == 0 and row != one)
+    said = Constraints(must_link=[(one, two)], labels=[(other, 9)])
+    found = spread_answers(points, start, (0, 1), close(said), next_id=2, literal=True)
+    # Two clusters stay two, though the images that stand for them are together.
+    assert (found.ids, found.merged) == ((0, 1, 2), {})
+    moved = np.flatnonzero(found.assignments != start).tolist()
+    assert other in moved
+    assert len(moved) == 2
+    assert found.assignments[one] == found.assignments[two]

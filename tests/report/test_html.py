@@ -439,7 +439,8 @@ def mixed(one, other, share):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_colours_can_be_told_apart(scheme):
     assert contrast("#000000", "#ffffff") == pytest.approx(21)
-    style = (resources.files("mca_jax.report") / "templates/style.css").read_text()
+    folder = resources.files("mca_jax.report") / "templates"
+    style = "".join((folder / f"{name}.css").read_text() for name in ("base", "style"))
     (shade,) = re.findall(r"var\(--s, 0\) \* (\d+)%", style)
     light, dark = re.findall(r":root \{(.*?)\}", style, re.DOTALL)
     colours = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6});", light))

@@ -39,6 +39,7 @@ def test_the_page_and_its_parts(page):
     for name, kind in (
         ("", "html"),
         ("review.js", "javascript"),
+        ("base.css", "css"),
         ("review.css", "css"),
     ):
         answer = page.get(name)

@@ -27,6 +27,7 @@ _MOST_BYTES = 2**25
 _ASSETS = {
     "": ("review.html", "text/html"),
     "review.js": ("review.js", "text/javascript"),
+    "base.css": ("base.css", "text/css"),
     "review.css": ("review.css", "text/css"),
 }
 _STALE = "Another window has changed the groups; this one shows them as they are now"
@@ -37,7 +38,7 @@ def _failure(text: str, status: int) -> Response:
 
 
 def _asset(request: Request) -> Response:
-    """The page, or one of its two parts."""
+    """The page, or one of its parts."""
     found = _ASSETS.get(request.path_params.get("asset", ""))
     if found is None:
         return _failure("not found", 404)
