@@ -2,11 +2,11 @@
 
 python -m benchmarks.neighbor_search --cache=CACHE --images=300000 --jitter=0.5,1
 
-Rows are made as benchmarks.scale makes them: real embeddings on their first axes, drawn
-with replacement and jittered; ``--jitter=0`` takes the real ones as they are. Each way
-finds 20 other rows for every row, in a process of its own that imports, builds, compiles
-and searches; recall is that of 2,000 rows against all. The libraries are those of the
-extra ``peers``; what isn't installed is left out by name.
+Rows are made as benchmarks.scale makes them: real embeddings on their first axes,
+drawn with replacement and jittered; ``--jitter=0`` takes the real ones as they are.
+Each way finds 20 other rows for every row, in a process of its own that imports,
+builds, compiles and searches; recall is that of 2,000 rows against all. The libraries
+are those of the extra ``peers``; what isn't installed is left out by name.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int
+from jaxtyping import Array, Float, Int
 
 from mca_jax.core.errors import check_in_range
 from mca_jax.core.numerics import l2_normalize
@@ -19,22 +19,27 @@ _MOST_ITERATIONS = 100
 
 @partial(jax.jit, static_argnames="num_clusters")
 def consensus_partition(
-    partitions: Int[Array, "p n"], *, num_clusters: int
+    partitions: Int[Array, "p n"],
+    votes: Float[Array, " p"] | None = None,
+    *,
+    num_clusters: int,
 ) -> Int[Array, " n"]:
     r"""Find the partition that agrees most with the given ones.
 
     Each row becomes its clusters in all partitions, one-hot and side by side:
 
-    .. math:: b_i = \tfrac{1}{\sqrt p}
-        \bigl(e_{y^{(1)}_i},\, \dots,\, e_{y^{(p)}_i}\bigr)
+    .. math:: b_i = \bigl(\sqrt{w_1}\, e_{y^{(1)}_i},\, \dots,\,
+        \sqrt{w_p}\, e_{y^{(p)}_i}\bigr)
 
     and these are clustered by spherical k-means, from every given partition in
-    turn. Two rows are as similar as the share of partitions that have them
+    turn. Two rows are as similar as the share of votes that has them
     together. What only one partition believes, for its seeding or the space that it
     was found in, is outvoted.
 
     Args:
       partitions: Clusters in ``[0, k)`` by several clusterings, at least one.
+      votes: Of each partition, positive; their shares are ``w``. One each where
+        none are given.
       num_clusters: ``k``.
 
     Returns:
@@ -53,8 +58,10 @@ def consensus_partition(
     """
     count, num_rows = partitions.shape
     check_in_range("partitions", count, 1)
-    codes = jax.nn.one_hot(partitions.T, num_clusters).reshape(num_rows, -1)
-    codes = codes / count**0.5
+    shares = jnp.ones(count) if votes is None else votes
+    shares = shares / jnp.sum(shares)
+    codes = jax.nn.one_hot(partitions.T, num_clusters) * jnp.sqrt(shares)[None, :, None]
+    codes = codes.reshape(num_rows, -1)
 
     def run(partition: Array) -> tuple[Array, Array]:
         sums = jax.nn.one_hot(partition, num_clusters).T @ codes

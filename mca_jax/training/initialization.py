@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 from scipy.cluster.hierarchy import DisjointSet, linkage
+from scipy.sparse.csgraph import connected_components
 from scipy.stats import entropy
 
 from mca_jax.alignment.losses import uniform_prior
@@ -20,6 +21,7 @@ from mca_jax.core.random import named_key
 from mca_jax.core.types import PRNGKey
 from mca_jax.neighbors import KMeansResult, spherical_kmeans
 from mca_jax.neighbors.consensus import consensus_partition
+from mca_jax.neighbors.diffusion import diffusion_map, neighbor_graph
 from mca_jax.neighbors.kmeans import best_restarts
 from mca_jax.neighbors.retrieved_text import retrieve_text
 from mca_jax.training import TrainingData
@@ -48,9 +50,11 @@ _LEAST_IMAGES_A_CLUSTER = 4
 # Images by which two initializations are compared.
 _COMPARED_IMAGES = 20_000
 _EVEN_SHARE = 0.1
+# Of the diffusion map: 2 to 4 are as good, fewer join classes.
+_AXES_A_CLUSTER = 3
 # Restarts of k-means for each that has a vote: most end in a worse optimum.
 _TRIED_FOR_ONE_KEPT = 5
-# Images times clusters up to which votes are compared: twenty of each, 320 MiB.
+# Images times clusters up to which votes are compared: thirty of each, 480 MiB.
 _MOST_VOTES = 2**22
 # Entropy of the merged clusters' sizes, in that of even ones, below which classes count
 # as uneven: 0.92 to 0.98 on seven balanced sets, 0.88 to 0.95 on their long tails of
@@ -226,13 +230,14 @@ def consensus_initialization(
     num_restarts: int = 10,
     sample_size: int = 100_000,
 ) -> KMeansResult:
-    """Find the clusters that images and their retrieved texts agree on.
+    """Find the clusters that images, their neighbours and retrieved texts agree on.
 
     Training hardly leaves the clusters that it begins with: what nouns know has to
-    be in them. The best fifth of the restarts of k-means is taken of the images alone
-    and of the images with their texts beside them, and their
-    :func:`consensus_partition` is where training begins: the single best restart
-    is another with another key, and follows the texts where they lead astray.
+    be in them. The best fifth of the restarts of k-means is taken of the images alone,
+    of the images with their texts beside them and of the :func:`diffusion_map` of
+    their neighbours, and their :func:`consensus_partition` is where training begins:
+    the single best restart is another with another key, and follows the texts where
+    they lead astray. The neighbours have twice the votes of the images.
 
     Args:
       key: Key of the sample and of k-means.
@@ -260,26 +265,60 @@ def consensus_initialization(
         rows = np.sort(np.asarray(drawn))
     images, texts = _texts_of(data, rows, attention_temperature)
     most = max(1, num_restarts // _TRIED_FOR_ONE_KEPT) if affordable else 1
-    votes = {"with texts": (text_weight, max(1, round(trust * most)))}
+    # Each space, how many of its partitions vote, and the votes of each.
+    spaces: dict[str, tuple[Array, int, int]] = {}
+    if text_weight:
+        joint = l2_normalize(jnp.concatenate([images, text_weight * texts], axis=1))
+        spaces["with texts"] = joint, max(1, round(trust * most)), 1
     if affordable:
-        votes["alone"] = (0.0, most)
-    # All are kept of either and cut here: one compiled function for both.
+        spaces["alone"] = images, most, 1
+        whole = len(rows) == num_images
+        walked = _walk(kmeans_key, data, num_clusters) if whole else None
+        if walked is not None:
+            # What is near and what is joined by steps: as many votes for either.
+            spaces["by neighbours"] = walked, most, 2
+    # All are kept of each and cut here: one compiled function for as many axes.
     partitions = [
         best_restarts(
             named_key(kmeans_key, name),
-            l2_normalize(jnp.concatenate([images, weight * texts], axis=1)),
+            space,
             num_clusters=num_clusters,
             num_restarts=num_restarts,
             num_kept=most,
         ).assignments[:count]
-        for name, (weight, count) in votes.items()
+        for name, (space, count, _) in spaces.items()
     ]
-    found = consensus_partition(jnp.concatenate(partitions), num_clusters=num_clusters)
+    votes = [np.full(count, each) for _, count, each in spaces.values()]
+    found = consensus_partition(
+        jnp.concatenate(partitions),
+        jnp.asarray(np.concatenate(votes), jnp.float32),
+        num_clusters=num_clusters,
+    )
     # The networks see images and nouns apart: each cluster is where its images are.
     centers = l2_normalize(jax.nn.one_hot(found, num_clusters).T @ images)
     if len(rows) < num_images:
         found = map_rows(_nearest, data.images, whole=(centers,))
     return KMeansResult(centers, found, kmeans.objective)
+
+
+def _walk(
+    key: PRNGKey, data: TrainingData, num_clusters: int
+) -> Float[Array, "n m"] | None:
+    """Place the images by steps over their neighbours; see :func:`diffusion_map`.
+
+    None where there are too few images, or where bursts of like ones that have no
+    neighbour but each other outnumber the clusters: their places would be chance.
+    """
+    count = data.images.shape[0]
+    num_axes = _AXES_A_CLUSTER * num_clusters
+    if num_axes > count - 2:
+        return None
+    graph = neighbor_graph(fetch_rows(data.image_neighbors, np.arange(count)))
+    if connected_components(graph, directed=False)[0] > num_clusters:
+        return None
+    start = jax.random.normal(named_key(key, "diffusion"), (count,))
+    walked = diffusion_map(np.asarray(start, np.float64), graph, num_axes=num_axes)
+    return jnp.asarray(walked)
 
 
 def _nearest(rows: Array, centers: Array) -> Array:

@@ -164,6 +164,34 @@ def test_texts_join_where_training_begins():
     assert agreement(0.0) < 0.7
 
 
+def test_neighbours_join_where_training_begins():
+    # Pictures that look alike, of two things, with neighbours of their own kind.
+    rng = np.random.default_rng(0)
+    labels, look = np.repeat([0, 1], 50), rng.integers(0, 2, 100)
+    images = unit(np.eye(8)[look] + 0.3 * rng.normal(size=(100, 8))).astype(np.float32)
+    near = rng.permuted(np.tile(np.arange(50), (100, 1)), axis=1)[:, :10]
+    near = near + 50 * labels[:, None]
+    data = TrainingData(
+        images=jnp.asarray(images),
+        nouns=jnp.asarray(np.eye(8, dtype=np.float32)[6:]),
+        image_neighbors=jnp.asarray(near, jnp.int32),
+        noun_neighbors=jnp.zeros((100, 1), jnp.int32),
+        noun_similarities=jnp.ones((100, 1)),
+    )
+    kmeans = spherical_kmeans(jax.random.key(0), data.images, num_clusters=2)
+
+    def agreement(given):
+        found = consensus_initialization(
+            jax.random.key(1), given, kmeans, text_weight=0.0
+        )
+        return adjusted_rand_score(labels, found.assignments)
+
+    assert agreement(data) == 1
+    # More parts that nothing joins than clusters: their neighbours have no vote.
+    pairs = data._replace(image_neighbors=jnp.arange(100)[:, None] ^ 1)
+    assert agreement(pairs) < 0.2
+
+
 def test_a_sample_initializes_a_large_set():
     data, labels = long_tailed_set([100, 100, 100])
     kmeans = spherical_kmeans(jax.random.key(0), data.images, num_clusters=3)
