@@ -13,9 +13,11 @@ import numpy as np
 
 from benchmarks.peers import run_peer
 from benchmarks.sets import SweepSet
+from mca_jax.alignment.forward import assign_clusters
 from mca_jax.core.random import make_keys
 from mca_jax.core.text import fingerprint
 from mca_jax.evaluation import measure_clusters, measure_risk
+from mca_jax.model.calibration import calibrate
 from mca_jax.neighbors import KMeansResult
 from mca_jax.neighbors.graph import Neighborhood
 from mca_jax.pipeline import baselines
@@ -62,7 +64,9 @@ class Outcome(NamedTuple):
 
     Attributes:
       assignments: Cluster of each image, int32 ``[n]``.
-      started: The same before any step; None without training.
+      confidences: Confidence of each in its cluster, as a result has it, ``[n]``;
+        None without training.
+      started: Cluster of each image before any step; None without training.
       label_free: Quantities that need no labels.
       history: One row an epoch, as of ``fit``; none without training.
       risk: Risk quantities after so many epochs, from 0 on; none for baselines.
@@ -73,6 +77,7 @@ class Outcome(NamedTuple):
     """
 
     assignments: np.ndarray
+    confidences: np.ndarray | None
     started: np.ndarray | None
     label_free: dict[str, float]
     history: list[dict[str, float]]
@@ -268,9 +273,19 @@ def run_variant(shared: Shared, config: Config) -> Outcome:
     with _timed(seconds, "read-out"):
         predictions = predict_prepared(setup.heads, fit.params, prepared.data)
         label_free = label_free_metrics(predictions, prepared, fit)
-    assignments = predictions.probabilities.argmax(axis=1).astype(np.int32)
+        assignments = assign_clusters(predictions.probabilities)
+        params = calibrate(
+            make_keys(jax.random.key(config.seed)).calibration,
+            setup.heads,
+            fit.params,
+            images=prepared.data.images,
+            image_neighbors=prepared.data.image_neighbors,
+            assignments=assignments,
+        )
+        sure = predict_prepared(setup.heads, params, prepared.data).probabilities
     return Outcome(
         assignments,
+        sure[np.arange(len(sure)), assignments],
         watch.started,
         {**_measured(assignments, prepared, config), **label_free},
         _history(fit),
@@ -292,7 +307,7 @@ def run_peer_of(shared: Shared, name: str, config: Config) -> Outcome:
             num_clusters=config.num_clusters,
             seed=config.seed,
         )
-    return Outcome(found, None, {}, [], [], 0, 0, "no training", seconds)
+    return Outcome(found, None, None, {}, [], [], 0, 0, "no training", seconds)
 
 
 BASELINES = {
@@ -326,6 +341,7 @@ def run_baseline(shared: Shared, name: str, config: Config) -> Outcome:
         label_free["rate_exponent"] = fit.rate_exponent
     return Outcome(
         found.assignments,
+        None,
         None,
         label_free,
         _history(fit),

@@ -273,6 +273,12 @@ def _goal_rows(groups: Groups) -> list[tuple[str, str, bool]]:
     return rows
 
 
+def _ece_cell(runs: Sequence[Run]) -> str:
+    """Calibration error of the confidences, where a line has any."""
+    found = [100 * run["ece"] for run in runs if run["ece"] is not None]
+    return number_cell(mean_spread(found).mean) if found else NONE
+
+
 def _score_rows(by_variant: Mapping[str, Sequence[Run]]) -> list[list[str]]:
     """Scores of one set."""
     rows = []
@@ -289,6 +295,7 @@ def _score_rows(by_variant: Mapping[str, Sequence[Run]]) -> list[list[str]]:
                 f"*{variant}*" if kind == "reference" else variant,
                 ", ".join(str(run["seed"]) for run in runs),
                 *(spread_cell(_percent(runs, score)) for score in _SCORES),
+                _ece_cell(runs),
                 *against,
                 number_cell(epochs) if epochs else NONE,
                 number_cell(seconds),

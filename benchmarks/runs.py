@@ -36,7 +36,7 @@ _KEYS = frozenset(
     {
         *("set", "base", "ratio", "variant", "kind", "seed", "uses_labels"),
         *("scores", "label_free", "epochs", "status", "seconds", "peak_gib"),
-        *("history", "risk", "steps_per_pass", "start_acc"),
+        *("history", "risk", "steps_per_pass", "start_acc", "ece"),
         *("num_images", "num_clusters", "overrides", "identity", "settings", "command"),
         *("hardware", "versions", "encoder"),
     }

@@ -46,7 +46,11 @@ from benchmarks.sets import Answers, SweepSet, draw_long_tail, load_sets
 from benchmarks.variants import VARIANTS
 from mca_jax.core.errors import InputError, check_in_range, check_one_of
 from mca_jax.core.text import fingerprint
-from mca_jax.evaluation import Scores, score_clustering
+from mca_jax.evaluation import (
+    Scores,
+    expected_calibration_error,
+    score_clustering,
+)
 from mca_jax.pipeline.config import Config, apply_overrides, config_to_dict
 
 __all__ = ["REFERENCES", "Plan", "main", "plan_runs", "run_sweep"]
@@ -120,6 +124,7 @@ def _make_run(
     reset_peak()
     values: dict[str, Any] = {"label_free": {}, "epochs": 0, "status": "no training"}
     values |= {"history": [], "risk": [], "steps_per_pass": 0, "start_acc": None}
+    values["ece"] = None
     if plan.kind == "reference":
         found = _reference(shared.given, answers, plan)
         if found is None:
@@ -135,7 +140,11 @@ def _make_run(
         # From here on the clusters are what they are.
         scores = Scores(*score_clustering(answers.labels, outcome.assignments))
         values |= outcome._asdict()
-        del values["assignments"], values["started"]
+        del values["assignments"], values["started"], values["confidences"]
+        if outcome.confidences is not None:
+            values["ece"] = expected_calibration_error(
+                answers.labels, outcome.assignments, outcome.confidences
+            )
         if outcome.started is not None:
             start = score_clustering(answers.labels, outcome.started)
             values["start_acc"] = start.acc

@@ -5,6 +5,7 @@ from mca_jax.evaluation.metrics import (
     adjusted_rand_index,
     clustering_accuracy,
     contingency_table,
+    expected_calibration_error,
     normalized_mutual_information,
     score_clustering,
 )
@@ -33,6 +34,7 @@ __all__ = [
     "cluster_size_entropy",
     "clustering_accuracy",
     "contingency_table",
+    "expected_calibration_error",
     "is_related",
     "measure_clusters",
     "measure_risk",

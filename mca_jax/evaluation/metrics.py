@@ -21,6 +21,7 @@ __all__ = [
     "adjusted_rand_index",
     "clustering_accuracy",
     "contingency_table",
+    "expected_calibration_error",
     "normalized_mutual_information",
     "score_clustering",
 ]
@@ -129,6 +130,54 @@ def clustering_accuracy(labels: ArrayLike, clusters: ArrayLike) -> float:
     table = contingency_matrix(*_checked_pair(labels, clusters))
     rows, columns = linear_sum_assignment(table, maximize=True)
     return int(table[rows, columns].sum()) / int(table.sum())
+
+
+def expected_calibration_error(
+    labels: ArrayLike,
+    clusters: ArrayLike,
+    confidences: ArrayLike,
+    *,
+    num_bins: int = 15,
+) -> float:
+    r"""Expected calibration error (ECE) of the confidences of clusters.
+
+    .. math:: \sum_b \frac{n_b}{n}
+        \left| \mathrm{acc}(b) - \mathrm{conf}(b) \right|
+
+    over bins of equal width in confidence (Guo et al., On Calibration of Modern
+    Neural Networks, 2017). An image is right where its cluster's partner of
+    :func:`clustering_accuracy` is its class.
+
+    Args:
+      labels: Classes, integers from 0 on.
+      clusters: Cluster of each image, integers from 0 on.
+      confidences: Of each image in its cluster, in [0, 1].
+      num_bins: Bins of [0, 1], at least 1.
+
+    Returns:
+      A fraction in [0, 1]; 0 where confidence is the share of right images.
+
+    Raises:
+      InputError: As for :func:`score_clustering`; or as many confidences are not there.
+
+    Example:
+      >>> expected_calibration_error([0, 0, 1, 1], [0, 0, 1, 0], [0.75] * 4)
+      0.0
+    """
+    known, found = _checked_pair(labels, clusters)
+    sure = np.asarray(confidences, np.float64)
+    if sure.shape != known.shape:
+        raise InputError(
+            f"Expected {known.size} confidences, found an array of shape {sure.shape}"
+        )
+    table = contingency_table(known, found)
+    partners = np.full(len(table), -1)
+    rows, columns = linear_sum_assignment(table, maximize=True)
+    partners[rows] = columns
+    right = partners[known] == found
+    bins = np.clip(np.ceil(sure * num_bins).astype(int) - 1, 0, num_bins - 1)
+    gaps = np.bincount(bins, right - sure, num_bins)
+    return float(np.abs(gaps).sum() / known.size)
 
 
 def normalized_mutual_information(labels: ArrayLike, clusters: ArrayLike) -> float:
