@@ -40,6 +40,7 @@ def traced(variant, seed, acc, *, exponent, consistency, confidence, **values):
         risk=[start, end],
         steps_per_pass=10,
         start_acc=0.5,
+        ece=None,
         **values,
     )
 

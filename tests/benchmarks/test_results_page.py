@@ -32,6 +32,7 @@ def make(variant, seed, acc, *, kind="variant", name="cifar10_test", **values):
         "risk": [],
         "steps_per_pass": 0,
         "start_acc": None,
+        "ece": 0.05,
         "epochs": 20,
         "status": "converged",
         "seconds": {"neighbours": 1.0, "training": 2.5},

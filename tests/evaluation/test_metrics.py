@@ -2,6 +2,7 @@ from itertools import permutations
 
 import numpy as np
 import pytest
+from scipy.optimize import linear_sum_assignment
 from sklearn import metrics as reference
 
 from mca_jax.core.errors import InputError
@@ -9,6 +10,7 @@ from mca_jax.evaluation import (
     adjusted_rand_index,
     clustering_accuracy,
     contingency_table,
+    expected_calibration_error,
     normalized_mutual_information,
     score_clustering,
 )
@@ -157,3 +159,34 @@ def test_numbers_beyond_the_table():
         contingency_table([0, 2], [0, 1], num_classes=2)
     with pytest.raises(InputError, match="clusters below 1, found 1"):
         contingency_table([0, 2], [0, 1], num_clusters=1)
+
+
+def test_calibration_error_by_hand():
+    labels, clusters = [0, 0, 1, 1, 1], [1, 1, 0, 0, 1]
+    # Bins [0, 0.5] and (0.5, 1]: of two images one is right, of three all are.
+    sure = [0.5, 0.9, 0.9, 0.9, 0.3]
+    expected = abs(1 - 0.8) / 5 + abs(3 - 2.7) / 5
+    found = expected_calibration_error(labels, clusters, sure, num_bins=2)
+    assert found == pytest.approx(expected)
+
+
+def test_calibration_error_is_the_gap_bin_by_bin():
+    random = np.random.default_rng(0)
+    labels, clusters = draw(500, 4, 6)
+    sure = random.random(500)
+    table = contingency_table(labels, clusters)
+    partner = dict(zip(*linear_sum_assignment(-table), strict=True))
+    right = np.array(
+        [partner[a] == b for a, b in zip(labels, clusters, strict=True)], float
+    )
+    total = 0.0
+    for low in np.arange(15) / 15:
+        inside = (sure > low) & (sure <= low + 1 / 15)
+        if inside.any():
+            total += inside.mean() * abs(right[inside].mean() - sure[inside].mean())
+    assert expected_calibration_error(labels, clusters, sure) == pytest.approx(total)
+
+
+def test_as_many_confidences_as_images_are_needed():
+    with pytest.raises(InputError, match="Expected 2 confidences"):
+        expected_calibration_error([0, 1], [0, 1], [0.5])
