@@ -17,6 +17,7 @@ from mca_jax.data import Images, ImageSource, open_source
 from mca_jax.data.decode import MAX_PIXELS
 from mca_jax.data.files import SkippedImage, TooFewImagesError, list_reasons
 from mca_jax.encoders import Encoder, build_encoder
+from mca_jax.encoders.device import choose_batch_size
 from mca_jax.encoders.embed_images import encode_rows
 from mca_jax.encoders.encoder import compile_encoder
 from mca_jax.model.assign import Assigned, build_assign, build_projection
@@ -104,9 +105,9 @@ def _build_embed(model: ClusterModel) -> Callable[..., tuple[np.ndarray, dict]]:
     """
     encoder = load_encoder(model)
     # What a run of an earlier release did not record takes today's defaults.
-    settings = {"batch_size": 32, "store_dtype": "float32", "threads": 0}
+    settings = {"batch_size": 0, "store_dtype": "float32", "threads": 0}
     settings |= model.config["encoder"]
-    batch_size = settings["batch_size"]
+    batch_size = choose_batch_size(settings["batch_size"])
     encode = compile_encoder(encoder.encode_images, encoder.params, batch_size)
 
     def embed(

@@ -17,6 +17,7 @@ from mca_jax.core.parallel import exchange, host_share
 from mca_jax.core.progress import Clock
 from mca_jax.data import Images, ImageSource, open_source
 from mca_jax.encoders import ENCODERS, Encoder, build_encoder
+from mca_jax.encoders.device import choose_batch_size, choose_dtype
 from mca_jax.encoders.embed_images import Embedded, embed_images
 from mca_jax.encoders.embed_nouns import embed_nouns, noun_cache_dir
 from mca_jax.encoders.embed_views import embed_views
@@ -267,7 +268,7 @@ def open_encoders(
         pairs = zip(table.synsets, table.glosses, strict=True)
         glosses = {synset: gloss for synset, gloss in pairs if synset and gloss}
     texts: dict[str, Any] = {
-        "dtype": config.dtype,
+        "dtype": choose_dtype(config.dtype, config.name, config.image),
         "prompts": parse_templates(config.prompts),
         "glosses": glosses,
     }
@@ -311,7 +312,7 @@ def embed_source(
     return embed_images(
         encoder,
         source,
-        batch_size=config.batch_size,
+        batch_size=choose_batch_size(config.batch_size),
         cache_dir=cache_dir,
         dtype=config.store_dtype,
         threads=config.threads or None,
@@ -366,7 +367,7 @@ def embed_source_views(
         num_images=num_images,
         num_views=config.views,
         seed=config.view_seed,
-        batch_size=config.batch_size,
+        batch_size=choose_batch_size(config.batch_size),
         cache_dir=cache_dir,
         dtype=config.store_dtype,
         threads=config.threads or None,

@@ -143,14 +143,16 @@ class _Block(nn.Module):
     ) -> tuple[Float[Array, "b t w"], None]:
         tower, dtype = self.tower, self.dtype
         (far_turns, near_turns), (far_mask, near_mask) = shared
-        turns = tuple(
+        cosines, sines = (
             jnp.where(is_far, far, near)
             for far, near in zip(far_turns, near_turns, strict=True)
         )
         normed = layer_norm(tower, dtype, "attention_norm")(x) if self.has_norm else x
         mixed = nn.Dense(3 * tower.width, dtype=dtype, name="qkv")(normed)
         query, key, value = jnp.split(mixed, 3, axis=-1)
-        query, key = (rotate_heads(e, turns, tower.num_heads) for e in (query, key))
+        query, key = (
+            rotate_heads(e, (cosines, sines), tower.num_heads) for e in (query, key)
+        )
         mask = jnp.where(is_far, far_mask, near_mask)
         attended = attend(query, key, value, mask, tower.num_heads)
         x = x + nn.Dense(tower.width, dtype=dtype, name="out")(attended)
@@ -190,13 +192,13 @@ class ModernTower(nn.Module):
         far = jnp.asarray(config.far)
         x, _ = _Block(tower, dtype, has_norm=False, name="first")(x, far[0], shared)
         if tower.num_layers > 1:
-            # Typed as a number, which says that an argument has an axis to scan over.
-            no_axis: Any = nn.broadcast
+            # Typed as numbers, which say that arguments have an axis to scan over.
+            axes: Any = (0, nn.broadcast)
             blocks = nn.scan(
                 _Block,
                 variable_axes={"params": 0},
                 split_rngs={"params": True},
-                in_axes=(0, no_axis),
+                in_axes=axes,
                 length=tower.num_layers - 1,
             )(tower, dtype, name="blocks")
             x, _ = blocks(x, far[1:], shared)

@@ -21,6 +21,7 @@ from mca_jax.core.progress import Clock
 from mca_jax.core.text import printable
 from mca_jax.data import ImageSource, SkippedImage, count_unread, describe_unread
 from mca_jax.encoders import build_encoder
+from mca_jax.encoders.device import choose_batch_size, choose_dtype
 from mca_jax.encoders.embed_images import Embedded, embed_images
 from mca_jax.encoders.registry import check_encoder
 from mca_jax.evaluation.runs import score_held_out, score_result
@@ -118,7 +119,9 @@ def _embed_source(
     views = None
     encoder = build_encoder(
         config.encoder.name,
-        dtype=config.encoder.dtype,
+        dtype=choose_dtype(
+            config.encoder.dtype, config.encoder.name, config.encoder.image
+        ),
         revision=config.encoder.revision or None,
         image=config.encoder.image,
     )
@@ -128,7 +131,7 @@ def _embed_source(
         embedded = embed_images(
             encoder,
             source,
-            batch_size=config.encoder.batch_size,
+            batch_size=choose_batch_size(config.encoder.batch_size),
             cache_dir=cache_dir,
             dtype=config.encoder.store_dtype,
             threads=config.encoder.threads or None,
@@ -366,7 +369,7 @@ def _score_held_out(
     embedded = embed_images(
         load_encoder(result.model),
         inputs.held_out,
-        batch_size=settings.batch_size,
+        batch_size=choose_batch_size(settings.batch_size),
         cache_dir=cache_dir,
         dtype=settings.store_dtype,
         threads=settings.threads or None,

@@ -183,8 +183,16 @@ def settings_of_result(settings: Mapping[str, Any]) -> dict[str, Any]:
       settings: All settings, as from ``config_to_dict``.
 
     Returns:
-      Those that a run has to share to be the same run.
+      Those that a run has to share to be the same run; what the device chose is among
+      them.
     """
+    encoder = dict(settings.get("encoder", {}))
+    if encoder.get("dtype") == "auto":
+        # Imported here: settings are read before anything of JAX is.
+        from mca_jax.encoders.device import choose_dtype
+
+        encoder["dtype"] = choose_dtype("auto", encoder["name"], encoder["image"])
+        settings = {**settings, "encoder": encoder}
     return _without(settings, "")
 
 

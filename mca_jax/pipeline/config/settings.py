@@ -66,8 +66,8 @@ class EncoderConfig:
         ``"refs/pr/8"``; empty takes the main one.
       image: A second encoder that sees the images too, in a space of its own, and
         names nothing: as ``name``, or a DINOv2 or DINOv3 checkpoint. Empty for none.
-      dtype: Weights and activations of a checkpoint, ``"float32"`` or
-        ``"bfloat16"``.
+      dtype: Weights and activations of a checkpoint, ``"float32"``, ``"bfloat16"``
+        or ``"auto"``: float32 on a CPU, bfloat16 on accelerators.
       prompts: What a noun is put into: ``"photo"``, ``"ensemble"``, or templates
         of your own with one ``{}`` each, joined by ``|``. Not for lite.
       glosses: Whether a noun's definition goes behind its prompt, to tell the
@@ -81,7 +81,7 @@ class EncoderConfig:
       store_dtype: Kept embeddings of images, ``"float32"`` or ``"float16"``.
       noun_cache: Folder that keeps embeddings of nouns for all runs; empty takes
         the user's own, see ``noun_cache_dir``.
-      batch_size: Images embedded at once, at least 1.
+      batch_size: Images embedded at once; 0 chooses by the device.
       threads: Decoding threads; 0 chooses by the number of cores.
       components: Axes of the images that are kept, at least 1; raised to the
         number of clusters where that is larger, cut to one for every eight
@@ -99,7 +99,7 @@ class EncoderConfig:
     name: str = "lite"
     revision: str = ""
     image: str = ""
-    dtype: Literal["float32", "bfloat16"] = "float32"
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     prompts: str = "photo"
     glosses: bool = False
     text: str = ""
@@ -107,7 +107,7 @@ class EncoderConfig:
     text_map: Literal["ridge", "procrustes"] = "ridge"
     store_dtype: Literal["float32", "float16"] = "float32"
     noun_cache: str = ""
-    batch_size: int = 32
+    batch_size: int = 0
     threads: int = 0
     # Measured on seven sets, see docs/results.md: these axes gain 15 points of ACC on
     # paintings and 2 to 3 on most others, for 1,500 images more through the encoder.
@@ -123,7 +123,7 @@ class EncoderConfig:
 
     def __post_init__(self) -> None:
         """Check ranges."""
-        check_in_range("encoder.batch_size", self.batch_size, 1)
+        check_in_range("encoder.batch_size", self.batch_size, 0)
         check_in_range("encoder.threads", self.threads, 0)
         check_in_range("encoder.components", self.components, 1)
         check_in_range("encoder.whitening", self.whitening, 0, 0.5)

@@ -18,6 +18,7 @@ from mca_jax.data import ImageSource, find_images, open_source
 from mca_jax.data.files import SkippedImage
 from mca_jax.data.folder import ImageFolder
 from mca_jax.encoders.cache.embedding_cache import EmbeddingCache
+from mca_jax.encoders.device import choose_batch_size
 from mca_jax.encoders.embed_images import encode_rows
 from mca_jax.model.cluster_model import ClusterModel
 from mca_jax.model.predict import (
@@ -101,7 +102,7 @@ def _embed(
         range(count),
         table,
         first=0,
-        batch_size=settings.batch_size,
+        batch_size=choose_batch_size(settings.batch_size),
         cache=cache,
         digests=digests,
         threads=settings.threads or None,
