@@ -131,6 +131,8 @@ def build_image_encoder(
     if not check_encoder(name):
         return build_encoder(name, revision=revision)
     # Imported here, as above.
+    from mca_jax.encoders.clip.config import FAMILIES as PAIRS
+    from mca_jax.encoders.clip.unsupported import nearest_images
     from mca_jax.encoders.dino.config import FAMILIES
     from mca_jax.encoders.dino.encoder import build_dino
     from mca_jax.encoders.huggingface.checkpoint_files import (
@@ -146,4 +148,12 @@ def build_image_encoder(
         return build_dino(name, dtype=dtype, revision=revision)
     if read_timm_name(folder) and find_open_clip(folder) is None:
         return build_timm(name, dtype=dtype, revision=revision)
+    kind = read_model_type(folder)
+    if kind and kind not in PAIRS and find_open_clip(folder) is None:
+        raise InputError(
+            f"Expected {folder / 'config.json'} to have model_type "
+            f"{', '.join((*FAMILIES, *PAIRS))}, found {kind!r}, whose images can't be "
+            f"read here; the nearest is {nearest_images(kind)}, and mca-jax encoders "
+            "lists what works"
+        )
     return build_encoder(name, dtype=dtype, revision=revision)

@@ -1,6 +1,7 @@
 """The list of what works; the tests of parity hold each family to what it says."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,9 +9,11 @@ import pytest
 from mca_jax.core.errors import InputError
 from mca_jax.encoders import build_encoder
 from mca_jax.encoders.catalogue import CHECKPOINTS, FAMILIES, list_encoders
-from mca_jax.encoders.clip.unsupported import describe_unsupported
+from mca_jax.encoders.clip.unsupported import _NEAREST_IMAGES, describe_unsupported
 from mca_jax.encoders.huggingface.twins import _TWINS
+from mca_jax.encoders.open_clip.config import _NEAREST
 from mca_jax.encoders.registry import build_image_encoder
+from mca_jax.encoders.sentence.encoder import build_sentence_encoder
 
 ROOT = Path(__file__).resolve().parents[2]
 GOLDENS = ROOT / "tests" / "goldens"
@@ -77,3 +80,59 @@ def test_timms_own_layout_is_told(tmp_path):
 def test_twins_are_of_the_list_or_their_sisters():
     owners = {each.id.partition("/")[0] for each in CHECKPOINTS}
     assert {twin.partition("/")[0] for twin in _TWINS.values()} <= owners
+
+
+@pytest.mark.parametrize(
+    ("model_type", "nearest"),
+    [
+        ("vit", "timm/vit_base_patch16_224.augreg2_in21k_ft_in1k"),
+        ("vit_mae", "timm/vit_base_patch16_224.mae"),
+        ("dinov3_convnext", "facebook/dinov3-vitb16-pretrain-lvd1689m"),
+        ("efficientnet", "facebook/dinov2-base"),
+    ],
+)
+def test_other_encoders_of_images_are_told(tmp_path, model_type, nearest):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": model_type}))
+    with pytest.raises(InputError, match=f"the nearest is {nearest}, and") as caught:
+        build_image_encoder(str(tmp_path))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("model_type", "nearest"),
+    [
+        ("qwen2", "Qwen/Qwen3-Embedding-0.6B"),
+        ("t5", "sentence-transformers/all-mpnet-base-v2"),
+    ],
+)
+def test_other_encoders_of_texts_are_told(tmp_path, model_type, nearest):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": model_type}))
+    with pytest.raises(InputError, match=f"the nearest is {nearest}$") as caught:
+        build_sentence_encoder(str(tmp_path))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("vision", "nearest"),
+    [
+        ({"timm_model_name": "fastvit_mci0"}, "timm/MobileCLIP2-L-14-OpenCLIP$"),
+        ({"timm_model_name": "convnext_base_w"}, "laion/CLIP-ViT-B-16-laion2B-s34B"),
+        ({"timm_model_name": "vit_pe_core_gigantic_patch14_448"}, "timm/PE-Core-L-14-"),
+        ({"layers": [3, 4, 6, 3]}, "a ResNet, which is not supported; supported are"),
+    ],
+)
+def test_other_pairs_of_open_clip_are_told(tmp_path, vision, nearest):
+    folder = shutil.copytree(GOLDENS / "open_clip" / "vit", tmp_path / "other")
+    path = folder / "open_clip_config.json"
+    content = json.loads(path.read_text())
+    content["model_cfg"]["vision_cfg"] = {"image_size": 224, **vision}
+    path.write_text(json.dumps(content))
+    with pytest.raises(InputError, match=nearest) as caught:
+        build_encoder(str(folder))
+    assert "\n" not in str(caught.value)
+
+
+def test_what_is_named_as_the_nearest_is_in_the_list():
+    listed = {each.id for each in CHECKPOINTS}
+    named = {*_NEAREST.values(), *_NEAREST_IMAGES.values(), "facebook/dinov2-base"}
+    assert named <= listed

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["describe_unsupported"]
+__all__ = ["describe_unsupported", "nearest_images"]
 
 _CLIP = "openai/clip-vit-base-patch32"
 _MANY_LANGUAGES = "google/siglip2-base-patch16-224"
@@ -31,10 +31,30 @@ _IMAGES = (
     "swin",
     "vit",
 )
+# Model types of images, or their begin -> the nearest that is supported.
+_NEAREST_IMAGES = {
+    "deit": "timm/deit3_base_patch16_224.fb_in22k_ft_in1k",
+    "dinov3": "facebook/dinov3-vitb16-pretrain-lvd1689m",
+    "vit_m": "timm/vit_base_patch16_224.mae",
+    "vit": "timm/vit_base_patch16_224.augreg2_in21k_ft_in1k",
+}
 _TEXTS = (
     *("bert", "camembert", "distilbert", "modernbert", "mpnet", "qwen3", "roberta"),
     "xlm-roberta",
 )
+
+
+def nearest_images(model_type: str) -> str:
+    """Return the nearest encoder of images to one that isn't supported.
+
+    Example:
+      >>> nearest_images("vit")
+      'timm/vit_base_patch16_224.augreg2_in21k_ft_in1k'
+    """
+    for begin, nearest in _NEAREST_IMAGES.items():
+        if model_type.startswith(begin):
+            return nearest
+    return "facebook/dinov2-base"
 
 
 def describe_unsupported(model_type: str) -> str:
@@ -57,7 +77,7 @@ def describe_unsupported(model_type: str) -> str:
     if model_type.startswith(_IMAGES):
         return (
             "it sees images and reads no nouns, and is not supported; the nearest "
-            "beside a CLIP is --image_encoder=facebook/dinov2-base"
+            f"beside a CLIP is --image_encoder={nearest_images(model_type)}"
         )
     for begin, (what, nearest) in _KNOWN.items():
         if model_type.startswith(begin):

@@ -17,7 +17,7 @@ from mca_jax.encoders.huggingface.transformer import (
     parse_whole,
 )
 from mca_jax.encoders.open_clip.images import OpenClipImages, parse_images
-from mca_jax.encoders.timm.config import TimmConfig, parse_trunk
+from mca_jax.encoders.timm.config import TimmConfig, is_known, parse_trunk
 
 __all__ = ["OpenClipConfig", "parse_open_clip_config", "rename_trunk"]
 
@@ -72,6 +72,16 @@ _INSTEAD = (
     "openai/clip-vit-base-patch32 and google/siglip2-base-patch16-224, and a fine-tune "
     "of a supported one is converted by open_clip's save_for_hf"
 )
+
+
+# Begins of timm's names -> the nearest pair of towers that is supported.
+_NEAREST = {
+    "fastvit_": "timm/MobileCLIP2-L-14-OpenCLIP",
+    "vit_base_mci_": "timm/MobileCLIP2-L-14-OpenCLIP",
+    "vit_pe_core_": "timm/PE-Core-L-14-336",
+    "eva": "openai/clip-vit-large-patch14",
+    "": "laion/CLIP-ViT-B-16-laion2B-s34B-b88K",
+}
 
 
 class OpenClipConfig(NamedTuple):
@@ -187,6 +197,10 @@ def _section(model: Mapping[str, Any], key: str, source: str) -> Mapping[str, An
                 f"{source} has {name} {found!r} in {key}, an architecture that is not "
                 f"supported; {_INSTEAD}"
             )
+    if isinstance(section.get("layers"), list):
+        raise InputError(
+            f"{source} describes a ResNet, which is not supported; {_INSTEAD}"
+        )
     if key == "vision_cfg" and section.get("pool_type", "tok") != "tok":
         raise InputError(
             f"{source} pools images by {section['pool_type']!r}, which is not "
@@ -274,6 +288,12 @@ def _parse_trunk(
     source: str,
 ) -> tuple[TimmConfig, int]:
     """Return an image tower of timm, and the width of a last layer behind it."""
+    if not is_known(name):
+        nearest = next(v for k, v in _NEAREST.items() if name.startswith(k))
+        raise InputError(
+            f"{source} has timm's {name} as its image tower, which is not supported; "
+            f"supported are its plain vision transformers; the nearest is {nearest}"
+        )
     own = rename_trunk(shapes)
     trunk = parse_trunk(
         name,

@@ -113,7 +113,8 @@ def parse_sentence_config(
     if kind not in _FAMILIES:
         raise InputError(
             f"Expected {source} to have model_type {_KNOWN}, "
-            f"found {kind!r}; take a sentence encoder of one of these types"
+            f"found {kind!r}; take a sentence encoder of one of these types: the "
+            f"nearest is {_nearest(str(kind))}"
         )
     family = _FAMILIES[kind]
     values = {**_DEFAULTS, "vocab_size": _VOCAB_SIZES[family]}
@@ -155,6 +156,14 @@ def parse_sentence_config(
         text_length=min(room, most_tokens or room),
         pooling=pooling,
     )
+
+
+def _nearest(kind: str) -> str:
+    """Return the nearest checkpoint to a type that is not supported."""
+    decoders = ("gemma", "llama", "mistral", "phi", "qwen")
+    if kind.startswith(decoders):
+        return "Qwen/Qwen3-Embedding-0.6B"
+    return "sentence-transformers/all-mpnet-base-v2"
 
 
 def relative_buckets(length: int, num_buckets: int) -> Int[np.ndarray, "t t"]:

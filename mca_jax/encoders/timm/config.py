@@ -18,12 +18,19 @@ from mca_jax.encoders.huggingface.transformer import (
     parse_tower,
 )
 
-__all__ = ["TimmConfig", "describe_timm", "find_kind", "parse_trunk", "read_sizes"]
+__all__ = [
+    "Kind",
+    "TimmConfig",
+    "find_kind",
+    "is_known",
+    "parse_trunk",
+    "read_sizes",
+]
 
 Shapes = Mapping[str, tuple[int, ...]]
 
 
-class _Kind(NamedTuple):
+class Kind(NamedTuple):
     """Vision transformers that the shapes of their tensors tell apart."""
 
     pattern: str
@@ -34,27 +41,27 @@ class _Kind(NamedTuple):
 
 # The first that fits a whole name counts.
 _KINDS = (
-    _Kind(r"(vit|deit|deit3)_[a-z]+_patch\d+_\d+(_miil)?", "gelu", 1e-6),
-    _Kind(r"flexivit_[a-z]+", "gelu", 1e-6),
-    _Kind(r"vit_[a-z]+_patch\d+_(reg\d+_)?(dinov2|tipsv2)", "gelu", 1e-6),
-    _Kind(r"vit_[a-z]+_(plus_)?patch\d+_dinov3(_qkvb)?", "gelu", 1e-5, "dinov3"),
-    _Kind(r"vit_(7b)_patch\d+_dinov3(_qkvb)?", "gelu", 1e-5, "dinov3"),
-    _Kind(r"vit_[a-z]+_patch\d+_clip_quickgelu_\d+", "quick_gelu", 1e-5),
-    _Kind(r"vit_[a-z]+_patch\d+_(plus_)?clip_\d+", "gelu", 1e-5),
-    _Kind(
+    Kind(r"(vit|deit|deit3)_[a-z]+_patch\d+_\d+(_miil)?", "gelu", 1e-6),
+    Kind(r"flexivit_[a-z]+", "gelu", 1e-6),
+    Kind(r"vit_[a-z]+_patch\d+_(reg\d+_)?(dinov2|tipsv2)", "gelu", 1e-6),
+    Kind(r"vit_[a-z]+_(plus_)?patch\d+_dinov3(_qkvb)?", "gelu", 1e-5, "dinov3"),
+    Kind(r"vit_(7b)_patch\d+_dinov3(_qkvb)?", "gelu", 1e-5, "dinov3"),
+    Kind(r"vit_[a-z]+_patch\d+_clip_quickgelu_\d+", "quick_gelu", 1e-5),
+    Kind(r"vit_[a-z]+_patch\d+_(plus_)?clip_\d+", "gelu", 1e-5),
+    Kind(
         r"vit_(base_patch32_siglip_(gap_)?256|giantopt_patch16_siglip_(gap_)?\d+"
         r"|large_patch16_siglip_(gap_)?512|so400m_patch16_siglip_(gap_)?\d+)",
         "gelu_pytorch_tanh",
         1e-6,
     ),
-    _Kind(r"vit_[a-z0-9]+_patch\d+_siglip_(gap_)?\d+", "gelu", 1e-6),
-    _Kind(
+    Kind(r"vit_[a-z0-9]+_patch\d+_siglip_(gap_)?\d+", "gelu", 1e-6),
+    Kind(
         r"vit_(little|wee|medium|mediumd|betwixt|so150m|so150m2|giant|huge)"
         r"_patch\d+_(reg\d+_)?gap_\d+",
         "gelu",
         1e-6,
     ),
-    _Kind(
+    Kind(
         r"vit_pe_core_(tiny|small|base|large)_patch\d+_\d+", "gelu", 1e-5, "perception"
     ),
 )
@@ -116,16 +123,17 @@ class TimmConfig(NamedTuple):
         return self.image_size[0] // side, self.image_size[1] // side
 
 
-def describe_timm(name: str) -> str:
-    """Say in one line that an architecture isn't supported, and what to take."""
-    return (
-        f"timm's {name} is not supported: its plain vision transformers are, those of "
-        f"CLIP, SigLIP, DeiT, DINOv2, DINOv3 and the Perception Encoder among them; "
-        f"{_INSTEAD}"
-    )
+def is_known(name: str) -> bool:
+    """Return whether an architecture is supported, by timm's name of it.
+
+    Example:
+      >>> is_known("vit_base_patch14_dinov2"), is_known("swin_base_patch4_window7_224")
+      (True, False)
+    """
+    return any(re.fullmatch(kind.pattern, name) for kind in _KINDS)
 
 
-def find_kind(name: str, source: str) -> _Kind:
+def find_kind(name: str, source: str) -> Kind:
     """Return what timm's name tells.
 
     Raises:
@@ -134,7 +142,11 @@ def find_kind(name: str, source: str) -> _Kind:
     for kind in _KINDS:
         if re.fullmatch(kind.pattern, name):
             return kind
-    raise InputError(f"{source}: {describe_timm(name)}")
+    raise InputError(
+        f"{source}: timm's {name} is not supported: its plain vision transformers are, "
+        "those of CLIP, SigLIP, DeiT, DINOv2, DINOv3 and the Perception Encoder among "
+        f"them; {_INSTEAD}"
+    )
 
 
 def read_sizes(
@@ -277,7 +289,7 @@ def _count_heads(name: str, width: int) -> int:
 
 
 def _rotation_grid(
-    name: str, kind: _Kind, settings: Mapping[str, Any]
+    name: str, kind: Kind, settings: Mapping[str, Any]
 ) -> tuple[int, int]:
     """Return the grid that the Perception Encoder counts positions by."""
     if kind.rotation != "perception":
@@ -291,7 +303,7 @@ def _rotation_grid(
 
 
 def _parse_pool(
-    shapes: Shapes, tower: TowerConfig, kind: _Kind, source: str
+    shapes: Shapes, tower: TowerConfig, kind: Kind, source: str
 ) -> TowerConfig:
     """Return the transformer of the pooling by attention."""
     hidden = _shape(shapes, "attn_pool.mlp.fc1.weight", 2, source)[0]
