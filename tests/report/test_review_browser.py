@@ -275,6 +275,9 @@ def test_a_review_from_opening_to_export(tmp_path):
         move_and_mark(page)
         undo_in_another_window(page, address)
         answer_and_learn(page)
+        # What an edit complained of is not wiped away before anybody could read it.
+        stays = "(async () => { trouble(new Error('no')); await poll(); "
+        assert not browser.evaluate(stays + "return $('trouble').hidden; })()")
         keep_and_export(page)
         table = run / "review" / "exports" / "0001" / "assignments.csv"
         assert len(table.read_text("utf-8").splitlines()) == 121

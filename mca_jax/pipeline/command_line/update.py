@@ -18,8 +18,10 @@ from mca_jax.pipeline.command_line.flags import check_present
 from mca_jax.pipeline.command_line.inputs import absolute_folder
 from mca_jax.pipeline.command_line.runs import CACHE_FOLDER
 from mca_jax.pipeline.command_line.terminal import Terminal
+from mca_jax.pipeline.edit.lessons import reviewed_result
 from mca_jax.pipeline.edit.update import Update, update_result
 from mca_jax.report import PICTURE_FOLDER
+from mca_jax.report.review import REVIEW_FOLDER, put_aside
 from mca_jax.report.workdir import RunLog, prepare_workdir
 from mca_jax.report.write import OUTPUT_FILES, write_outputs
 
@@ -87,7 +89,8 @@ def update(values: flags.FlagValues) -> None:
     """Bring a run to what its folder holds now, in its workdir or in another."""
     check_present(values, "run")
     run, workdir = Path(values.run), Path(values.workdir or values.run)
-    result = read_result(run)
+    trained = read_result(run)
+    result = reviewed_result(trained, run)
     with Terminal() as terminal:
         found = update_result(
             result,
@@ -111,6 +114,14 @@ def update(values: flags.FlagValues) -> None:
         thumbnails="beside" if (run / PICTURE_FOLDER).is_dir() else "embed",
     )
     write_file(workdir / _TABLE, _table(found))
+    if result is not trained:
+        where = run / REVIEW_FOLDER
+        if workdir.resolve() == run.resolve():
+            # They are of the images of before.
+            where = put_aside(where)
+        print(
+            f"The edits of mca-jax review are in its groups now, their file in {where}"
+        )
     with RunLog(workdir) as log:
         log.write("update", **found.result.metrics["update"])
     print(f"Report: {workdir / 'report.html'}")

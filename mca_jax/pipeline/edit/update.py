@@ -247,6 +247,7 @@ def _describe(
                 images=images,
                 probabilities=result.probabilities,
                 assignments=result.assignments,
+                guess=each.guess,
             ),
             id=each.id,
         )

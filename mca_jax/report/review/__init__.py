@@ -6,6 +6,7 @@ from mca_jax.report.review.history import (
     History,
     Review,
     open_review,
+    put_aside,
     read_review,
 )
 
@@ -18,5 +19,6 @@ __all__ = [
     "apply_event",
     "first_groups",
     "open_review",
+    "put_aside",
     "read_review",
 ]

@@ -75,14 +75,19 @@ class Groups:
 
 
 def first_groups(result: ClusterResult) -> Groups:
-    """The groups as a run made them."""
-    ids = np.array([each.id for each in result.clusters], np.int32)
+    """The groups as a run made them; what an edited one has in none stays there."""
+    names = {
+        each.id: GroupName(each.name, each.guess)
+        for each in result.clusters
+        if each.name != NONE_OF_THESE
+    }
+    ids = [each.id if each.id in names else NOWHERE for each in result.clusters]
     count = len(result.paths)
     return Groups(
-        of=ids[result.assignments],
+        of=np.array(ids, np.int32)[result.assignments],
         placed=np.zeros(count, bool),
         duplicates=np.zeros(count, bool),
-        names={each.id: GroupName(each.name, each.guess) for each in result.clusters},
+        names=names,
     )
 
 

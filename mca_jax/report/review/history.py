@@ -10,8 +10,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -36,6 +37,7 @@ __all__ = [
     "History",
     "Review",
     "open_review",
+    "put_aside",
     "read_review",
 ]
 
@@ -88,7 +90,7 @@ class History:
         self.count = 0
         columns = 0 if result.model is None else len(result.model.groups)
         # A column's number is the id of a part that training may make of it.
-        self.next_id = max([columns, *(id + 1 for id in self.groups.names)])
+        self.next_id = max([columns, *(each.id + 1 for each in result.clusters)])
         self._done: list[_Step] = []
         self._undone: list[_Redo] = []
 
@@ -112,14 +114,6 @@ class History:
         """The edits that hold."""
         return [step.event for step in self._done]
 
-    def check(self, event: Mapping[str, Any]) -> None:
-        """Check that an event can be added.
-
-        Raises:
-          InputError: It can't.
-        """
-        self._next(event)
-
     def _next(self, event: Mapping[str, Any]) -> Groups | None:
         action = event.get("action")
         if action == "undo" and not self._done:
@@ -134,13 +128,21 @@ class History:
             return None
         return apply_event(self.groups, event, tree=self._tree)
 
-    def add(self, event: Mapping[str, Any]) -> None:
+    def add(
+        self, event: Mapping[str, Any], write: Callable[[], None] | None = None
+    ) -> None:
         """Add an event.
 
+        Args:
+          event: The event.
+          write: Writes it down once it is known to be right, and before it holds.
+
         Raises:
-          InputError: It can't be applied; nothing has changed.
+          InputError: It can't be applied or written; nothing has changed.
         """
         after = self._next(event)
+        if write is not None:
+            write()
         if after is not None:
             self._undone.clear()
             self._apply(event, after)
@@ -207,7 +209,9 @@ class Review:
         Raises:
           InputError: It can't be applied, or can't be written; nothing has changed.
         """
-        self.history.check(event)
+        self.history.add(event, partial(self._write, event))
+
+    def _write(self, event: Mapping[str, Any]) -> None:
         line = dump_json(event, indent=None).encode() + b"\n"
         end = self._file.tell()
         try:
@@ -222,7 +226,6 @@ class Review:
             raise refused_by_system(
                 "write", self.folder / EVENTS_FILE, error, advice="nothing was changed"
             ) from error
-        self.history.add(event)
 
     def close(self) -> None:
         """Let others open it."""
@@ -356,6 +359,23 @@ def open_review(result: ClusterResult, workdir: str | os.PathLike[str]) -> Revie
         file.close()
         raise
     return review
+
+
+def put_aside(folder: Path) -> Path:
+    """Rename the folder of a review that is done with; return its name now.
+
+    Raises:
+      InputError: The system refuses it.
+    """
+    number = 1
+    while (aside := folder.with_name(f"{folder.name}-{number}")).exists():
+        number += 1
+    try:
+        return folder.rename(aside)
+    except OSError as error:
+        raise refused_by_system(
+            "rename", folder, error, advice="rename it to begin a new review"
+        ) from error
 
 
 def read_review(

@@ -957,17 +957,24 @@ function loadNear() {
 $("main").addEventListener("scroll", loadNear, { passive: true });
 addEventListener("scroll", loadNear, { passive: true });
 
-// Another window may have changed something.
+// Another window may have changed something. What an edit complained of stays to be read.
+let lost = false;
+
 async function poll() {
   if (document.visibilityState !== "visible" || !state) return;
-  await attempt(async () => {
+  try {
     const { version } = await fetchJson("ask/version");
+    if (lost) trouble(null);
+    lost = false;
     if (version === state.version) return;
     take(await fetchJson("ask/state"));
     if (view.kind === "group" && view.group >= 0 && !groupOf(view.group)) setView(state.groups[0].id);
     await reload();
     say("Changed in another window");
-  });
+  } catch (error) {
+    lost = true;
+    trouble(error);
+  }
 }
 
 setInterval(poll, 1500);

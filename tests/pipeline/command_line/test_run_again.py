@@ -8,6 +8,7 @@ import pytest
 from command import run_command
 from encoders.small_encoder import write_images
 from PIL import Image
+from small_reviews import open_desk
 from small_runs import small_encoder, small_vocabulary
 
 import mca_jax
@@ -119,6 +120,36 @@ def test_new_images_go_to_the_groups_that_are_there(workdir, photos, tmp_path):
     assert "005.png,deleted," in text
     assert "6 images were put into groups" in after.warnings[-1]
     assert "fit none of the 2" in (tmp_path / "run/report.html").read_text()
+
+
+def test_a_review_goes_on_after_an_update(workdir, photos, tmp_path):
+    run, images = tmp_path / "run", tmp_path / "photos"
+    before = mca_jax.load_result(workdir)
+    mca_jax.save_version(before, run)
+    shutil.copytree(photos, images, ignore=shutil.ignore_patterns("run"))
+    names = [each.id for each in before.clusters]
+    with open_desk(run) as (_, review):
+        review.add({"action": "rename", "group": names[0], "name": "mine"})
+        review.add({"action": "mark", "rows": [3], "mark": "outlier"})
+        move = {"rows": [5, 6], "into": review.history.next_id, "name": "new"}
+        review.add({"action": "move", **move})
+    write_images(images, 2, start=40)
+    done = run_command("update", f"--run={run}", f"--images={images}")
+    assert done.returncode == 0, done.stderr
+    assert "their file in " + str(run / "review-1") in done.stdout
+    # The groups as they were edited, with new pictures among them, and none undone.
+    with open_desk(run) as (desk, review):
+        state = desk.state()
+        assert {each["name"] for each in state["groups"]} >= {"mine", "new"}
+        assert (state["images"], state["nowhere"], state["undo"]) == (22, 1, "")
+        of, result = review.history.groups.of, mca_jax.load_result(run)
+        assert of[result.paths.index(before.paths[3])] == -1
+        assert of[result.paths.index(before.paths[5])] == move["into"]
+        fresh = result.paths.index("040.png")
+        assert of[fresh] in names
+        assert desk.pictures.jpeg(fresh, "small").startswith(b"\xff\xd8")
+        review.add({"action": "move", "rows": [fresh], "into": move["into"]})
+    assert len(mca_jax.load_result(run).paths) == 22
 
 
 def test_the_same_command_goes_on_over_a_changed_folder(workdir, photos, monkeypatch):
