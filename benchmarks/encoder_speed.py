@@ -1,6 +1,6 @@
 """Speed of an encoder beside the PyTorch original's, in one process.
 
-python -m benchmarks.encoder_speed --encoder=lite|lite2|clip --rounds=15
+python -m benchmarks.encoder_speed --encoder=lite|lite2|clip|dinov2|siglip --rounds=15
 
 Both start from decoded uint8 pixels and take turns, so that other work on the machine
 slows both alike. Medians are reported, their ratio, and that of the best times.
@@ -10,7 +10,8 @@ on a CPU, channels-last and in inference mode, and is left out where the extra `
 is not installed. `clip` is CLIP ViT-B/32 with random weights of the true sizes in
 float32 beside transformers' model (extra `parity`), images and prompts of the nouns
 that the package ships, padded to the longest of a batch; how far the embeddings agree
-is reported too.
+is reported too. `dinov2` is DINOv2-S at 224 pixels beside transformers', `siglip` the
+trunk of SigLIP B/16 beside timm's, random weights and images likewise.
 """
 
 from __future__ import annotations
@@ -34,11 +35,14 @@ from mca_jax.encoders import build_encoder
 from mca_jax.encoders.clip.encoder import build_clip
 from mca_jax.encoders.embed_nouns import cut_length
 from mca_jax.encoders.lite.encoder import build_lite, build_lite2
+from mca_jax.encoders.registry import build_image_encoder
 from mca_jax.semantics import load_nouns
 
 __all__ = ["main"]
 
 _LITE = {"lite": ("lite0", build_lite), "lite2": ("lite2", build_lite2)}
+# ImageNet's.
+_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _END = 49407  # CLIP's token at the end of a text.
 
 
@@ -161,17 +165,77 @@ def _measure_clip(options: argparse.Namespace) -> dict[str, Any]:
     return found
 
 
+def _build_dinov2(folder: Path) -> tuple[Any, Callable[[Any], Any]]:
+    """Our DINOv2-S and transformers', of the same weights."""
+    import transformers
+
+    sizes = {"hidden_size": 384, "num_attention_heads": 6, "image_size": 518}
+    model = transformers.Dinov2Model(transformers.Dinov2Config(patch_size=14, **sizes))
+    model.eval().save_pretrained(folder)
+    transformers.BitImageProcessorPil(
+        size={"shortest_edge": 256},
+        crop_size={"height": 224, "width": 224},
+        image_mean=list(_MEAN),
+        image_std=list(_STD),
+    ).save_pretrained(folder)
+    return build_image_encoder(str(folder)), lambda x: model(x).pooler_output
+
+
+def _build_siglip(folder: Path) -> tuple[Any, Callable[[Any], Any]]:
+    """Our SigLIP B/16 trunk and timm's, of the same weights, in timm's layout."""
+    import timm  # pyright: ignore[reportMissingImports]
+    from timm.models._hub import (  # pyright: ignore[reportMissingImports]
+        save_for_hf,
+    )
+
+    model = timm.create_model("vit_base_patch16_siglip_224", num_classes=0).eval()
+    save_for_hf(model, folder, safe_serialization=True)
+    return build_image_encoder(str(folder)), model
+
+
+_IMAGES = {"dinov2": _build_dinov2, "siglip": _build_siglip}
+
+
+def _measure_images(options: argparse.Namespace) -> dict[str, Any]:
+    import torch  # pyright: ignore[reportMissingImports]
+
+    torch.set_num_threads(options.threads)
+    torch.manual_seed(0)
+    with tempfile.TemporaryDirectory() as scratch:
+        encoder, model = _IMAGES[options.encoder](Path(scratch))
+    params, encode = jax.device_put(encoder.params), jax.jit(encoder.encode_images)
+    shape = (options.batch_size, 224, 224, 3)
+    pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    half = options.encoder == "siglip"
+    mean = np.full(3, 0.5) if half else np.asarray(_MEAN)
+    std = np.full(3, 0.5) if half else np.asarray(_STD)
+    normal = torch.from_numpy(
+        np.ascontiguousarray(((pixels / 255 - mean) / std).transpose(0, 3, 1, 2))
+    ).float()
+    with torch.inference_mode():
+        reference = model(normal).numpy()
+        runners: dict[str, Callable[[], Any]] = {
+            "jax": lambda: np.asarray(encode(params, pixels)),
+            "torch": lambda: model(normal),
+        }
+        found = {"batch": len(pixels), **_race(runners, options.rounds)}
+    reference /= np.linalg.norm(reference, axis=1, keepdims=True)
+    ours = np.asarray(encode(params, pixels))
+    return {"images": {**found, "difference": float(np.abs(ours - reference).max())}}
+
+
 def main() -> None:
     """Measure; print a line for each part, then all as one line of JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--encoder", choices=[*_LITE, "clip"], default="lite")
+    parser.add_argument("--encoder", choices=[*_LITE, "clip", *_IMAGES], default="lite")
     parser.add_argument("--convolution", choices=["direct", "unrolled"], help="lite's")
     parser.add_argument("--batch-size", type=int, default=32, help="images in a batch")
     parser.add_argument("--texts", type=int, default=128, help="prompts in a batch")
     parser.add_argument("--rounds", type=int, default=15, help="timed turns of each")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of torch")
     options = parser.parse_args()
-    measure = _measure_clip if options.encoder == "clip" else _measure_lite
+    measure = _measure_images if options.encoder in _IMAGES else _measure_lite
+    measure = _measure_clip if options.encoder == "clip" else measure
     found = measure(options)
     for name, part in found.items():
         told = f"{name}: {part['batch'] / part['jax_seconds']:.1f}/s"
