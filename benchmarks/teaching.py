@@ -13,15 +13,19 @@ has two groups of one class: then the answer names both). Lines of the table:
 - random choices: random images beside the six likeliest groups, then ``learn``
 - COP: k-means that keeps the links of ``choices`` exactly, from the run's clusters
 - PCK: k-means that pays for each link that it breaks (Basu et al., 2004), the same
+- page: what *Learn* of ``mca-jax review`` shows; its questions, twenty at a time, are
+  answered as its keys do: groups that both fit are merged at once
 """
 
 from __future__ import annotations
 
 import argparse
+import shutil
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -37,6 +41,7 @@ from mca_jax.model.questions import TOGETHER, Question, choose_questions
 from mca_jax.model.result import ClusterResult, read_result
 from mca_jax.model.teaching import Belief, Points
 from mca_jax.neighbors.constrained import constrained_kmeans
+from mca_jax.pipeline.command_line.review import build_desk
 from mca_jax.pipeline.teach import (
     believe,
     find_parts,
@@ -44,10 +49,20 @@ from mca_jax.pipeline.teach import (
     settle,
     teaching_points,
 )
+from mca_jax.report.review import REVIEW_FOLDER, open_review
+from mca_jax.report.review.desk import Desk
 
-__all__ = ["LINES", "Lesson", "answer_all", "main", "penalized_kmeans", "teach"]
+__all__ = [
+    "LINES",
+    "Lesson",
+    "answer_all",
+    "main",
+    "penalized_kmeans",
+    "teach",
+    "use_page",
+]
 
-LINES = ("pairs", "choices", "random pairs", "random choices", "COP", "PCK")
+LINES = ("pairs", "choices", "random pairs", "random choices", "COP", "PCK", "page")
 _CHOICES = 6
 # One question at a time up to here, then so many at once, as on the review page.
 _SINGLY, _TOGETHER = 100, 20
@@ -190,6 +205,59 @@ def _score(lesson: Lesson, line: str, said: Constraints, by: str) -> float:
     return score_clustering(lesson.labels, clusters).acc
 
 
+def _edits(asked: dict[str, Any], desk: Desk, labels: np.ndarray) -> list[Any]:
+    """What the page makes of someone's answer who knows the classes."""
+    shown = asked["rows"] if asked["same"] else asked["rows"][1:]
+    row, names = asked["rows"][0], desk.groups.names
+    there = [
+        (group, labels[lead] == labels[row])
+        for group, lead in zip(asked["groups"], shown, strict=True)
+        if group in names
+    ]
+    fit = [group for group, fits in there if fits]
+    if len(there) < 2:
+        return []
+    if asked["same"] and len(fit) < 2:
+        return [{"action": "answer", "rows": asked["rows"], "same": False}]
+    merged = [{"action": "merge", "groups": fit}] if len(fit) > 1 else []
+    if asked["same"]:
+        return merged
+    into = {"into": min(fit)} if fit else {}
+    return [*merged, {"action": "move", "rows": [row], **into}]
+
+
+def use_page(folder: Path, lesson: Lesson, budgets: Sequence[int]) -> list[float]:
+    """ACC of what the page shows after so many answers, before anybody takes it."""
+    accs, answered = [], 0
+    with tempfile.TemporaryDirectory() as scratch:
+        run = Path(scratch) / "run"
+        shutil.copytree(folder, run, ignore=shutil.ignore_patterns(REVIEW_FOLDER))
+        review = open_review(lesson.result, run)
+        desk = build_desk(lesson.result, review)
+
+        def edit(request: dict[str, Any]) -> None:
+            desk.edit({"version": desk.version(), **request})
+
+        for budget in budgets:
+            left: list[Any] = []
+            while answered < budget:
+                left = left or desk.ask([])["questions"]
+                if not left:
+                    break
+                for request in _edits(left.pop(0), desk, lesson.labels):
+                    edit(request)
+                answered += 1
+            if answered:
+                desk.learn(desk.version())
+                edit({"action": "learn"})
+            groups = np.unique(desk.groups.of, return_inverse=True)[1]
+            accs.append(score_clustering(lesson.labels, groups.astype(np.int32)).acc)
+            if answered:
+                edit({"action": "undo"})
+        review.close()
+    return accs
+
+
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -220,11 +288,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         for line in options.lines.split(","):
             source = "choices" if line in ("COP", "PCK") else line
             started = time.perf_counter()
-            if source not in told:
-                told[source] = teach(lesson, source, budgets, seed=options.seed)
-            accs = [
-                _score(lesson, line, told[source][each], options.by) for each in budgets
-            ]
+            if line == "page":
+                accs = use_page(Path(name), lesson, budgets)
+            else:
+                if source not in told:
+                    told[source] = teach(lesson, source, budgets, seed=options.seed)
+                accs = [
+                    _score(lesson, line, told[source][each], options.by)
+                    for each in budgets
+                ]
             seconds = time.perf_counter() - started
             cells = " | ".join(f"{100 * acc:.1f}" for acc in accs)
             groups = len(lesson.result.clusters)
