@@ -14,7 +14,7 @@ has two groups of one class: then the answer names both). Lines of the table:
 - COP: k-means that keeps the links of ``choices`` exactly, from the run's clusters
 - PCK: k-means that pays for each link that it breaks (Basu et al., 2004), the same
 - page: what *Learn* of ``mca-jax review`` shows; its questions, twenty at a time, are
-  answered as its keys do: groups that both fit are merged at once
+  answered as its keys do
 """
 
 from __future__ import annotations
@@ -219,11 +219,11 @@ def _edits(asked: dict[str, Any], desk: Desk, labels: np.ndarray) -> list[Any]:
         return []
     if asked["same"] and len(fit) < 2:
         return [{"action": "answer", "rows": asked["rows"], "same": False}]
-    merged = [{"action": "merge", "groups": fit}] if len(fit) > 1 else []
+    same = [{"action": "same", "groups": fit}] if len(fit) > 1 else []
     if asked["same"]:
-        return merged
-    into = {"into": min(fit)} if fit else {}
-    return [*merged, {"action": "move", "rows": [row], **into}]
+        return same
+    into = {"into": fit[0]} if fit else {}
+    return [*same, {"action": "move", "rows": [row], **into}]
 
 
 def use_page(folder: Path, lesson: Lesson, budgets: Sequence[int]) -> list[float]:

@@ -40,12 +40,12 @@ PAIR = {"rows": [4, 5], "groups": [7, 8], "same": True}
             "a___aba",
             {7, 8, 9},
             [
-                {"action": "merge", "groups": [7, 9]},
+                {"action": "same", "groups": [7, 9]},
                 {"action": "move", "rows": [0], "into": 7},
             ],
         ),
         (WHICH, "a___aaa", {7}, []),
-        (PAIR, "____aa_", {7, 8}, [{"action": "merge", "groups": [7, 8]}]),
+        (PAIR, "____aa_", {7, 8}, [{"action": "same", "groups": [7, 8]}]),
         (
             PAIR,
             "____ab_",

@@ -14,6 +14,7 @@ from mca_jax.core.errors import InputError
 from mca_jax.model.cluster_model import NONE_OF_THESE
 from mca_jax.model.predict import Predictor
 from mca_jax.pipeline.edit.edits import _free_id
+from mca_jax.pipeline.edit.lessons import _base, _join
 from mca_jax.pipeline.edit.reviewed import apply_groups
 from mca_jax.report.review import History
 
@@ -92,6 +93,31 @@ def test_images_that_were_moved_are_sure_and_those_of_nowhere_apart():
     # No new image falls where only hands put some.
     new = Predictor(edited.model).assign(blobs(seed=3))
     assert set(new.clusters.tolist()) == {1, 2, 3, 4}
+
+
+def test_groups_that_are_one_wait_to_be_put_together():
+    said = [{"action": "same", "groups": pair} for pair in ([2, 1], [3, 2], [0, 3])]
+    groups = groups_after(*said)
+    assert sorted(groups.names) == [0, 1, 2, 3]
+    joined, into = _join(groups)
+    # The last would leave one group of all.
+    assert into == {2: 1, 3: 1}
+    assert {*joined.of[rows_of(3)], *joined.of[rows_of(1)]} == {1}
+    assert sorted(joined.names) == [0, 1]
+    # A group that is gone is in nothing.
+    gone = {"action": "merge", "groups": [1, 2], "name": "both"}
+    assert _join(groups_after(said[0], gone))[1] == {}
+
+
+def test_what_was_placed_is_news_to_learning():
+    result, rows = small_run(), rows_of(2)
+    event = {"action": "move", "rows": rows[:2], "into": 0}
+    new = {"action": "move", "rows": rows[2:3], "into": 9, "name": "new"}
+    base = _base(result, groups_after(event, new))
+    # Where each was before; the group that only a hand made is there, and empty.
+    np.testing.assert_array_equal(base.assignments - 1, result.assignments)
+    sizes = [(each.id, each.size) for each in base.clusters]
+    assert sizes == [(9, 0), (0, 30), (1, 30), (2, 30), (3, 30)]
 
 
 def test_parts_of_a_split_share_what_the_whole_had():

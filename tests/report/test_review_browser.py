@@ -214,7 +214,7 @@ def answer_and_learn(page):
     browser.press("s", "s")
     page.wait("skipped.length > 0")
     page.wait(place % 3)
-    # Two groups: they are one.
+    # Two groups: they are one, which waits until it is learnt.
     before = browser.evaluate("state.groups.length")
     for key in "m12":
         browser.press(key, key)
@@ -222,7 +222,8 @@ def answer_and_learn(page):
     assert browser.evaluate(pressed) == 2
     browser.press("Enter", "\r")
     page.settle(18)
-    assert browser.evaluate("state.groups.length") == before - 1
+    assert browser.evaluate("state.groups.length") == before
+    assert browser.evaluate("[state.placed, state.said]") == [2, 3]
     # None: it begins a group.
     page.wait("!document.querySelector('.question').textContent.includes('3 of')")
     browser.press("n", "n")

@@ -37,6 +37,7 @@ EDITS = (
         ],
     },
     {"action": "answer", "rows": [4, 70], "same": False},
+    {"action": "same", "groups": [10, 2]},
     {
         "action": "learn",
         "rows": [*MEMBERS[1][5:], MEMBERS[0][3]],
@@ -64,6 +65,7 @@ def same(one, other):
         and list(one.names) == list(other.names)
         and dict(one.refused) == dict(other.refused)
         and one.answers == other.answers
+        and one.same == other.same
     )
 
 

@@ -23,8 +23,8 @@ from mca_jax.pipeline.edit.reviewed import (
     chosen_groups,
     majority_groups,
 )
-from mca_jax.pipeline.teach import learn, questions
-from mca_jax.report.review import NOWHERE, REVIEW_FOLDER, Groups
+from mca_jax.pipeline.teach import Learned, learn, questions
+from mca_jax.report.review import NOWHERE, REVIEW_FOLDER, Groups, apply_event
 from mca_jax.report.review.desk import Lesson
 
 __all__ = [
@@ -95,6 +95,27 @@ def _base(result: ClusterResult, groups: Groups) -> ClusterResult:
     return apply_groups(result, before, describe=False)
 
 
+def _join(groups: Groups) -> tuple[Groups, dict[int, int]]:
+    """Put groups together that are one, as a person said; tell which went where."""
+    into: dict[int, int] = {}
+    for ids in groups.same:
+        # Those that are gone by now, or went into another one.
+        there = {into.get(id, id) for id in ids} & set(groups.names)
+        if not 1 < len(there) < len(groups.names):
+            continue
+        kept = min(there)
+        event = {"groups": sorted(there), "name": groups.names[kept].text}
+        groups = apply_event(groups, {"action": "merge", **event})
+        into = {id: kept if to in there else to for id, to in into.items()}
+        into |= dict.fromkeys(there - {kept}, kept)
+    return groups, into
+
+
+def _learn(result: ClusterResult, groups: Groups) -> Learned:
+    said = constraints_of(groups, result.confidences)
+    return learn(_base(result, groups), constraints=said)
+
+
 def learn_from(
     result: ClusterResult,
     groups: Groups,
@@ -116,9 +137,11 @@ def learn_from(
     Raises:
       InputError: Statements contradict each other.
     """
-    learned = learn(
-        _base(result, groups), constraints=constraints_of(groups, result.confidences)
-    )
+    joined, merged = _join(groups)
+    learned = _learn(result, joined)
+    if merged and not learned.changes.spread:
+        # Nor are groups put together before it is known what else they hold.
+        merged, learned = {}, _learn(result, groups)
     clusters = learned.result.clusters
     known = {each.id for each in clusters}
     # Ids of groups that were undone are not given again.
@@ -137,7 +160,9 @@ def learn_from(
             if each.id in new_id
         ],
         gone=[id for id in groups.names if sizes[id] and id not in known],
-        text=learned.changes._replace(rows=rows).sentence(),
+        text=learned.changes._replace(
+            rows=rows, merged=merged | learned.changes.merged
+        ).sentence(),
         keep=partial(_keep, learned.result, workdir),
     )
 
@@ -228,6 +253,7 @@ def ask_about(
       may be one, which the two rows stand for. Otherwise the first row is an image that
       may be of any of the groups, and the others stand for those.
     """
+    groups, _ = _join(groups)
     asked = questions(
         replace(_base(result, groups), tree=tree),
         _NUM_QUESTIONS,

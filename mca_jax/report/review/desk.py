@@ -671,6 +671,7 @@ _REQUESTS: Mapping[str, tuple[str, ...]] = {
     "refuse": ("rows",),
     "cut": ("num_groups",),
     "answer": ("rows", "same"),
+    "same": ("groups",),
     "learn": (),
     "undo": (),
     "redo": (),
@@ -679,8 +680,9 @@ _REQUESTS: Mapping[str, tuple[str, ...]] = {
 
 
 def _statements(groups: Groups) -> int:
-    """Number of images and pairs of which a person said something."""
-    return int(groups.placed.sum()) + len(groups.refused) + len(groups.answers)
+    """Number of images, pairs and groups of which a person said something."""
+    said = (groups.refused, groups.answers, groups.same)
+    return int(groups.placed.sum()) + sum(map(len, said))
 
 
 def _flows(

@@ -56,6 +56,7 @@ class Groups:
       names: Name of each group by its id, in the order that they are shown in.
       refused: Groups that a person took an image out of, by its row.
       answers: Pairs of rows that a person compared, with whether they belong together.
+      same: Ids of groups that a person said are one, which learning may put together.
       learned: Name of what was learnt last, or empty.
     """
 
@@ -65,6 +66,7 @@ class Groups:
     names: Mapping[int, GroupName]
     refused: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
     answers: tuple[tuple[int, int, bool], ...] = ()
+    same: tuple[tuple[int, ...], ...] = ()
     learned: str = ""
 
     def sizes(self) -> dict[int, int]:
@@ -154,10 +156,19 @@ def _rename(groups: Groups, event: Mapping[str, Any]) -> Groups:
     return replace(groups, names={**groups.names, group: GroupName(name)})
 
 
-def _merge(groups: Groups, event: Mapping[str, Any]) -> Groups:
+def _several(groups: Groups, event: Mapping[str, Any]) -> list[int]:
     ids = [_group(groups, each) for each in event["groups"]]
     if len(set(ids)) < 2 or len(set(ids)) < len(ids):
         raise InputError(f"Expected two or more different groups, found {ids}")
+    return ids
+
+
+def _same(groups: Groups, event: Mapping[str, Any]) -> Groups:
+    return replace(groups, same=(*groups.same, tuple(_several(groups, event))))
+
+
+def _merge(groups: Groups, event: Mapping[str, Any]) -> Groups:
+    ids = _several(groups, event)
     if len(ids) == len(groups.names):
         raise InputError(f"Expected some of the groups, found all {len(ids)}")
     name = check_name(event["name"], groups, besides=ids)
@@ -313,6 +324,7 @@ _ACTIONS: Mapping[str, Callable[..., Groups]] = {
     "mark": _mark,
     "refuse": _refuse,
     "answer": _answer,
+    "same": _same,
     "learn": _learn,
 }
 
@@ -375,10 +387,11 @@ def describe_event(before: Groups, after: Groups, event: Mapping[str, Any]) -> s
     action, rows = event["action"], event.get("rows") or []
     if action == "rename":
         return f"Rename {_name(before, event['group'])} to {event['name'].strip()}"
-    if action == "merge":
+    if action in ("merge", "same"):
         names = [_name(before, id) for id in event["groups"]]
         more = ", ..." if len(names) > _MOST_NAMED else ""
-        return f"Merge {', '.join(names[:_MOST_NAMED])}{more}"
+        told = "Merge" if action == "merge" else "Answer: one group,"
+        return f"{told} {', '.join(names[:_MOST_NAMED])}{more}"
     if action == "split":
         return f"Split {_name(before, event['group'])} into {len(event['parts'])}"
     if action == "move":

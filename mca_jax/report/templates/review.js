@@ -640,12 +640,12 @@ function groupFace(group, count, without) {
     make("span", { className: "label" }, group.name, make("span", { className: "size" }, ` ${number.format(group.size)}`))].filter(Boolean);
 }
 
-// Are two groups one? The larger one's name stays.
+// Are two groups one? They are put together when that is learnt.
 function askSame(question, groups, answer) {
-  const ids = [...groups].sort((a, b) => b.size - a.size).map((group) => group.id);
+  const ids = groups.map((group) => group.id);
   const content = make("div", { className: "pair" }, ...groups.map((group) => make("div", {}, ...groupFace(group, 4))));
   return [[content], {
-    y: () => answer(["merge", { groups: ids }]),
+    y: () => answer(["same", { groups: ids }]),
     n: () => answer(["answer", { rows: question.rows, same: false }]),
   }];
 }
@@ -668,8 +668,8 @@ function askWhich(question, groups, answer) {
     make("kbd", {}, place + 1), ...groupFace(group, 3, row)));
   const done = () => {
     if (fitting.size < 2) return;
-    const ids = [...fitting].sort((a, b) => b.size - a.size).map((group) => group.id);
-    answer(["merge", { groups: ids }], ["move", { rows: [row], into: Math.min(...ids) }]);
+    const ids = [...fitting].map((group) => group.id);
+    answer(["same", { groups: ids }], ["move", { rows: [row], into: ids[0] }]);
   };
   const finish = keyButton("They are one group", "Enter", done, true);
   finish.hidden = true;
@@ -681,7 +681,7 @@ function askWhich(question, groups, answer) {
       several = !several;
       fitting.clear();
       finish.hidden = true;
-      hint.textContent = several ? "Name all that it is of: they become one group." : "";
+      hint.textContent = several ? "Name all that it is of: learning puts them together." : "";
       for (const button of buttons) {
         if (several) button.setAttribute("aria-pressed", "false");
         else button.removeAttribute("aria-pressed");
