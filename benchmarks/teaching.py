@@ -23,7 +23,7 @@ import argparse
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -50,7 +50,6 @@ from mca_jax.pipeline.teach import (
     teaching_points,
 )
 from mca_jax.report.review import REVIEW_FOLDER, open_review
-from mca_jax.report.review.desk import Desk
 
 __all__ = [
     "LINES",
@@ -205,10 +204,12 @@ def _score(lesson: Lesson, line: str, said: Constraints, by: str) -> float:
     return score_clustering(lesson.labels, clusters).acc
 
 
-def _edits(asked: dict[str, Any], desk: Desk, labels: np.ndarray) -> list[Any]:
+def _edits(
+    asked: dict[str, Any], names: Collection[int], labels: np.ndarray
+) -> list[dict[str, Any]]:
     """What the page makes of someone's answer who knows the classes."""
     shown = asked["rows"] if asked["same"] else asked["rows"][1:]
-    row, names = asked["rows"][0], desk.groups.names
+    row = asked["rows"][0]
     there = [
         (group, labels[lead] == labels[row])
         for group, lead in zip(asked["groups"], shown, strict=True)
@@ -244,7 +245,7 @@ def use_page(folder: Path, lesson: Lesson, budgets: Sequence[int]) -> list[float
                 left = left or desk.ask([])["questions"]
                 if not left:
                     break
-                for request in _edits(left.pop(0), desk, lesson.labels):
+                for request in _edits(left.pop(0), desk.groups.names, lesson.labels):
                     edit(request)
                 answered += 1
             if answered:
