@@ -27,6 +27,7 @@ from mca_jax.encoders.huggingface.checkpoint_files import (
     find_weights,
     read_weights,
 )
+from mca_jax.encoders.registry import build_image_encoder
 
 REPOSITORY = "somebody/some-clip"
 
@@ -352,6 +353,25 @@ def serve(monkeypatch, source, folder):
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
     return asked
+
+
+@pytest.mark.parametrize(
+    ("name", "build", "weights"),
+    [
+        ("timm/plain", build_image_encoder, "model.safetensors"),
+        ("open_clip/perception", build_encoder, "open_clip_model.safetensors"),
+        ("clip/chinese", build_encoder, "model.safetensors"),
+    ],
+)
+def test_other_layouts_come_from_the_hub(monkeypatch, tmp_path, name, build, weights):
+    source = Path(shutil.copytree(ROOT.parent / name, tmp_path / "hub"))
+    (source / "pytorch_model.bin").write_bytes(b"large")
+    serve(monkeypatch, source, tmp_path / "cache")
+    assert build(REPOSITORY).fingerprint == build(str(ROOT.parent / name)).fingerprint
+    found = {file.name for file in (tmp_path / "cache").iterdir()}
+    assert {each for each in found if each.endswith((".safetensors", ".bin"))} == {
+        weights
+    }
 
 
 @pytest.mark.parametrize(("name", "calls"), [("laion", 2), ("rectangular", 3)])
