@@ -169,8 +169,10 @@ def _build_dinov2(folder: Path) -> tuple[Any, Callable[[Any], Any]]:
     """Our DINOv2-S and transformers', of the same weights."""
     import transformers
 
-    sizes = {"hidden_size": 384, "num_attention_heads": 6, "image_size": 518}
-    model = transformers.Dinov2Model(transformers.Dinov2Config(patch_size=14, **sizes))
+    config = transformers.Dinov2Config(
+        hidden_size=384, num_attention_heads=6, image_size=518, patch_size=14
+    )
+    model = transformers.Dinov2Model(config)
     model.eval().save_pretrained(folder)
     transformers.BitImageProcessorPil(
         size={"shortest_edge": 256},
