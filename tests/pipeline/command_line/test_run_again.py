@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from dataclasses import replace
 
 import pytest
 from command import run_command
@@ -74,6 +75,9 @@ def test_a_run_is_exported_from_elsewhere(workdir, photos, tmp_path, monkeypatch
 def test_new_images_go_to_the_groups_that_are_there(workdir, photos, tmp_path):
     before = mca_jax.load_result(workdir)
     renamed = mca_jax.rename_cluster(before, before.clusters[1].id, "my own")
+    guessed = (replace(renamed.clusters[0], guess=True), *renamed.clusters[1:])
+    model = replace(renamed.model, clusters=guessed)
+    renamed = replace(renamed, clusters=guessed, model=model)
     mca_jax.save_version(renamed, tmp_path / "run")
     images = tmp_path / "photos"
     shutil.copytree(photos, images, ignore=shutil.ignore_patterns("run"))
@@ -100,8 +104,8 @@ def test_new_images_go_to_the_groups_that_are_there(workdir, photos, tmp_path):
     assert after.paths == find_images(images).paths[:-1]
     assert [each.path for each in after.skipped] == ["zzz.png"]
     # Groups, names, ids and the model are those of before.
-    assert [(c.id, c.name) for c in after.clusters] == [
-        (c.id, c.name) for c in renamed.clusters
+    assert [(c.id, c.name, c.guess) for c in after.clusters] == [
+        (c.id, c.name, c.guess) for c in renamed.clusters
     ]
     assert after.clusters[1].name == "my own"
     assert sum(c.size for c in after.clusters) == len(after.paths) == 25
