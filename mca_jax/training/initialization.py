@@ -52,6 +52,10 @@ _COMPARED_IMAGES = 20_000
 _EVEN_SHARE = 0.1
 # Of the diffusion map: 2 to 4 are as good, fewer join classes.
 _AXES_A_CLUSTER = 3
+# Beside those, while it is searched for: 16 more let six rounds do.
+_MORE_AXES = 16
+# Images times axes squared up to which it is taken: half a minute of two cores.
+_MOST_DIFFUSION = 2**28
 # Restarts of k-means for each that has a vote: most end in a worse optimum.
 _TRIED_FOR_ONE_KEPT = 5
 # Images times clusters up to which votes are compared: thirty of each, 480 MiB.
@@ -306,19 +310,20 @@ def _walk(
 ) -> Float[Array, "n m"] | None:
     """Place the images by steps over their neighbours; see :func:`diffusion_map`.
 
-    None where there are too few images, or where bursts of like ones that have no
-    neighbour but each other outnumber the clusters: their places would be chance.
+    None where there are too few images, or too many of them and of clusters for
+    the time it takes, or where bursts of like ones that have no neighbour but each
+    other outnumber the clusters: their places would be chance.
     """
     count = data.images.shape[0]
     num_axes = _AXES_A_CLUSTER * num_clusters
-    if num_axes > count - 2:
+    if num_axes > count - 1 or count * num_axes**2 > _MOST_DIFFUSION:
         return None
     graph = neighbor_graph(fetch_rows(data.image_neighbors, np.arange(count)))
     if connected_components(graph, directed=False)[0] > num_clusters:
         return None
-    start = jax.random.normal(named_key(key, "diffusion"), (count,))
-    walked = diffusion_map(np.asarray(start, np.float64), graph, num_axes=num_axes)
-    return jnp.asarray(walked)
+    width = min(num_axes + 1 + _MORE_AXES, count)
+    start = jax.random.normal(named_key(key, "diffusion"), (count, width))
+    return jnp.asarray(diffusion_map(np.asarray(start), graph, num_axes=num_axes))
 
 
 def _nearest(rows: Array, centers: Array) -> Array:

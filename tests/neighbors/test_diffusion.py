@@ -30,7 +30,7 @@ def test_edges_are_counted_from_both_ends():
 def test_inner_products_are_those_of_dense_eigenvectors():
     rng = np.random.default_rng(1)
     graph = neighbor_graph(nearest(rng.normal(size=(40, 3)), 5))
-    found = diffusion_map(rng.normal(size=40), graph, num_axes=6, num_steps=2)
+    found = diffusion_map(rng.normal(size=(40, 12)), graph, num_axes=6)
     walk = graph.toarray() / graph.toarray().sum(axis=1, keepdims=True)
     values, vectors = np.linalg.eig(walk)
     # Eigenvectors of the walk are orthogonal where images count by their edges.
@@ -47,13 +47,14 @@ def test_rings_around_each_other_come_apart():
     angles = np.linspace(0, 2 * np.pi, 60, endpoint=False)
     ring = np.stack([np.cos(angles), np.sin(angles)], axis=1)
     graph = neighbor_graph(nearest(np.concatenate([ring, 3 * ring]), 4))
-    points = diffusion_map(np.arange(1.0, 121.0), graph, num_axes=1)
+    start = np.random.default_rng(0).normal(size=(120, 4))
+    points = diffusion_map(start, graph, num_axes=1)
     found = spherical_kmeans(jax.random.key(0), jnp.asarray(points), num_clusters=2)
     assert len(set(found.assignments[:60].tolist())) == 1
     assert set(found.assignments[:60].tolist()) != set(found.assignments[60:].tolist())
 
 
-def test_as_many_axes_as_images_are_refused():
+def test_more_axes_than_columns_are_refused():
     graph = neighbor_graph(np.array([[1], [0], [1]]))
     with pytest.raises(InputError, match="diffusion map"):
-        diffusion_map(np.ones(3), graph, num_axes=2)
+        diffusion_map(np.ones((3, 2)), graph, num_axes=2)
