@@ -60,7 +60,10 @@ def _descent(rows: np.ndarray, neighbors: float) -> np.ndarray:
         random_state=0,
         n_jobs=os.cpu_count(),
     )
-    return index.neighbor_graph[0]
+    found = index.neighbor_graph
+    if found is None:
+        raise RuntimeError("pynndescent kept no graph")
+    return found[0]
 
 
 def _ivf(rows: np.ndarray, probes: float) -> np.ndarray:
