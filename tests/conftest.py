@@ -3,6 +3,8 @@
 import os
 import signal
 import tempfile
+from collections.abc import Iterator
+from pathlib import Path
 
 # A job in the background of a shell is started without it, and so would be all that
 # the tests start and interrupt.
@@ -33,6 +35,19 @@ jax.config.update("jax_num_cpu_devices", 8)
 # Runs take one device unless a test says otherwise.
 jax.config.update("jax_default_device", jax.devices()[0])
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+# Each compiled function maps pieces of memory, of which Linux lets a process have
+# 65,530: a worker that has compiled thousands can compile no more.
+_MOST_MAPS = 20_000
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forget_compiled_functions() -> Iterator[None]:
+    """Forget what was compiled once it is very much; the files of it stay."""
+    yield
+    maps = Path("/proc/self/maps")
+    if maps.exists() and maps.read_bytes().count(b"\n") > _MOST_MAPS:
+        jax.clear_caches()
 
 
 @pytest.fixture
