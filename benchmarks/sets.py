@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mca_jax.core.errors import InputError, check_in_range
+from mca_jax.core.errors import InputError, check_in_range, check_one_of
 from mca_jax.core.progress import Clock
 from mca_jax.data import folder_labels
 from mca_jax.pipeline.config import Config
@@ -26,15 +26,23 @@ from mca_jax.pipeline.inputs import (
 )
 from mca_jax.semantics import NounTable
 
-__all__ = ["Answers", "SweepSet", "draw_long_tail", "load_sets", "long_tail_sizes"]
+__all__ = [
+    "Answers",
+    "SweepSet",
+    "draw_long_tail",
+    "join_sets",
+    "load_sets",
+    "long_tail_sizes",
+]
 
 
 class SweepSet(NamedTuple):
     """What a method may read of a set.
 
     Attributes:
-      name: Name of the folder, with the ratio of a long-tailed draw.
-      base: Name of the folder.
+      name: Name of the folder, with the ratio of a long-tailed draw; of a union those
+        of its sets.
+      base: The same without the ratio.
       ratio: Largest class over smallest of a draw; 1 for the set itself.
       embeddings: Of the images, float32 ``[n, d]``.
       nouns: Embeddings of the vocabulary, float32 ``[m, d]``.
@@ -124,6 +132,40 @@ def load_sets(
         )
         sets.append((whole, answers))
     return sets
+
+
+def join_sets(
+    sets: Sequence[tuple[SweepSet, Answers]], union: str
+) -> tuple[SweepSet, Answers]:
+    """Put sets of unlike pictures together; their classes stay different ones.
+
+    Args:
+      sets: Sets of one encoder and vocabulary.
+      union: Names of at least two of them, joined by ``+``.
+
+    Raises:
+      InputError: There is no such set, or there are not two.
+    """
+    known = {given.name: (given, answers) for given, answers in sets}
+    names = union.split("+")
+    for name in names:
+        check_one_of("set of a union", name, known)
+    check_in_range("sets of a union", len(set(names)), 2)
+    parts, answers = zip(*(known[name] for name in names), strict=True)
+    class_names = [name for each in answers for name in each.class_names]
+    starts = np.cumsum([0, *(each.num_clusters for each in parts)])
+    views = [each.views for each in parts if each.views is not None]
+    embeddings = np.concatenate([each.embeddings for each in parts])
+    joined = parts[0]._replace(
+        name=union,
+        base=union,
+        embeddings=embeddings,
+        num_clusters=len(class_names),
+        digest=_digest(embeddings),
+        views=np.concatenate(views) if len(views) == len(parts) else None,
+    )
+    labels = [each.labels + start for each, start in zip(answers, starts, strict=False)]
+    return joined, Answers(np.concatenate(labels), tuple(class_names))
 
 
 def long_tail_sizes(counts: Sequence[int], ratio: int) -> list[int]:

@@ -2,10 +2,11 @@
 
 python -m benchmarks.sweep --images=DIR[,DIR] --cache=DIR --out=DIR --seeds=5
 
-A folder of --images has a sub-folder for each class. A run whose file is there, made
-with the same settings from the same embeddings, is not repeated. Labels are read by
-the functions that score a finished run, by the reference lines, and by the draw of a
-long-tailed set (--long-tail=10,50); nothing that trains is given them.
+A folder of --images has a sub-folder for each class; --unions=A+B puts two of the sets
+together. A run whose file is there, made with the same settings from the same
+embeddings, is not repeated. Labels are read by the functions that score a finished
+run, by the reference lines, and by the draw of a long-tailed set (--long-tail=10,50);
+nothing that trains is given them.
 python -m benchmarks.results_page makes the page.
 """
 
@@ -42,7 +43,13 @@ from benchmarks.runs import (
     run_path,
     write_run,
 )
-from benchmarks.sets import Answers, SweepSet, draw_long_tail, load_sets
+from benchmarks.sets import (
+    Answers,
+    SweepSet,
+    draw_long_tail,
+    join_sets,
+    load_sets,
+)
 from benchmarks.variants import VARIANTS
 from mca_jax.core.errors import InputError, check_in_range, check_one_of
 from mca_jax.core.text import fingerprint
@@ -225,6 +232,8 @@ def _command(options: argparse.Namespace) -> str:
     images = ",".join(f"DIR/{path.resolve().name}" for path in options.images)
     words = [f"--images={images}", "--cache=DIR", "--out=DIR"]
     words.append(f"--seeds={options.seeds}")
+    if options.unions:
+        words.append(f"--unions={','.join(options.unions)}")
     if options.long_tail:
         words.append(f"--long-tail={','.join(map(str, options.long_tail))}")
         words.append(f"--long-tail-seed={options.long_tail_seed}")
@@ -247,6 +256,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, required=True, help="folder of run files")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--only", type=some(str), default=[], help="variants")
+    parser.add_argument("--unions", type=some(str), default=[], help="set+set")
     parser.add_argument("--long-tail", type=some(int), default=[], help="ratios")
     parser.add_argument("--long-tail-seed", type=int, default=0)
     parser.add_argument("--set", action="append", default=[], help="train.epochs=3")
@@ -262,6 +272,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         config = apply_overrides(Config(), options.set)
         sets = load_sets(options.images, options.cache, config)
+        sets += [join_sets(sets, union) for union in options.unions]
         sets += [
             draw_long_tail(*pair, ratio=ratio, seed=options.long_tail_seed)
             for pair in list(sets)

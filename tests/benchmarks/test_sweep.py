@@ -9,7 +9,13 @@ from small_runs import NOUNS, blobs
 
 from benchmarks.methods import BASELINES, Shared, run_baseline, run_variant
 from benchmarks.runs import load_runs, read_run, run_path, write_run
-from benchmarks.sets import Answers, SweepSet, draw_long_tail, long_tail_sizes
+from benchmarks.sets import (
+    Answers,
+    SweepSet,
+    draw_long_tail,
+    join_sets,
+    long_tail_sizes,
+)
 from benchmarks.sweep import REFERENCES, main, plan_runs, run_sweep
 from benchmarks.variants import ALL_LEVELS, VARIANTS
 from mca_jax.core.errors import InputError
@@ -183,3 +189,22 @@ def test_run_files_are_plain_json(small_set, tmp_path):
     do([small_set], tmp_path, ["kmeans"])
     text = run_path(tmp_path, "blobs", "kmeans", 0).read_text()
     assert json.loads(text)["scores"].keys() == {"acc", "nmi", "ari"}
+
+
+def test_classes_of_a_union_stay_apart(small_set):
+    given, answers = small_set
+    few = given._replace(name="few", embeddings=given.embeddings[:PER_CLASS])
+    few = few._replace(num_clusters=1, views=np.zeros((2, 3, 4)))
+    other = few, Answers(answers.labels[:PER_CLASS], NOUNS[:1])
+    joined, found = join_sets([small_set, other], "few+blobs")
+    assert (joined.name, joined.num_clusters) == ("few+blobs", 5)
+    np.testing.assert_array_equal(joined.embeddings[PER_CLASS:], given.embeddings)
+    np.testing.assert_array_equal(found.labels[PER_CLASS:], answers.labels + 1)
+    assert found.labels[:PER_CLASS].tolist() == [0] * PER_CLASS
+    # Views of one set alone would tell nothing of the other.
+    assert joined.views is None
+    assert join_sets([other, small_set], "blobs+few")[0].digest != joined.digest
+    with pytest.raises(InputError, match="Unknown set of a union 'fw'.*few"):
+        join_sets([small_set, other], "blobs+fw")
+    with pytest.raises(InputError, match="sets of a union"):
+        join_sets([small_set, other], "few+few")
