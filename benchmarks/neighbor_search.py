@@ -112,15 +112,15 @@ WAYS: dict[str, tuple[Callable[[np.ndarray, float], np.ndarray], tuple[float, ..
 
 def _work(name: str, path: str, setting: float, out: str) -> None:
     """Search in a process of its own, and leave what it took."""
-    import resource
+    from benchmarks.runs import held_gib, peak_gib, reset_peak
 
     rows = np.load(path)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    reset_peak()
+    before = held_gib()
     started, worked = time.perf_counter(), time.process_time()
     found = WAYS[name][0](rows, setting)
     took = time.perf_counter() - started, time.process_time() - worked
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    np.savez(out, found=found, took=took, peak=peak / 2**20)
+    np.savez(out, found=found, took=took, peak=peak_gib() - before)
 
 
 def _truth(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
