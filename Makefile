@@ -16,6 +16,8 @@ MACHINE = . tools/machine.sh
 
 RESULTS_DIR = results-out
 SEEDS = 5
+TAILS = 10,50
+PEERS = sklearn-kmeans,ward,spectral,umap-kmeans,umap-hdbscan,evoc
 
 .PHONY: help demo test lint results clean FORCE
 # Two installations into one environment at a time would break it.
@@ -26,7 +28,7 @@ help:
 	@echo "             IMAGES=folder clusters a folder of your own, CLUSTERS=number into as many"
 	@echo "make test    run the tests; PYTEST_ARGS='-k name' runs some"
 	@echo "make lint    check style, format and types"
-	@echo "make results IMAGES=folder,folder  score every level, filter and baseline over SEEDS seeds"
+	@echo "make results IMAGES=folder,folder  score every level, filter, baseline and peer over SEEDS seeds"
 	@echo "             on folders whose sub-folders are classes; writes docs/results.md"
 	@echo "             and docs/convergence.md"
 	@echo "make clean   remove the virtual environment, the demo's output and caches"
@@ -74,12 +76,14 @@ lint: $(VENV)/.installed-lint
 	"$(BIN)/ruff" format --check .
 	"$(BIN)/pyright" --pythonpath "$(BIN)/python"
 
-results: $(VENV)/.installed-benchmarks
+results: $(VENV)/.installed-benchmarks $(VENV)/.installed-peers
 	@if [ -z "$$IMAGES" ]; then \
 		echo "Name the folders: make results IMAGES=/path/to/photos" >&2; exit 1; \
 	fi
 	@"$(BIN)/python" -m benchmarks.sweep "--images=$$IMAGES" --seeds=$(SEEDS) \
-		--cache="$(RESULTS_DIR)/cache" --out="$(RESULTS_DIR)/runs"
+		--cache="$(RESULTS_DIR)/cache" --out="$(RESULTS_DIR)/runs" --long-tail=$(TAILS)
+	@"$(BIN)/python" -m benchmarks.sweep "--images=$$IMAGES" --seeds=$(SEEDS) \
+		--cache="$(RESULTS_DIR)/cache" --out="$(RESULTS_DIR)/runs" --only=$(PEERS)
 	@"$(BIN)/python" -m benchmarks.results_page --runs="$(RESULTS_DIR)/runs" \
 		--out=docs/results.md
 	@"$(BIN)/python" -m benchmarks.convergence_page --runs="$(RESULTS_DIR)/runs" \
