@@ -20,7 +20,7 @@ import numpy as np
 from benchmarks.methods import Shared
 from benchmarks.name_quality import Groups, groups_of
 from benchmarks.sets import SweepSet, load_sets
-from mca_jax.evaluation import score_clustering
+from mca_jax.evaluation import contingency_table, score_clustering
 from mca_jax.model.tree import ClusterTree
 from mca_jax.pipeline.config import Config, apply_overrides
 from mca_jax.pipeline.describe import name_tree, nouns_to_see
@@ -36,9 +36,7 @@ def purity(labels: np.ndarray, groups: np.ndarray) -> float:
       >>> purity(np.array([0, 0, 1, 1]), np.array([0, 0, 0, 1]))
       0.75
     """
-    counts = np.zeros((groups.max() + 1, labels.max() + 1), np.int64)
-    np.add.at(counts, (groups, labels), 1)
-    return float(counts.max(axis=1).sum() / len(labels))
+    return float(contingency_table(labels, groups).max(axis=0).sum() / len(labels))
 
 
 def _grow(groups: Groups, given: SweepSet, config: Config) -> tuple[ClusterTree, float]:
@@ -79,10 +77,12 @@ def main() -> None:
             config = apply_overrides(Config(), ["seed=0", f"num_clusters={count}"])
             return groups_of(options.groups, given, Shared(given), config), config
 
-        tree, seconds = _grow(*(run_for(classes)[0], given, run_for(classes)[1]))
+        groups, config = run_for(classes)
+        tree, seconds = _grow(groups, given, config)
         for count in (max(2, classes // 2), classes, 2 * classes):
             cut = purity(answers.labels, np.asarray(tree.cut(count).groups))
-            own = purity(answers.labels, run_for(count)[0].assignments)
+            made = groups if count == classes else run_for(count)[0]
+            own = purity(answers.labels, made.assignments)
             print(
                 f"| {given.name} | {count} | {100 * cut:.1f} | {100 * own:.1f} | "
                 f"{seconds:.1f} |",
