@@ -18,7 +18,12 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from mca_jax.encoders.dino.config import DinoConfig
-from mca_jax.encoders.huggingface.tensors import Tensors, check_tensors, stack_layers
+from mca_jax.encoders.huggingface.tensors import (
+    Tensors,
+    add_zero_biases,
+    check_tensors,
+    stack_layers,
+)
 from mca_jax.encoders.huggingface.transformer import (
     ACTIVATIONS,
     TowerConfig,
@@ -249,10 +254,7 @@ def convert_dino_tensors(
     own = {_plain_name(name): tensor for name, tensor in tensors.items()}
     expected = _expected(config)
     width = config.tower.width
-    # Biases are left out where a model has none.
-    for name, shape in expected.items():
-        if name.endswith("_proj.bias") and name not in own:
-            own[name] = np.zeros(shape, np.float32)
+    add_zero_biases(own, expected, ending="_proj.bias")
     check_tensors(own, expected, source=source, ignored=_UNREAD)
     named = Tensors(multiply_scales(own, config), dtype)
     patch = named.array("embeddings.patch.weight").transpose(0, 2, 3, 1)

@@ -12,12 +12,24 @@ import numpy as np
 
 from mca_jax.core.errors import InputError, InputWarning
 
-__all__ = ["Tensors", "check_tensors", "stack_layers"]
+__all__ = ["Tensors", "add_zero_biases", "check_tensors", "stack_layers"]
 
 _DTYPES = {"float32": np.float32, "bfloat16": ml_dtypes.bfloat16}
 _MOST_NAMED = 4
 # The number of a layer within a tensor's name.
 _LAYER = re.compile(r"\.\d+\.")
+
+
+def add_zero_biases(
+    tensors: dict[str, np.ndarray],
+    expected: Mapping[str, tuple[int, ...]],
+    *,
+    ending: str = ".bias",
+) -> None:
+    """Put zeros where a model has none of the biases whose names end so."""
+    for name, shape in expected.items():
+        if name.endswith(ending) and name not in tensors:
+            tensors[name] = np.zeros(shape, np.float32)
 
 
 def check_tensors(

@@ -15,7 +15,12 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from mca_jax.core.errors import InputError
-from mca_jax.encoders.huggingface.tensors import Tensors, check_tensors, stack_layers
+from mca_jax.encoders.huggingface.tensors import (
+    Tensors,
+    add_zero_biases,
+    check_tensors,
+    stack_layers,
+)
 from mca_jax.encoders.huggingface.transformer import (
     ACTIVATIONS,
     TowerConfig,
@@ -220,10 +225,7 @@ def convert_modern(
         if not name.startswith(("head.", "decoder.", "classifier."))
     }
     expected = _expected(config)
-    for name, shape in expected.items():
-        # Most have no biases.
-        if name.endswith(".bias") and name not in own:
-            own[name] = np.zeros(shape, np.float32)
+    add_zero_biases(own, expected)
     check_tensors(own, expected, source=source)
     named = Tensors(own, dtype)
 

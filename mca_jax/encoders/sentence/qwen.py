@@ -16,7 +16,12 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from mca_jax.core.errors import InputError
-from mca_jax.encoders.huggingface.tensors import Tensors, check_tensors, stack_layers
+from mca_jax.encoders.huggingface.tensors import (
+    Tensors,
+    add_zero_biases,
+    check_tensors,
+    stack_layers,
+)
 from mca_jax.encoders.huggingface.transformer import (
     ACTIVATIONS,
     TowerConfig,
@@ -208,9 +213,7 @@ def convert_qwen(
         if not name.startswith("lm_head.")
     }
     expected = _expected(config)
-    for name, shape in expected.items():
-        if name.endswith(".bias") and name not in own:
-            own[name] = np.zeros(shape, np.float32)
+    add_zero_biases(own, expected)
     check_tensors(own, expected, source=source, ignored=("inv_freq",))
     named = Tensors(own, dtype)
 
