@@ -23,6 +23,7 @@ __all__ = [
     "file_uri",
     "fingerprint",
     "list_differences",
+    "load_json",
     "needs_uris",
     "path_cell",
     "plain_json",
@@ -96,6 +97,22 @@ def plain_json(value: Any, digits: int | None = None) -> Any:
     if isinstance(value, list | tuple):
         return [plain_json(item, digits) for item in value]
     raise TypeError(f"Expected a value that JSON can hold, found {type(value)}")
+
+
+def load_json(content: str | bytes) -> Any:
+    """Read JSON that anybody may have written.
+
+    Raises:
+      ValueError: It is none, or nested so deeply that Python gives it up.
+
+    Example:
+      >>> load_json(b'{"a": [1]}')
+      {'a': [1]}
+    """
+    try:
+        return json.loads(content)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
 
 
 def dump_json(value: Any, *, digits: int | None = None, indent: int | None = 2) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Collection
+
+from mca_jax.core.text import load_json
 
 __all__ = [
     "EXPORT_MARK",
@@ -61,9 +62,9 @@ def _is_settings(path: str) -> bool:
     """Whether a file holds the settings of a run."""
     try:
         with open(path, "rb") as file:
-            settings = json.load(file)["settings"]
+            settings = load_json(file.read())["settings"]
         return any(settings.keys() >= known for known in _KNOWN)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
 
 

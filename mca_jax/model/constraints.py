@@ -6,7 +6,6 @@ class label is needed for them, and nothing is taken from labels.
 
 from __future__ import annotations
 
-import json
 import os
 from collections import defaultdict, deque
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,7 +18,7 @@ from scipy.cluster.hierarchy import DisjointSet
 
 from mca_jax.core.atomic_files import refused_by_system, write_file
 from mca_jax.core.errors import InputError
-from mca_jax.core.text import dump_json, printable
+from mca_jax.core.text import dump_json, load_json, printable
 
 __all__ = [
     "Closure",
@@ -105,6 +104,10 @@ def _rows(
     values: Iterable[Any], width: int, what: str, known: Mapping[str, int], count: int
 ) -> np.ndarray:
     """Look images up; ``width`` of each entry are images, 1 of a label."""
+    if not isinstance(values, Iterable) or isinstance(values, str | bytes | Mapping):
+        raise InputError(
+            f"Expected {what} of constraints as a list, found {values!r:.80}"
+        )
     rows: list[list[int]] = []
     for entry in values:
         items = [entry] if what == "nowhere" else entry
@@ -138,7 +141,7 @@ def _row(item: Any, what: str, known: Mapping[str, int], count: int) -> int:
 
 def _group(item: Any) -> int:
     whole = isinstance(item, int | np.integer) and not isinstance(item, bool)
-    if not whole or item < 0:
+    if not whole or not 0 <= item < 2**31:
         raise InputError(
             "Expected the id of a group, a whole number from 0, in labels of "
             f"constraints, found {item!r:.80}"
@@ -297,7 +300,7 @@ def read_constraints(path: str | os.PathLike[str], paths: Sequence[str]) -> Cons
       InputError: The file can't be read, or is something else.
     """
     try:
-        values = json.loads(Path(path).read_bytes())
+        values = load_json(Path(path).read_bytes())
     except OSError as error:
         raise refused_by_system("read", Path(path), error) from error
     except ValueError as error:

@@ -23,7 +23,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from mca_jax.core.atomic_files import refused_by_system, write_file, write_parts
 from mca_jax.core.errors import InputError
 from mca_jax.core.host_tables import row_blocks
-from mca_jax.core.text import dump_json, fingerprint, plain_json, printable
+from mca_jax.core.text import dump_json, fingerprint, load_json, plain_json, printable
 from mca_jax.model.cluster_model import (
     Cluster,
     ClusterModel,
@@ -150,7 +150,8 @@ def _read_header(folder: Path, name: str) -> dict[str, Any]:
     path, shown = folder / f"{name}.json", printable(str(folder))
     try:
         text = path.read_bytes()
-    except FileNotFoundError as error:
+    # A ValueError is a name that no file can have.
+    except (FileNotFoundError, ValueError) as error:
         if not folder.is_dir():
             raise InputError(f"No such folder: {shown!r}") from error
         raise InputError(
@@ -160,7 +161,7 @@ def _read_header(folder: Path, name: str) -> dict[str, Any]:
     except OSError as error:
         raise refused_by_system("read", path, error, advice=_UNREADABLE) from error
     try:
-        stored = json.loads(text)
+        stored = load_json(text)
         kind, version = stored["format"], stored["format_version"]
     except (ValueError, KeyError, TypeError) as error:
         raise _damaged(path) from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -211,7 +211,7 @@ def _parse_nouns(nouns: Sequence[str]) -> NounTable:
     Raises:
       InputError: It is no list of names, or one is no name.
     """
-    if isinstance(nouns, str | bytes):
+    if isinstance(nouns, str | bytes) or not isinstance(nouns, Iterable):
         raise InputError(f"Expected nouns as a list of names, found {nouns!r} alone")
     names = list(nouns)
     for row, name in enumerate(names):

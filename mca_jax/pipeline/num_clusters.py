@@ -109,6 +109,8 @@ def check_enough(
             f"num_clusters={num_clusters}; {describe_unread(skipped)}",
             skipped,
         )
+    if count < 2:
+        raise InputError(f"Expected at least 2 images to cluster, found {count}")
     check_in_range("num_clusters", num_clusters, 2, count)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +13,7 @@ import numpy as np
 from mca_jax.core.host_tables import release
 from mca_jax.core.parallel.shares import fill_shares, host_shares, pick_own
 from mca_jax.core.progress import Callback
-from mca_jax.core.text import fingerprint, plain_json
+from mca_jax.core.text import fingerprint, load_json, plain_json
 from mca_jax.encoders import Encoder
 from mca_jax.model.constraints import Constraints
 from mca_jax.pipeline.config import Config, config_to_dict, settings_of_result
@@ -149,7 +148,7 @@ def _own_folder(directory: Path, identity: dict[str, Any], name: str) -> Path:
     # Runs of before lie in one folder, whatever they depend on.
     for manifest in earlier.glob("*/manifest.json"):
         try:
-            found = json.loads(manifest.read_bytes())["identity"]
+            found = load_json(manifest.read_bytes())["identity"]
         except (OSError, ValueError, KeyError, TypeError):
             continue
         if found == plain_json({**identity, "run": name}):

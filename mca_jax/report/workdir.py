@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Callable, Collection, Mapping
@@ -12,7 +11,13 @@ from typing import Any, Literal
 
 from mca_jax.core.atomic_files import refused_by_system, write_file
 from mca_jax.core.errors import InputError
-from mca_jax.core.text import dump_json, list_differences, plain_json, printable
+from mca_jax.core.text import (
+    dump_json,
+    list_differences,
+    load_json,
+    plain_json,
+    printable,
+)
 
 __all__ = [
     "CONFIG_FILE",
@@ -34,7 +39,7 @@ def _read_settings(path: Path, *, known: bool) -> dict[str, Any] | None:
     Where the folder is ``known`` to be a run's, damaged ones count as none.
     """
     try:
-        stored = json.loads(path.read_bytes())
+        stored = load_json(path.read_bytes())
     except FileNotFoundError:
         return None
     except OSError as error:

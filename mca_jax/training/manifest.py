@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from mca_jax.core.atomic_files import write_file
-from mca_jax.core.text import dump_json
+from mca_jax.core.text import dump_json, load_json
 
 __all__ = [
     "MANIFEST_FILE",
@@ -44,7 +43,7 @@ def read_manifest(folder: Path) -> dict[str, Any] | str:
       What was sealed with it, or in a few words what is wrong with it.
     """
     try:
-        sealed = json.loads((folder / MANIFEST_FILE).read_bytes())
+        sealed = load_json((folder / MANIFEST_FILE).read_bytes())
         intact = sealed.pop("checksum") == _digest(sealed)
     except FileNotFoundError:
         return "is half-written"

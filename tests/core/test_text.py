@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mca_jax.core.text import dump_json, plain_json, printable
+from mca_jax.core.text import dump_json, load_json, plain_json, printable
 
 
 @pytest.mark.parametrize(
@@ -75,3 +75,9 @@ def test_rows_of_numbers_take_a_line_each():
     assert "[1e-09, null]" in written
     assert '"a",\n' in written
     assert json.loads(written) == table
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, b"{", b"\xff", ""])
+def test_json_that_is_none_is_a_value_error(text):
+    with pytest.raises(ValueError, match="."):
+        load_json(text)

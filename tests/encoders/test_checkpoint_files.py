@@ -200,12 +200,23 @@ def test_only_pickles(tmp_path):
         ('{"weight_map": {}}', "No weight_map in"),
         ('{"weight_map": {"a": "absent.safetensors"}}', "No file absent.safetensors"),
         ('{"weight_map": {"a": "../openai/x"}}', "No file ../openai/x beside"),
+        (json.dumps({"weight_map": {"a": "x" * 300}}), "No file xxxx"),
+        ("[" * 100_000, "index.json is no JSON"),
     ],
 )
 def test_damaged_indices(tmp_path, index, message):
     folder = copy_golden("laion", tmp_path)
     (folder / "model.safetensors.index.json").write_text(index)
     fails(folder, message)
+
+
+def test_a_msgpack_of_something_else_than_numbers(tmp_path):
+    from flax import serialization
+
+    folder = copy_golden("rectangular", tmp_path)
+    content = serialization.msgpack_serialize({"text": {"kernel": b"bytes"}})
+    (folder / "flax_model.msgpack").write_bytes(content)
+    fails(folder, "damaged .something else than numbers")
 
 
 def test_a_missing_shard_and_one_too_many(tmp_path):

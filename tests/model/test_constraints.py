@@ -119,13 +119,20 @@ def test_labels_of_a_file_may_be_a_mapping(tmp_path):
         ("{", "as JSON"),
         ("[1]", "an object"),
         ('{"nowhere": ["z.jpg"]}', "not among"),
+        ('{"must_link": 5}', "must_link of constraints as a list, found 5"),
+        ('{"cannot_link": null}', "as a list, found None"),
+        ('{"nowhere": {"a.jpg": 1}}', "as a list, found .'a.jpg'"),
+        ('{"labels": "a.jpg"}', "as a list, found 'a.jpg'"),
+        ('{"labels": [["a.jpg", 9223372036854775808]]}', "id of a group"),
+        ("[" * 100_000, "nested too deeply"),
     ],
 )
 def test_a_bad_file_is_named(tmp_path, text, named):
     path = tmp_path / "said.json"
     path.write_text(text)
-    with pytest.raises(InputError, match=rf"(?s){named}.*said\.json|said\.json"):
+    with pytest.raises(InputError, match=named) as caught:
         read_constraints(path, PATHS)
+    assert "said.json" in str(caught.value)
 
 
 def test_a_missing_file_is_named(tmp_path):

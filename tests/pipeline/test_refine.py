@@ -63,6 +63,8 @@ def test_a_new_name_and_nothing_else():
         (0, "a\nb", "printable name"),
         (0, "x" * 101, "printable name"),
         (0, "None of these", "nothing else has"),
+        (0, 3, "a name as text, found 3"),
+        (0, None, "a name as text, found None"),
     ],
 )
 def test_names_that_will_not_do(cluster, name, message):
@@ -108,6 +110,9 @@ def test_a_merged_cluster_holds_exactly_its_parts():
         ([1, 1], "two or more different"),
         ([1, 9], "one of 0, 1, 2, 3; found 9"),
         ([0, 1, 2, 3], "some of the clusters, found all 4"),
+        ("01", "a list of ids, found '01'"),
+        (None, "a list of ids, found None"),
+        (["a", 1], "id of a cluster as a whole number, found 'a'"),
     ],
 )
 def test_clusters_that_cannot_be_merged(clusters, message):

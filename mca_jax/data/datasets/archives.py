@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import struct
 import tarfile
 import tempfile
 import zipfile
@@ -11,6 +12,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from lzma import LZMAError
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -25,7 +27,11 @@ _DAMAGE = (
     tarfile.TarError,
     zipfile.BadZipFile,
     zlib.error,
+    LZMAError,
     EOFError,
+    # Names that are no text or hold a zero byte, and numbers beyond the file.
+    ValueError,
+    struct.error,
     # What zipfile raises for compression and encryption that it doesn't know.
     RuntimeError,
 )
@@ -139,6 +145,8 @@ def unpack(
         staging = Path(tempfile.mkdtemp(prefix=f".{top}.", dir=folder))
         _unpack_into(archive, staging, top, max_bytes, max_files)
         os.replace(staging / top, folder / top)
+    except InputError:
+        raise
     except tarfile.FilterError as error:
         raise InputError(
             f"Refused {shown}: {printable(str(error))}; nothing is unpacked, get the "

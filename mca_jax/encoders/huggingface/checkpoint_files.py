@@ -20,7 +20,7 @@ import ml_dtypes
 import numpy as np
 
 from mca_jax.core.errors import InputError, InputWarning
-from mca_jax.core.text import printable
+from mca_jax.core.text import load_json, printable
 from mca_jax.encoders.huggingface.twins import twin_of
 
 __all__ = [
@@ -326,7 +326,7 @@ def read_json(path: Path) -> Any:
       InputError: It can't be read or is no JSON.
     """
     try:
-        return json.loads(path.read_bytes())
+        return load_json(path.read_bytes())
     except OSError as error:
         raise InputError(f"Can't read {path}: {error.strerror}") from error
     except ValueError as error:
@@ -430,7 +430,7 @@ def _shards(index: Path) -> list[Path]:
     shards = []
     for name in sorted({str(file) for file in files.values()}):
         # An index is data from outside: it must not lead out of its folder.
-        if Path(name).name != name or not (index.parent / name).is_file():
+        if Path(name).name != name or not os.path.isfile(index.parent / name):
             raise InputError(
                 f"No file {printable(name)} beside {index}, which names it; download "
                 "the checkpoint again"
@@ -531,11 +531,14 @@ def _read_msgpack(file: Path) -> dict[str, np.ndarray]:
         ):
             # Typed for bytes, but any buffer will do: a mapped one isn't read twice.
             tree: Any = serialization.msgpack_restore(content)  # pyright: ignore
-        flat = traverse_util.flatten_dict(tree, sep=".")
+        named = traverse_util.flatten_dict(tree, sep=".")
+        flat = {str(name): np.asarray(leaf) for name, leaf in named.items()}
     except Exception as error:
         # The parser has no error class of its own: a cut file may end in any.
         raise _damaged(file, type(error).__name__) from error
-    return dict(_from_flax(str(name), np.asarray(a)) for name, a in flat.items())
+    if any(array.dtype.kind in "OSU" for array in flat.values()):
+        raise _damaged(file, "something else than numbers")
+    return dict(_from_flax(name, array) for name, array in flat.items())
 
 
 def _from_flax(name: str, array: np.ndarray) -> tuple[str, np.ndarray]:

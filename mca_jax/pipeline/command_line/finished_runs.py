@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -14,7 +13,7 @@ from absl import flags
 
 from mca_jax.core.atomic_files import write_file
 from mca_jax.core.errors import InputError, check_one_of
-from mca_jax.core.text import dump_json, needs_uris
+from mca_jax.core.text import dump_json, load_json, needs_uris
 from mca_jax.data import SkippedImage, find_images, folder_labels
 from mca_jax.data.folder import ImageFolder
 from mca_jax.evaluation import contingency_table, score_clustering
@@ -59,7 +58,7 @@ _SCORES = "metrics.json"
 def stored_command(run: Path) -> str | None:
     """Return the command that the run's report shows."""
     try:
-        return json.loads((run / CONFIG_FILE).read_bytes()).get("command")
+        return load_json((run / CONFIG_FILE).read_bytes()).get("command")
     except (OSError, ValueError, AttributeError):
         return None
 

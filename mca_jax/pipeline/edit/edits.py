@@ -9,7 +9,7 @@ all edits.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, overload
@@ -150,6 +150,8 @@ def _check_name(name: str, others: Sequence[str]) -> str:
     Raises:
       InputError: It can't be printed, or another cluster has it.
     """
+    if not isinstance(name, str):
+        raise InputError(f"Expected a name as text, found {name!r:.80}")
     name = name.strip()
     if not name or len(name) > _LONGEST_NAME or printable(name) != name:
         raise InputError(
@@ -224,7 +226,9 @@ def merge_clusters(
       [(0, 40), (2, 20)]
     """
     model, count = _model_of(result), len(result.clusters)
-    ids = sorted(int(cluster) for cluster in clusters)
+    if isinstance(clusters, str | bytes) or not isinstance(clusters, Iterable):
+        raise InputError(f"Expected clusters as a list of ids, found {clusters!r:.80}")
+    ids = sorted(as_whole_number("the id of a cluster", each) for each in clusters)
     wanted = sorted(_find(result, cluster) for cluster in ids)
     if len(wanted) < 2 or len(set(wanted)) < len(wanted):
         raise InputError(f"Expected two or more different clusters, found {ids}")

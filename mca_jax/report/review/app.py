@@ -6,7 +6,6 @@ wants to review. A picture is asked for by its row, never by a path.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from importlib import resources
 from typing import Any
@@ -18,6 +17,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from mca_jax.core.errors import InputError
+from mca_jax.core.text import load_json
 from mca_jax.report.review.desk import Desk, StaleError
 from mca_jax.report.review.guard import App, guard
 
@@ -67,8 +67,8 @@ async def _read_json(request: Request) -> dict[str, Any] | Response:
         if len(content) > _MOST_BYTES:
             return _failure("too long", 413)
     try:
-        body = json.loads(bytes(content))
-    except (ValueError, RecursionError):
+        body = load_json(bytes(content))
+    except ValueError:
         body = None
     return body if isinstance(body, dict) else _failure("expected an object", 400)
 

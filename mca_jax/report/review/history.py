@@ -8,7 +8,6 @@ line that was cut short by a power cut is dropped, and said.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -20,7 +19,7 @@ import numpy as np
 
 from mca_jax.core.atomic_files import refused_by_system
 from mca_jax.core.errors import InputError
-from mca_jax.core.text import dump_json, fingerprint, printable
+from mca_jax.core.text import dump_json, fingerprint, load_json, printable
 from mca_jax.model.files import model_digest
 from mca_jax.model.result import ClusterResult
 from mca_jax.report.review.groups import (
@@ -246,7 +245,7 @@ def _check_header(line: bytes, path: Path, identity: str) -> None:
     """
     shown = printable(str(path))
     try:
-        header = json.loads(line)
+        header = load_json(line)
         kind, version, run = (header[each] for each in ("format", "version", "run"))
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(
@@ -283,7 +282,7 @@ def _replay(
     _check_header(lines[0], path, identity)
     for number, line in enumerate(lines[1:], 2):
         try:
-            event = json.loads(line)
+            event = load_json(line)
             if not isinstance(event, dict):
                 raise InputError("it is no event")
             history.add(event)

@@ -196,6 +196,23 @@ def test_a_changed_byte(tmp_path):
     refused(archive, "damaged or truncated")
 
 
+def test_a_changed_byte_of_an_xz(tmp_path):
+    archive = write_tar(
+        tmp_path / "set.tar", tar_entry("set/a", bytes(3000)), mode="w:xz"
+    )
+    damaged = bytearray(archive.read_bytes())
+    damaged[len(damaged) // 2] ^= 255
+    archive.write_bytes(damaged)
+    refused(archive, "damaged or truncated")
+
+
+def test_a_name_of_a_zip_archive_that_is_no_text(tmp_path):
+    archive = write_zip(tmp_path / "set.zip", ("set/é", b"x"))
+    # The name is said to be UTF-8.
+    archive.write_bytes(archive.read_bytes().replace("é".encode(), b"\xff\xfe"))
+    refused(archive, "damaged or truncated")
+
+
 def test_another_file_under_the_name_of_an_archive(tmp_path):
     archive = tmp_path / "set.tar.gz"
     archive.write_bytes(b"<html>Not found</html>" * 100)

@@ -220,6 +220,8 @@ def test_pixels_and_files_give_the_same_clusters(photos):
         ({"num_clusters": 2.5}, "num_clusters as a whole number, found 2.5"),
         ({"num_clusters": True}, "whole number, found True"),
         ({"num_clusters": 7}, "num_clusters between 2 and 4, found 7"),
+        ({"image_embeddings": np.eye(4)[:1]}, "at least 2 images to cluster, found 1"),
+        ({"nouns": 5}, "as a list of names, found 5 alone"),
     ],
 )
 def test_arguments_that_do_not_fit(arguments, message):

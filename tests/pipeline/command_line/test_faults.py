@@ -113,3 +113,18 @@ def test_a_damaged_list_of_files_counts_as_none(tmp_path):
         assert len(found) == 0
     path.write_bytes(content)
     assert FileIndex(path).lookup("/a.jpg", FileIdentity(1, 2, 3, 4)) == b"d" * 32
+
+
+@pytest.mark.parametrize("name", ["a\0b", "\ud800", "x" * 5000])
+def test_a_name_that_no_folder_can_have(name):
+    with pytest.raises(mca_jax.InputError, match="No such folder|File name too long"):
+        mca_jax.load_result(name)
+
+
+def test_settings_nested_without_end_are_damaged(run, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(run, folder)
+    for name in ("model.json", "result.json"):
+        (folder / name).write_bytes(b"[" * 100_000)
+        with pytest.raises(mca_jax.InputError, match="Damaged file"):
+            mca_jax.load_result(folder)
