@@ -30,7 +30,7 @@ _MOST_KILLS = 4
 _POLL_SECONDS = 0.02
 _PRELOAD = ("mca_jax.pipeline.command_line.runs", "mca_jax.pipeline.cluster")
 # What a run doesn't promise to write again byte for byte.
-_APART = {"log.jsonl", "checkpoints", "files.index"}
+_APART = {"log.jsonl", "checkpoints", "embeddings"}
 
 
 class Report(NamedTuple):

@@ -199,6 +199,9 @@ def _reason(error: Exception, kind: str, content: bytes) -> str:
     if isinstance(error, MemoryError):
         return "not enough memory to decode it"
     text = str(error)
+    if error.args and isinstance(error.args[0], bytes):
+        # As LibRaw speaks.
+        text = error.args[0].decode(errors="replace")
     coding = jpeg_kind(content) if kind == "JPEG" else ""
     if coding:
         return f"a kind of JPEG that can't be read ({coding})"

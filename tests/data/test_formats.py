@@ -100,6 +100,13 @@ def test_camera_raw():
     assert decode_image(make_dng(), min_side=16).size == (16, 16)
 
 
+def test_a_raw_of_no_known_camera():
+    pytest.importorskip("rawpy")
+    unknown = r"^a kind of RAW that can't be read \(Unsupported file format"
+    with pytest.raises(DecodeError, match=unknown):
+        decode_image(b"II*\0\x10\0\0\0CR\2\0" + bytes(3000))
+
+
 def test_damaged_raw_is_quiet(capfd):
     pytest.importorskip("rawpy")
     content = make_dng()

@@ -12,6 +12,7 @@ import traceback
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol, TextIO
 
@@ -36,6 +37,12 @@ __all__ = ["Terminal", "keep_compiled", "run_job"]
 
 _MOST_BYTES = 2**30
 _LEAST_SECONDS = 0.3
+
+# What is said where no memory is left, beside MemoryError.
+_NO_MEMORY = (
+    *("RESOURCE_EXHAUSTED", "std::bad_alloc", "Cannot allocate memory"),
+    *("failed to map segment", "can't start new thread"),
+)
 
 _UNITS = {
     "Embedding": "images",
@@ -187,6 +194,47 @@ def _list_skipped(values: flags.FlagValues, error: TooFewImagesError) -> None:
         print(f"All are in {write_skipped(error.skipped, workdir)}", file=sys.stderr)
 
 
+def _shortage(error: BaseException | None) -> str:
+    """Say which resource was short, if that is why something failed; else nothing.
+
+    Libraries raise what they like then: an import fails for want of a file handle.
+    """
+    while error is not None:
+        text = str(error)
+        if isinstance(error, MemoryError) or any(each in text for each in _NO_MEMORY):
+            return (
+                "Not enough memory; close other programs, or choose a smaller "
+                "--set=encoder.batch_size or train.batch_size"
+            )
+        if "Too many open files" in text:
+            return "Too many open files; raise the limit (ulimit -n)"
+        error = error.__cause__ or error.__context__
+    return ""
+
+
+@cache
+def _quiet_event_loops() -> None:
+    """Keep quiet what is left of a checkpoint that can't be written.
+
+    That is told in one line; its event loop and coroutines are then ended by the
+    interpreter, which tells of each.
+    """
+    report, crash = sys.unraisablehook, sys.excepthook
+
+    def report_others(unraisable: sys.UnraisableHookArgs, /) -> None:
+        if getattr(unraisable.object, "__module__", None) != "asyncio.base_events":
+            report(unraisable)
+
+    def crash_others(
+        kind: type[BaseException], error: BaseException, place: Any
+    ) -> None:
+        if str(error) != "Event loop is closed":
+            crash(kind, error, place)
+
+    sys.unraisablehook, sys.excepthook = report_others, crash_others
+    warnings.filterwarnings("ignore", r"coroutine .* was never awaited", RuntimeWarning)
+
+
 def run_job(job: Callable[[flags.FlagValues], None], values: flags.FlagValues) -> int:
     """Run a job; bad input is one line and exit status 2.
 
@@ -200,6 +248,7 @@ def run_job(job: Callable[[flags.FlagValues], None], values: flags.FlagValues) -
     # At level INFO jax lists the accelerators that it did not find.
     logging.getLogger("jax").setLevel(logging.WARNING)
     warnings.showwarning = _show_warning
+    _quiet_event_loops()
     raise_on_sigterm()
     try:
         keep_compiled()
@@ -226,5 +275,13 @@ def run_job(job: Callable[[flags.FlagValues], None], values: flags.FlagValues) -
         if jax.distributed.is_initialized():
             traceback.print_exc()
             end_with_others(f"{type(error).__name__}: {error}".partition("\n")[0], 1)
-        raise
+        shortage = _shortage(error)
+        if not shortage:
+            raise
+        notes = getattr(error, "__notes__", ())
+        # jax notes there how tracebacks are shown.
+        kept = [note for note in notes if "\n" not in note]
+        kept = kept or ["what is done is kept in the workdir"]
+        print(f"Error: {'; '.join([shortage, *kept])}", file=sys.stderr)
+        return 2
     return 0

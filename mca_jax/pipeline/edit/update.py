@@ -295,8 +295,11 @@ def _warnings(
 ) -> tuple[str, ...]:
     """The warnings of before, and what a reader of the report should know now."""
     others = [text for text in before if not text.startswith(_UPDATED)]
+    one = total["new"] == 1
+    verb, them = ("image was", "it") if one else ("images were", "them")
     text = (
-        f"{_UPDATED}{total['new']:,} images were put into groups that were made "
-        f"without them; {total['fit_nowhere']:,} fit none of the {len(clusters)}."
+        f"{_UPDATED}{total['new']:,} {verb} put into groups that were made "
+        f"without {them}; "
+        f"{total['fit_nowhere']:,} fit none of the {len(clusters)}."
     )
     return (*others, text)

@@ -2,6 +2,9 @@
 
 import json
 import shutil
+import sys
+import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,6 +13,8 @@ from small_runs import small_run
 
 import mca_jax
 from mca_jax.encoders.cache.file_index import FileIndex
+from mca_jax.pipeline.command_line import terminal
+from mca_jax.pipeline.command_line.terminal import run_job
 
 
 @pytest.fixture(scope="module")
@@ -128,3 +133,55 @@ def test_settings_nested_without_end_are_damaged(run, tmp_path):
         (folder / name).write_bytes(b"[" * 100_000)
         with pytest.raises(mca_jax.InputError, match="Damaged file"):
             mca_jax.load_result(folder)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (MemoryError(), "Not enough memory"),
+        (RuntimeError("std::bad_alloc"), "Not enough memory"),
+        (RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9"), "Not enough"),
+        (ImportError("x.so: cannot open: Too many open files"), "ulimit -n"),
+    ],
+)
+def test_a_shortage_is_one_line(error, said, capsys):
+    def job(values):
+        error.add_note("3 embeddings are kept")
+        raise ValueError("of some library") from error
+
+    values = SimpleNamespace(
+        coordinator=None, num_processes=None, process_id=None, join_timeout=1
+    )
+    assert run_job(job, values) == 2
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == 1
+    assert told[0].startswith("Error: ")
+    assert said in told[0]
+
+
+def test_other_errors_are_not_hidden():
+    def job(values):
+        raise ZeroDivisionError
+
+    values = SimpleNamespace(
+        coordinator=None, num_processes=None, process_id=None, join_timeout=1
+    )
+    with pytest.raises(ZeroDivisionError):
+        run_job(job, values)
+
+
+def test_left_overs_of_a_checkpoint_are_quiet_and_nothing_else(monkeypatch):
+    shown = []
+    monkeypatch.setattr(sys, "excepthook", lambda *about: shown.append(about[1]))
+    monkeypatch.setattr(sys, "unraisablehook", lambda about: shown.append(about.object))
+    terminal._quiet_event_loops.cache_clear()
+    with warnings.catch_warnings():
+        terminal._quiet_event_loops()
+        loop = type("Loop", (), {"__module__": "asyncio.base_events"})()
+        for each in (loop, "another"):
+            sys.unraisablehook(SimpleNamespace(object=each))
+        for error in (RuntimeError("Event loop is closed"), KeyError("b")):
+            sys.excepthook(type(error), error, None)
+    terminal._quiet_event_loops.cache_clear()
+    assert shown[0] == "another"
+    assert [repr(each) for each in shown[1:]] == ["KeyError('b')"]
