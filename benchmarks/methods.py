@@ -135,7 +135,11 @@ class Shared:
             images = shard_embeddings(self.given.embeddings, config)
             table, embeddings = self.given.table, jnp.asarray(self.given.nouns)
             nouns = Nouns(table, embeddings, np.arange(len(embeddings)))
-            return project(images, nouns, config, views=self._views(config))
+            return project(
+                *(images, nouns, config),
+                spaces=self.given.spaces,
+                views=self._views(config),
+            )
 
         return self._once(self._project_key(config), make)
 

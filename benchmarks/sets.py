@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,11 +18,14 @@ import numpy as np
 from mca_jax.core.errors import InputError, check_in_range, check_one_of
 from mca_jax.core.progress import Clock
 from mca_jax.data import folder_labels
-from mca_jax.pipeline.config import Config
+from mca_jax.encoders.registry import build_image_encoder
+from mca_jax.pipeline.config import Config, EncoderConfig
 from mca_jax.pipeline.inputs import (
+    Inputs,
     embed_source,
     embed_view_sample,
     embed_vocabulary,
+    open_encoders,
     open_inputs,
 )
 from mca_jax.semantics import NounTable
@@ -52,6 +56,7 @@ class SweepSet(NamedTuple):
       digest: Hash of the embeddings.
       views: Embeddings of views of some images of the whole set, ``[s, v, d]``; None
         without.
+      spaces: Widths of the spaces that ``embeddings`` consist of, as of ``Encoder``.
     """
 
     name: str
@@ -64,6 +69,7 @@ class SweepSet(NamedTuple):
     encoder: str
     digest: str
     views: np.ndarray | None = None
+    spaces: tuple[int, ...] = ()
 
 
 class Answers(NamedTuple):
@@ -80,6 +86,39 @@ class Answers(NamedTuple):
 
 def _digest(embeddings: np.ndarray) -> str:
     return hashlib.sha256(np.ascontiguousarray(embeddings).data).hexdigest()[:16]
+
+
+def _embed(
+    inputs: Inputs, config: EncoderConfig, cache_dir: Path
+) -> tuple[tuple[str, ...], np.ndarray, np.ndarray | None]:
+    """Paths, embeddings, and embeddings of views of a set.
+
+    Of two encoders each has a cache of its own, so that runs of one and of both are
+    of the same embeddings, made once.
+    """
+    if config.image:
+        alone = replace(config, image="")
+        first, _ = open_encoders(alone, inputs.table)
+        second = build_image_encoder(config.image)
+        paths, *rows = _embed(inputs._replace(encoder=first), alone, cache_dir)
+        # What reads no nouns is no whole encoder, and none are read here.
+        others = inputs._replace(encoder=second)  # pyright: ignore[reportArgumentType]
+        same, *more = _embed(others, alone, cache_dir)
+        if same != paths:
+            raise InputError(f"Expected one set of images for both in {cache_dir}")
+        both = [
+            None
+            if one is None or other is None
+            # As with_image_encoder does it.
+            else np.concatenate([one, other], axis=-1) * np.float32(0.5**0.5)
+            for one, other in zip(rows, more, strict=True)
+        ]
+        assert both[0] is not None
+        return paths, both[0], both[1]
+    clock = Clock(None)
+    found = embed_source(inputs, config, clock, cache_dir=cache_dir)
+    found, views = embed_view_sample(inputs, found, config, clock, cache_dir=cache_dir)
+    return found.paths, np.asarray(found.embeddings, np.float32), views
 
 
 def load_sets(
@@ -101,23 +140,20 @@ def load_sets(
     names = [folder.resolve().name for folder in folders]
     if len(set(names)) != len(names):
         raise InputError(f"Expected folders of different names, found {names}")
-    clock = Clock(None)
     inputs = [open_inputs(folder, None, None, None, config) for folder in folders]
-    embedded = []
-    for i, each in enumerate(inputs):
-        cache_dir = caches[i % len(caches)]
-        found = embed_source(each, config.encoder, clock, cache_dir=cache_dir)
-        embedded.append(
-            embed_view_sample(each, found, config.encoder, clock, cache_dir=cache_dir)
-        )
-    vocabulary = embed_vocabulary(inputs[0], config.encoder, clock, cache_dir=caches[0])
+    embedded = [
+        _embed(each, config.encoder, caches[i % len(caches)])
+        for i, each in enumerate(inputs)
+    ]
+    vocabulary = embed_vocabulary(
+        inputs[0], config.encoder, Clock(None), cache_dir=caches[0]
+    )
     encoder, table = vocabulary.encoder, vocabulary.nouns.table
     assert encoder is not None
     nouns = np.asarray(vocabulary.nouns.embeddings, np.float32)
     sets = []
-    for name, (found, views) in zip(names, embedded, strict=True):
-        answers = Answers(*folder_labels(found.paths))
-        rows = np.asarray(found.embeddings, np.float32)
+    for name, (paths, rows, views) in zip(names, embedded, strict=True):
+        answers = Answers(*folder_labels(paths))
         whole = SweepSet(
             name=name,
             base=name,
@@ -129,6 +165,7 @@ def load_sets(
             encoder=encoder.fingerprint,
             digest=_digest(rows),
             views=views,
+            spaces=encoder.spaces,
         )
         sets.append((whole, answers))
     return sets

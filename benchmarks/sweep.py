@@ -183,6 +183,7 @@ def run_sweep(
                 seed = plan.seed
             made = _make_run(shared, answers, plan, config)
             where = f"{given.name} {plan.variant} seed {plan.seed}"
+            names = config.encoder.name, config.encoder.image
             if made is None:
                 log(f"{where}: can't be had for this set")
                 continue
@@ -195,7 +196,7 @@ def run_sweep(
                     **plan._asdict(),
                     "uses_labels": plan.kind == "reference",
                     **made,
-                    "encoder": config.encoder.name,
+                    "encoder": "+".join(filter(None, names)),
                     "num_images": len(given.embeddings),
                     "num_clusters": given.num_clusters,
                     "identity": identity,

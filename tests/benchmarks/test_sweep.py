@@ -138,6 +138,20 @@ def test_semantic_variants_take_the_clusters_over(small_set):
     assert shared.prepare(base).data is not one.data
 
 
+def test_each_space_of_a_set_has_axes_of_its_own(small_set):
+    given = small_set[0]
+    width = given.embeddings.shape[1]
+    both = np.concatenate([given.embeddings] * 2, axis=1) * 0.5**0.5
+    nouns = np.pad(given.nouns, ((0, 0), (0, width)))
+    joint = given._replace(embeddings=both, nouns=nouns, spaces=(width, width))
+    projection = Shared(joint).project(Config(num_clusters=4)).projection
+    assert projection is not None
+    axes = np.asarray(projection.axes)
+    half = axes.shape[1] // 2
+    assert not axes[:width, half:].any()
+    assert not axes[width:, :half].any()
+
+
 def test_levels_share_what_is_compiled(small_set):
     shared = Shared(small_set[0])
     base = apply_overrides(Config(num_clusters=4), QUICK)
