@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-__all__ = ["CHECKPOINTS", "FAMILIES", "Checkpoint", "Family", "list_encoders"]
+__all__ = [
+    "CHECKPOINTS",
+    "FAMILIES",
+    "SPEEDS",
+    "Checkpoint",
+    "Family",
+    "list_encoders",
+]
 
 
 class Family(NamedTuple):
@@ -37,6 +44,7 @@ class Checkpoint(NamedTuple):
       parameters: In millions.
       width: Of its embeddings.
       licence: As its card says.
+      tower: Shape of its image tower, a key of ``SPEEDS``; empty for texts alone.
       note: Settings that it needs.
     """
 
@@ -45,6 +53,7 @@ class Checkpoint(NamedTuple):
     parameters: int
     width: int
     licence: str
+    tower: str = ""
     note: str = ""
 
 
@@ -141,65 +150,175 @@ FAMILIES = {
 
 _MIT, _APACHE, _CC = "MIT", "Apache-2.0", "CC-BY-NC-4.0"
 
+SPEEDS = {
+    "lite": 170,
+    "lite2": 84,
+    "vit-b32": 29,
+    "vit-b16": 6.6,
+    "vit-l14": 1.3,
+    "vit-l14-336": 0.58,
+    "vit-h14": 0.65,
+    "siglip-b16": 6.6,
+    "naflex-b16": 5.2,
+    "perception-b16": 6.3,
+    "perception-l14-336": 0.52,
+    "dinov2-s": 17,
+    "dinov2-b": 5,
+    "dinov2-l": 1.3,
+    "dinov2-g": 0.33,
+    "dinov2-s-518": 1.5,
+    "dinov2-b-518": 0.53,
+    "dinov3-s-256": 17,
+    "dinov3-b": 5.9,
+}
+"""Shape of an image tower -> images a second on two cores of a server, in float32.
+
+From ``python -m benchmarks.encoder_list``: random weights, decoded pixels, by the time
+that the processors worked.
+"""
+
 CHECKPOINTS = (
-    Checkpoint("openai/clip-vit-base-patch32", "clip", 151, 512, _MIT),
-    Checkpoint("openai/clip-vit-base-patch16", "clip", 150, 512, _MIT),
-    Checkpoint("openai/clip-vit-large-patch14", "clip", 428, 768, _MIT),
+    Checkpoint("openai/clip-vit-base-patch32", "clip", 151, 512, _MIT, "vit-b32"),
+    Checkpoint("openai/clip-vit-base-patch16", "clip", 150, 512, _MIT, "vit-b16"),
+    Checkpoint("openai/clip-vit-large-patch14", "clip", 428, 768, _MIT, "vit-l14"),
     Checkpoint(
         "openai/clip-vit-large-patch14-336",
         "clip",
         428,
         768,
         _MIT,
+        "vit-l14-336",
         "--set=encoder.revision=refs/pr/8",
     ),
-    Checkpoint("laion/CLIP-ViT-B-32-laion2B-s34B-b79K", "clip", 151, 512, _MIT),
-    Checkpoint("laion/CLIP-ViT-B-16-laion2B-s34B-b88K", "clip", 150, 512, _MIT),
     Checkpoint(
-        "facebook/metaclip-2-worldwide-huge-quickgelu", "metaclip2", 1860, 1024, _CC
+        "laion/CLIP-ViT-B-32-laion2B-s34B-b79K", "clip", 151, 512, _MIT, "vit-b32"
     ),
     Checkpoint(
-        # Its repository was last seen with a pickle alone: see the page.
+        "laion/CLIP-ViT-B-16-laion2B-s34B-b88K", "clip", 150, 512, _MIT, "vit-b16"
+    ),
+    Checkpoint(
+        "facebook/metaclip-2-worldwide-huge-quickgelu",
+        "metaclip2",
+        1860,
+        1024,
+        _CC,
+        "vit-h14",
+    ),
+    # Its repository was last seen with a pickle alone: see the page.
+    Checkpoint(
         "./chinese-clip-vit-base-patch16",
         "chinese_clip",
         188,
         512,
         "see its card",
+        "vit-b16",
     ),
-    Checkpoint("google/siglip-base-patch16-224", "siglip", 203, 768, _APACHE),
-    Checkpoint("google/siglip2-base-patch16-224", "siglip2", 375, 768, _APACHE),
-    Checkpoint("google/siglip2-base-patch16-naflex", "siglip2", 375, 768, _APACHE),
-    Checkpoint("timm/vit_base_patch32_clip_224.openai", "open_clip", 151, 512, _APACHE),
-    Checkpoint("timm/ViT-B-16-SigLIP", "open_clip_siglip", 203, 768, _APACHE),
-    Checkpoint("timm/ViT-B-16-SigLIP2", "open_clip_siglip", 375, 768, _APACHE),
-    Checkpoint("timm/PE-Core-B-16", "open_clip_timm", 448, 1024, _APACHE),
-    Checkpoint("timm/PE-Core-L-14-336", "open_clip_timm", 671, 1024, _APACHE),
     Checkpoint(
-        "timm/MobileCLIP2-L-14-OpenCLIP", "open_clip_timm", 428, 768, "Apple AMLR"
+        "google/siglip-base-patch16-224", "siglip", 203, 768, _APACHE, "siglip-b16"
     ),
-    Checkpoint("facebook/dinov2-small", "dinov2", 22, 384, _APACHE),
-    Checkpoint("facebook/dinov2-base", "dinov2", 87, 768, _APACHE),
-    Checkpoint("facebook/dinov2-with-registers-base", "dinov2", 87, 768, _APACHE),
-    Checkpoint("facebook/dinov2-large", "dinov2", 304, 1024, _APACHE),
-    Checkpoint("facebook/dinov2-giant", "dinov2", 1137, 1536, _APACHE),
+    Checkpoint(
+        "google/siglip2-base-patch16-224", "siglip2", 375, 768, _APACHE, "siglip-b16"
+    ),
+    Checkpoint(
+        "google/siglip2-base-patch16-naflex", "siglip2", 375, 768, _APACHE, "naflex-b16"
+    ),
+    Checkpoint(
+        "timm/vit_base_patch32_clip_224.openai",
+        "open_clip",
+        151,
+        512,
+        _APACHE,
+        "vit-b32",
+    ),
+    Checkpoint(
+        "timm/ViT-B-16-SigLIP", "open_clip_siglip", 203, 768, _APACHE, "siglip-b16"
+    ),
+    Checkpoint(
+        "timm/ViT-B-16-SigLIP2", "open_clip_siglip", 375, 768, _APACHE, "siglip-b16"
+    ),
+    Checkpoint(
+        "timm/PE-Core-B-16", "open_clip_timm", 448, 1024, _APACHE, "perception-b16"
+    ),
+    Checkpoint(
+        "timm/PE-Core-L-14-336",
+        "open_clip_timm",
+        671,
+        1024,
+        _APACHE,
+        "perception-l14-336",
+    ),
+    Checkpoint(
+        "timm/MobileCLIP2-L-14-OpenCLIP",
+        "open_clip_timm",
+        428,
+        768,
+        "Apple AMLR",
+        "vit-l14",
+    ),
+    Checkpoint("facebook/dinov2-small", "dinov2", 22, 384, _APACHE, "dinov2-s"),
+    Checkpoint("facebook/dinov2-base", "dinov2", 87, 768, _APACHE, "dinov2-b"),
+    Checkpoint(
+        "facebook/dinov2-with-registers-base", "dinov2", 87, 768, _APACHE, "dinov2-b"
+    ),
+    Checkpoint("facebook/dinov2-large", "dinov2", 304, 1024, _APACHE, "dinov2-l"),
+    Checkpoint("facebook/dinov2-giant", "dinov2", 1137, 1536, _APACHE, "dinov2-g"),
     Checkpoint(
         "facebook/dinov3-vitb16-pretrain-lvd1689m",
         "dinov3",
         86,
         768,
         "DINOv3, to accept",
+        "dinov3-b",
     ),
-    Checkpoint("timm/vit_base_patch16_224.mae", "timm", 86, 768, _CC),
+    Checkpoint("timm/vit_base_patch16_224.mae", "timm", 86, 768, _CC, "vit-b16"),
     Checkpoint(
-        "timm/vit_base_patch16_224.augreg2_in21k_ft_in1k", "timm", 86, 768, _APACHE
+        "timm/vit_base_patch16_224.augreg2_in21k_ft_in1k",
+        "timm",
+        86,
+        768,
+        _APACHE,
+        "vit-b16",
     ),
     Checkpoint(
-        "timm/deit3_base_patch16_224.fb_in22k_ft_in1k", "timm", 86, 768, _APACHE
+        "timm/deit3_base_patch16_224.fb_in22k_ft_in1k",
+        "timm",
+        86,
+        768,
+        _APACHE,
+        "vit-b16",
     ),
-    Checkpoint("timm/vit_small_patch14_dinov2.lvd142m", "timm", 22, 384, _APACHE),
-    Checkpoint("timm/vit_base_patch14_reg4_dinov2.lvd142m", "timm", 87, 768, _APACHE),
-    Checkpoint("timm/vit_small_patch16_dinov3.lvd1689m", "timm", 22, 384, "DINOv3"),
-    Checkpoint("timm/vit_pe_core_base_patch16_224.fb", "timm", 93, 768, _APACHE),
+    Checkpoint(
+        "timm/vit_small_patch14_dinov2.lvd142m",
+        "timm",
+        22,
+        384,
+        _APACHE,
+        "dinov2-s-518",
+    ),
+    Checkpoint(
+        "timm/vit_base_patch14_reg4_dinov2.lvd142m",
+        "timm",
+        87,
+        768,
+        _APACHE,
+        "dinov2-b-518",
+    ),
+    Checkpoint(
+        "timm/vit_small_patch16_dinov3.lvd1689m",
+        "timm",
+        22,
+        384,
+        "DINOv3",
+        "dinov3-s-256",
+    ),
+    Checkpoint(
+        "timm/vit_pe_core_base_patch16_224.fb",
+        "timm",
+        93,
+        768,
+        _APACHE,
+        "perception-b16",
+    ),
     Checkpoint("sentence-transformers/all-MiniLM-L6-v2", "sentence", 23, 384, _APACHE),
     Checkpoint(
         "sentence-transformers/all-distilroberta-v1", "sentence", 82, 768, _APACHE
@@ -214,7 +333,7 @@ CHECKPOINTS = (
 
 _HEADER = (
     *("flag", "checkpoint", "family", "layout"),
-    *("M parameters", "width", "licence", "parity"),
+    *("M parameters", "width", "licence", "parity", "images/s"),
 )
 
 
@@ -227,8 +346,13 @@ def list_encoders(*, is_markdown: bool = False) -> str:
     """
     rows: list[Sequence[str]] = [
         _HEADER,
-        ("--encoder", "lite", "EfficientNet", "embedded", "5", "1280", _APACHE, ""),
-        ("--encoder", "lite2", "EfficientNet", "embedded", "6", "1280", _APACHE, ""),
+        *(
+            (
+                *("--encoder", name, "EfficientNet", "embedded", parameters, "1280"),
+                *(_APACHE, "", f"{SPEEDS[name]:g}"),
+            )
+            for name, parameters in (("lite", "5"), ("lite2", "6"))
+        ),
     ]
     for each in CHECKPOINTS:
         family = FAMILIES[each.family]
@@ -238,6 +362,7 @@ def list_encoders(*, is_markdown: bool = False) -> str:
                 *(family.flag, name, family.name, family.layout),
                 *(str(each.parameters), str(each.width), each.licence),
                 f"{family.parity:.0e}",
+                f"{SPEEDS[each.tower]:g}" if each.tower else "",
             )
         )
     if is_markdown:

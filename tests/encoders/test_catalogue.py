@@ -1,6 +1,7 @@
 """The list of what works; the tests of parity hold each family to what it says."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -8,7 +9,12 @@ import pytest
 
 from mca_jax.core.errors import InputError
 from mca_jax.encoders import build_encoder
-from mca_jax.encoders.catalogue import CHECKPOINTS, FAMILIES, list_encoders
+from mca_jax.encoders.catalogue import (
+    CHECKPOINTS,
+    FAMILIES,
+    SPEEDS,
+    list_encoders,
+)
 from mca_jax.encoders.clip.unsupported import _NEAREST_IMAGES, describe_unsupported
 from mca_jax.encoders.huggingface.twins import _TWINS
 from mca_jax.encoders.open_clip.config import _NEAREST
@@ -17,6 +23,13 @@ from mca_jax.encoders.sentence.encoder import build_sentence_encoder
 
 ROOT = Path(__file__).resolve().parents[2]
 GOLDENS = ROOT / "tests" / "goldens"
+# Ids on the hub of those who publish encoders.
+_NAMED = re.compile(
+    r"(?:facebook|google|laion|nomic-ai|OFA-Sys|openai|Qwen|sentence-transformers|timm)"
+    r"/[\w.-]*\w"
+)
+# A page says how this one's pickle is converted.
+_TOLD = {"OFA-Sys/chinese-clip-vit-base-patch16"}
 
 
 def test_every_golden_and_checkpoint_is_of_a_family():
@@ -39,6 +52,31 @@ def test_the_terminal_gets_aligned_columns():
     assert len(lines) == 3 + len(CHECKPOINTS)
     place = lines[0].index("checkpoint")
     assert all(line[place - 1] == " " and line[place] != " " for line in lines)
+
+
+def test_every_image_tower_has_a_measured_speed():
+    shapes = {each.tower for each in CHECKPOINTS if each.tower}
+    assert shapes | {"lite", "lite2"} == set(SPEEDS)
+    texts = {each.id for each in CHECKPOINTS if not each.tower}
+    assert {FAMILIES[each.family].flag for each in CHECKPOINTS if each.id in texts} == {
+        "--text_encoder"
+    }
+    source = (ROOT / "benchmarks" / "encoder_list.py").read_text("utf-8")
+    assert all(f'"{shape}": lambda' in source for shape in shapes)
+
+
+def test_pages_name_encoders_that_can_be_loaded():
+    """By the list, by a twin of what is on it, or by what the page says of them."""
+    listed = {each.id for each in CHECKPOINTS} | {*_TWINS.values()}
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    named = {
+        (page.name, name)
+        for page in pages
+        for name in _NAMED.findall(page.read_text("utf-8"))
+    }
+    assert ("README.md", "openai/clip-vit-base-patch32") in named
+    unknown = {each for each in named if each[1] not in listed | _TOLD}
+    assert not unknown
 
 
 @pytest.mark.parametrize(

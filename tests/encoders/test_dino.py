@@ -16,6 +16,7 @@ from mca_jax.encoders import build_encoder
 from mca_jax.encoders.dino.encoder import build_dino
 from mca_jax.encoders.dino.tower import resize_weights
 from mca_jax.encoders.embed_images import embed_images
+from mca_jax.encoders.huggingface.transformer import _LONG_ROW, ACTIVATIONS, attend
 from mca_jax.encoders.registry import build_image_encoder
 
 ROOT = Path(__file__).resolve().parent.parent / "goldens" / "dino"
@@ -169,3 +170,19 @@ def test_images_are_sized_by_the_processor(tmp_path):
     edit_json(folder / "preprocessor_config.json", lambda c: c.update(small))
     with pytest.raises(InputError, match="images of at least 8 pixels .* found 4x4"):
         build_dino(str(folder))
+
+
+def test_long_rows_are_attended_to_one_by_one_as_all_at_once():
+    parts = np.random.default_rng(0).standard_normal((3, 2, _LONG_ROW, 8), np.float32)
+    one_by_one = jax.make_jaxpr(lambda *x: attend(*x, None, 2))(*parts)
+    assert "scan" in str(one_by_one)
+    everything = np.ones((1, 1, 1, _LONG_ROW), bool)
+    expected = attend(*parts, everything, 2)
+    assert expected.shape == (2, _LONG_ROW, 8)
+    np.testing.assert_allclose(attend(*parts, None, 2), expected, atol=1e-6)
+
+
+def test_gelu_is_that_of_the_error_function():
+    x = np.linspace(-8, 8, 1001, dtype=np.float32)
+    expected = jax.nn.gelu(x, approximate=False)
+    np.testing.assert_allclose(ACTIVATIONS["gelu"](x), expected, atol=1e-6)
