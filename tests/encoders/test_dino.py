@@ -2,9 +2,11 @@
 
 import functools
 import shutil
+from functools import partial
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from clip_goldens import PHOTOS, edit_json, photo
@@ -174,15 +176,17 @@ def test_images_are_sized_by_the_processor(tmp_path):
 
 def test_long_rows_are_attended_to_one_by_one_as_all_at_once():
     parts = np.random.default_rng(0).standard_normal((3, 2, _LONG_ROW, 8), np.float32)
-    one_by_one = jax.make_jaxpr(lambda *x: attend(*x, None, 2))(*parts)
-    assert "scan" in str(one_by_one)
-    everything = np.ones((1, 1, 1, _LONG_ROW), bool)
-    expected = attend(*parts, everything, 2)
+    query, keys, values = jnp.asarray(parts)
+    one_by_one = jax.make_jaxpr(partial(attend, mask=None, num_heads=2))
+    assert "scan" in str(one_by_one(query, keys, values))
+    everything = jnp.ones((1, 1, 1, _LONG_ROW), bool)
+    expected = attend(query, keys, values, everything, 2)
     assert expected.shape == (2, _LONG_ROW, 8)
-    np.testing.assert_allclose(attend(*parts, None, 2), expected, atol=1e-6)
+    found = attend(query, keys, values, None, 2)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
 def test_gelu_is_that_of_the_error_function():
-    x = np.linspace(-8, 8, 1001, dtype=np.float32)
+    x = jnp.linspace(-8, 8, 1001)
     expected = jax.nn.gelu(x, approximate=False)
     np.testing.assert_allclose(ACTIVATIONS["gelu"](x), expected, atol=1e-6)

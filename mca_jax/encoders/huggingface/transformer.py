@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -215,24 +216,25 @@ def attend(
     sees, None all; the bias is added to the logits. On a CPU long rows come one by one:
     the logits of one stay in a processor's cache, those of a batch don't.
     """
-    args = (num_heads, query.shape[-1] // num_heads)
+    every = partial(_attend, mask=mask, bias=bias, num_heads=num_heads)
     is_long = min(query.shape[1], keys.shape[1]) >= _LONG_ROW
     if is_long and mask is None and bias is None and jax.default_backend() == "cpu":
         rows = (query[:, None], keys[:, None], values[:, None])
-        return jax.lax.map(lambda row: _attend(*row, None, None, *args), rows)[:, 0]
-    return _attend(query, keys, values, mask, bias, *args)
+        return jax.lax.map(lambda row: every(*row), rows)[:, 0]
+    return every(query, keys, values)
 
 
 def _attend(
     query: Float[Array, "b q w"],
     keys: Float[Array, "b t w"],
     values: Float[Array, "b t w"],
+    *,
     mask: Bool[Array, "b|1 1 q|1 t"] | None,
     bias: Float[Array, "1 h q t"] | None,
     num_heads: int,
-    head_width: int,
 ) -> Float[Array, "b q w"]:
     """Attention of rows at once."""
+    head_width = query.shape[-1] // num_heads
 
     def split(x: Float[Array, "b t w"]) -> Float[Array, "b h t v"]:
         return x.reshape(*x.shape[:2], num_heads, head_width).swapaxes(1, 2)
