@@ -2,7 +2,7 @@
 
 python -m benchmarks.duplicates --photos=DIR --count=520
 python -m benchmarks.duplicates --rows=50000
-python -m benchmarks.duplicates --photos=DIR --count=520 --peer=PYTHON
+python -m benchmarks.duplicates --photos=DIR --count=520 --peer=PYTHON --fastdup=PYTHON
 """
 
 from __future__ import annotations
@@ -28,12 +28,26 @@ from mca_jax.report.duplicates import FileSize, find_duplicates, shrink
 
 __all__ = ["main"]
 
-_PEER = """
+# Each prints, for every file, the names of those that it takes for the same.
+_PHASH = """
 import json, sys
 from imagededup.methods import PHash
 method = PHash(verbose=False)
 codes = method.encode_images(image_dir=sys.argv[1])
 found = method.find_duplicates(encoding_map=codes, max_distance_threshold=10)
+print(json.dumps(found))
+"""
+_FASTDUP = """
+import json, os, sys, tempfile, fastdup
+found = {}
+with tempfile.TemporaryDirectory() as folder:
+    job = fastdup.create(work_dir=folder, input_dir=sys.argv[1])
+    job.run(threshold=0.5, print_summary=False)
+    pairs = job.similarity()
+    pairs = pairs[pairs.distance >= 0.9]
+    for one, two in zip(pairs.filename_from, pairs.filename_to):
+        found.setdefault(os.path.basename(one), []).append(os.path.basename(two))
+print()
 print(json.dumps(found))
 """
 
@@ -88,7 +102,7 @@ def _memory() -> str:
     return f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB peak"
 
 
-def _files(photos: Path, count: int, peer: str | None) -> None:
+def _files(photos: Path, count: int, peers: dict[str, tuple[str, str]]) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         _make_bursts(photos, folder, count)
@@ -113,15 +127,17 @@ def _files(photos: Path, count: int, peer: str | None) -> None:
             f"{len(truth)} files: {scored}; read in {read:.1f} s, compared in "
             f"{spent:.1f} s; {_memory()}"
         )
-        if peer is not None:
-            _run_peer(peer, folder, embedded.paths, truth)
+        for name, peer in peers.items():
+            print(f"{name}: {_run_peer(*peer, folder, embedded.paths, truth)}")
 
 
-def _run_peer(peer: str, folder: Path, paths: Sequence[str], truth: np.ndarray) -> None:
-    """Score imagededup's perceptual hash, pairs joined to groups as ours are."""
+def _run_peer(
+    python: str, code: str, folder: Path, paths: Sequence[str], truth: np.ndarray
+) -> str:
+    """Score a peer's pairs, joined to groups as ours are."""
     started = time.perf_counter()
     done = subprocess.run(
-        [peer, "-c", _PEER, str(folder)], capture_output=True, text=True, check=True
+        [python, "-c", code, str(folder)], capture_output=True, text=True, check=True
     )
     spent = time.perf_counter() - started
     rows = {path: row for row, path in enumerate(paths)}
@@ -131,7 +147,7 @@ def _run_peer(peer: str, folder: Path, paths: Sequence[str], truth: np.ndarray) 
             label[label == label[rows[other]]] = label[rows[name]]
     groups = [np.flatnonzero(label == each) for each in np.unique(label)]
     groups = [group.tolist() for group in groups if len(group) > 1]
-    print(f"imagededup, PHash: {_score(groups, truth)}; {spent:.1f} s in all")
+    return f"{_score(groups, truth)}; {spent:.1f} s in all"
 
 
 def _rows(count: int) -> None:
@@ -170,9 +186,15 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=520)
     parser.add_argument("--rows", type=int, default=0)
     parser.add_argument("--peer", help="a Python that has imagededup")
+    parser.add_argument("--fastdup", help="a Python that has fastdup")
     options = parser.parse_args()
+    peers = {}
+    if options.peer is not None:
+        peers["imagededup, PHash"] = (options.peer, _PHASH)
+    if options.fastdup is not None:
+        peers["fastdup"] = (options.fastdup, _FASTDUP)
     if options.photos is not None:
-        _files(options.photos, options.count, options.peer)
+        _files(options.photos, options.count, peers)
     if options.rows:
         _rows(options.rows)
 
