@@ -15,6 +15,7 @@ and ``neighbors`` the rows of each image's neighbours, itself excluded, each in
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -193,7 +194,6 @@ def measure_risk(
       >>> [float(value) for value in risk]
       [0.0, 1.0, 0.0, 1.0, 0.0]
     """
-    clusters = probabilities.shape[1]
     near = jnp.asarray(neighbors)
     if isinstance(probabilities, np.ndarray) and (
         probabilities.nbytes > _IN_MEMORY_BYTES
@@ -204,13 +204,30 @@ def measure_risk(
         sizes = jnp.asarray(counts.astype(np.int32))
     else:
         table = jnp.asarray(probabilities)
-        consistency = neighborhood_consistency(table, near, block_size=block_size)
-        confidence = prediction_confidence(table)
-        sizes = jnp.bincount(jnp.argmax(table, axis=-1), length=clusters)
+        consistency, confidence, sizes = _measure_table(table, near, block_size)
+    return _risk(consistency, confidence, sizes, near)
+
+
+@partial(jax.jit, static_argnames="block_size")
+def _measure_table(
+    probabilities: Float[Array, "n k"], neighbors: Int[Array, "n r"], block_size: int
+) -> tuple[Array, Array, Int[Array, " k"]]:
+    likeliest = jnp.argmax(probabilities, axis=-1)
+    return (
+        neighborhood_consistency(probabilities, neighbors, block_size=block_size),
+        prediction_confidence(probabilities),
+        jnp.bincount(likeliest, length=probabilities.shape[1]),
+    )
+
+
+@jax.jit
+def _risk(
+    consistency: Array, confidence: Array, sizes: Array, neighbors: Int[Array, "n r"]
+) -> Risk:
     return Risk(
         consistency=consistency,
         confidence=confidence,
-        imbalance=neighborhood_imbalance(near),
+        imbalance=neighborhood_imbalance(neighbors),
         size_entropy=cluster_size_entropy(sizes),
         empty_clusters=jnp.sum(sizes == 0, dtype=jnp.int32),
     )

@@ -73,7 +73,13 @@ def fit_temperature(logits: Float[Array, "n k"], confidence: float) -> float:
       >>> round(fit_temperature(logits, 0.8), 2)  # 4 / log(0.8 / 0.2)
       2.89
     """
+    return float(_temperature(logits, confidence))
 
+
+@jax.jit
+def _temperature(
+    logits: Float[Array, "n k"], confidence: Float[Array, ""]
+) -> Float[Array, ""]:
     def halve(_: int, ends: tuple[Array, Array]) -> tuple[Array, Array]:
         low, high = ends
         middle = (low + high) / 2
@@ -84,7 +90,7 @@ def fit_temperature(logits: Float[Array, "n k"], confidence: float) -> float:
 
     ends = (jnp.log(jnp.float32(_LOWEST)), jnp.log(jnp.float32(_HIGHEST)))
     low, high = jax.lax.fori_loop(0, _HALVINGS, halve, ends)
-    return float(jnp.exp((low + high) / 2))
+    return jnp.exp((low + high) / 2)
 
 
 def soften(params: Params, temperature: float) -> Params:
@@ -98,14 +104,14 @@ def soften(params: Params, temperature: float) -> Params:
       Weights of networks of the same kind.
     """
     image: dict[str, Any] = dict(params["image"])
-    image["log_scale"] = image["log_scale"] - jnp.log(jnp.float32(temperature))
-    image["bias"] = image["bias"] / jnp.float32(temperature)
+    image["log_scale"] = image["log_scale"] - np.log(np.float32(temperature))
+    image["bias"] = image["bias"] / np.float32(temperature)
     return {**params, "image": image}
 
 
 def _logits(heads: Heads, params: Params, images: np.ndarray) -> Float[Array, "n k"]:
     params = jax.tree.map(np.asarray, params)
-    return heads.image_logits(params, jnp.asarray(images, jnp.float32))
+    return jax.jit(heads.image_logits)(params, jnp.asarray(images, jnp.float32))
 
 
 def calibrate(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import NamedTuple, overload
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy.linalg import solve_triangular
@@ -46,6 +47,7 @@ def _gram(rows: Float[Array, "n d"], mean: Float[Array, " d"]) -> Float[Array, "
     return centered.T @ centered
 
 
+@jax.jit
 def view_covariance(views: Float[Array, "s v d"]) -> Float[Array, "d d"]:
     """Covariance within the views of one image, the mean over images.
 
@@ -114,15 +116,23 @@ def fit_projection(
     kept = max(1, min(components, width, count - 1))
     if within is not None:
         return Projection(mean, _discriminant_axes(covariance, within, kept, shrinkage))
+    return Projection(mean, _principal_axes(covariance, kept, whitening))
+
+
+@partial(jax.jit, static_argnames=("kept", "whitening"))
+def _principal_axes(
+    covariance: Float[Array, "d d"], kept: int, whitening: float
+) -> Float[Array, "d c"]:
     variances, axes = jnp.linalg.eigh(covariance)
     variances, axes = variances[::-1][:kept], axes[:, ::-1][:, :kept]
     # An axis along which images don't differ says nothing of them, and whitening
     # would scale what nouns have there up to anything.
     used = variances > _LEAST_VARIANCE * jnp.maximum(variances[0], EPSILON)
     scale = jnp.where(used, jnp.maximum(variances, EPSILON**2) ** -whitening, 0.0)
-    return Projection(mean, axes * scale[None])
+    return axes * scale[None]
 
 
+@partial(jax.jit, static_argnames=("kept", "shrinkage"))
 def _discriminant_axes(
     between: Float[Array, "d d"],
     within: Float[Array, "d d"],

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -23,6 +21,7 @@ _FULL_AGREEMENT = 0.6
 _RESTARTS = 5
 
 
+@jax.jit
 def retrieve_text(
     nouns: Float[Array, "m d"],
     neighbors: Int[Array, "n r"],
@@ -60,9 +59,8 @@ def _beside_texts(
     neighbors: Int[Array, "n r"],
     similarities: Float[Array, "n r"],
     nouns: Float[Array, "m d"],
-    *,
-    temperature: float,
-    text_weight: float,
+    temperature: Float[Array, ""],
+    text_weight: Float[Array, ""],
 ) -> Float[Array, "n e"]:
     texts = retrieve_text(nouns, neighbors, similarities, temperature=temperature)
     return l2_normalize(jnp.concatenate([images, text_weight * texts], axis=1))
@@ -95,8 +93,8 @@ def image_text_rows(
       Li et al., Image Clustering with External Guidance, ICML 2024: its variant
       without training.
     """
-    join = partial(_beside_texts, temperature=temperature, text_weight=text_weight)
-    return map_rows(join, images, neighbors, similarities, whole=(nouns,))
+    whole = nouns, jnp.float32(temperature), jnp.float32(text_weight)
+    return map_rows(_beside_texts, images, neighbors, similarities, whole=whole)
 
 
 def text_trust(

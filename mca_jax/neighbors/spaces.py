@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import jax.numpy as jnp
 from jax import Array as JaxArray
@@ -75,4 +76,9 @@ def _pick_columns(
         return replace(rows, array=rows.array[:, columns])
     if isinstance(rows, JaxArray):
         return rows[:, columns]
-    return map_rows(lambda block: block[:, columns], rows)
+    between = partial(_between, start=columns.start, stop=columns.stop)
+    return map_rows(between, rows)
+
+
+def _between(block: Array, *, start: int, stop: int) -> Array:
+    return block[:, start:stop]

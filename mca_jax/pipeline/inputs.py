@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from mca_jax.core.arrays import as_numbers, check_lengths
 from mca_jax.core.errors import InputError
 from mca_jax.core.host_tables import row_blocks
-from mca_jax.core.parallel import exchange, host_share
+from mca_jax.core.parallel import exchange, host_share, pick_rows
 from mca_jax.core.progress import Clock
 from mca_jax.data import Images, ImageSource, open_source
 from mca_jax.encoders import ENCODERS, Encoder, build_encoder
@@ -59,7 +59,8 @@ class Nouns(NamedTuple):
 
     def keep(self, rows: Int[np.ndarray, " r"]) -> Nouns:
         """Keep some of the nouns."""
-        return self._replace(embeddings=self.embeddings[rows], rows=self.rows[rows])
+        kept = pick_rows(self.embeddings, rows)
+        return self._replace(embeddings=kept, rows=self.rows[rows])
 
 
 class Inputs(NamedTuple):

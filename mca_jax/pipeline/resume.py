@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from mca_jax.core.host_tables import release
@@ -73,6 +74,8 @@ def _hash_rows(table: Any) -> str:
 
     It may be larger than memory. The hash does not depend on the number of hosts.
     """
+    if isinstance(table, jax.Array):
+        table = np.asarray(table)
     # A block is the host's whose rows it begins with.
     shares = [
         range(-(-rows.start // _BLOCK), -(-rows.stop // _BLOCK))

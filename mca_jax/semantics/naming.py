@@ -97,6 +97,21 @@ class ClusterName(NamedTuple):
     guess: bool = False
 
 
+def _hypernym_closure(table: NounTable, rows: np.ndarray) -> csr_array:
+    """Mark each noun and all above it: 0 or 1, ``[m, M]``, columns ascending."""
+    count = len(table.names)
+    links = np.ones(len(table.parents)), table.parents, table.parent_starts
+    parents = csr_array(links, shape=(count, count))
+    own = np.ones(len(rows)), rows, np.arange(len(rows) + 1)
+    found = here = csr_array(own, shape=(len(rows), count))
+    while here.nnz:
+        here = here @ parents
+        found = found + here
+    found.data[:] = 1.0
+    found.sort_indices()
+    return found
+
+
 class Concepts:
     """What can be said of the nouns of a space and of all that is above them.
 
@@ -124,12 +139,8 @@ class Concepts:
         self.barred = self.barred | self._vague
         self.min_specificity, self.min_depth = min_specificity, min_depth
         self.ancestors = cache(self._ancestors)
-        above = [sorted(self.ancestors(row)) for row in rows.tolist()]
-        counts = [len(each) for each in above]
-        concepts = np.array([row for each in above for row in each], np.int64)
-        nouns = np.repeat(np.arange(len(rows)), counts)
-        shape = (len(rows), len(table.names))
-        self._closure = csr_array((np.ones(len(nouns)), (nouns, concepts)), shape=shape)
+        self._closure = _hypernym_closure(table, rows)
+        concepts, shape = self._closure.indices, self._closure.shape
         # Share of the nouns at or below each concept: what chance covers.
         everything = max(len(rows), _SMALL_VOCABULARY)
         self._chance = np.bincount(concepts, minlength=shape[1]) / everything

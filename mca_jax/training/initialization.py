@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Literal, NamedTuple
 
 import jax
@@ -145,13 +146,14 @@ def size_entropy(sizes: Int[np.ndarray, " k"]) -> float:
     return float(entropy(sizes) / np.log(len(sizes)))
 
 
+@partial(jax.jit, static_argnames="num_clusters")
 def joint_margin(
     images: Float[Array, "n c"],
     text_features: Float[Array, "n c"],
     assignments: Int[Array, " n"],
     *,
     num_clusters: int,
-) -> float:
+) -> Float[Array, ""]:
     r"""How far images and their texts together keep a clustering apart.
 
     .. math:: \frac1n \sum_i \bigl( \langle v_i, m_{y_i} \rangle
@@ -172,7 +174,7 @@ def joint_margin(
 
     Example:
       >>> axes = jnp.eye(2)
-      >>> round(joint_margin(axes, axes, jnp.array([0, 1]), num_clusters=2), 3)
+      >>> float(joint_margin(axes, axes, jnp.array([0, 1]), num_clusters=2).round(3))
       1.0
     """
     rows = l2_normalize(jnp.concatenate([images, text_features], axis=1))
@@ -180,7 +182,7 @@ def joint_margin(
     scores = rows @ l2_normalize(members.T @ rows).T
     own = jnp.sum(scores * members, axis=1)
     other = jnp.max(jnp.where(members > 0, -jnp.inf, scores), axis=1)
-    return float(jnp.mean(own - other))
+    return jnp.mean(own - other)
 
 
 def uniform_initialization(kmeans: KMeansResult) -> Initialization:
@@ -272,7 +274,7 @@ def consensus_initialization(
     # Each space, how many of its partitions vote, and the votes of each.
     spaces: dict[str, tuple[Array, int, int]] = {}
     if text_weight:
-        joint = l2_normalize(jnp.concatenate([images, text_weight * texts], axis=1))
+        joint = _side_by_side(images, texts, text_weight)
         spaces["with texts"] = joint, max(1, round(trust * most)), 1
     if affordable:
         spaces["alone"] = images, most, 1
@@ -299,7 +301,7 @@ def consensus_initialization(
         num_clusters=num_clusters,
     )
     # The networks see images and nouns apart: each cluster is where its images are.
-    centers = l2_normalize(jax.nn.one_hot(found, num_clusters).T @ images)
+    centers = _mean_directions(images, found, num_clusters=num_clusters)
     if len(rows) < num_images:
         found = map_rows(_nearest, data.images, whole=(centers,))
     return KMeansResult(centers, found, kmeans.objective)
@@ -324,6 +326,20 @@ def _walk(
     width = min(num_axes + 1 + _MORE_AXES, count)
     start = jax.random.normal(named_key(key, "diffusion"), (count, width))
     return jnp.asarray(diffusion_map(np.asarray(start), graph, num_axes=num_axes))
+
+
+@jax.jit
+def _side_by_side(
+    images: Float[Array, "n c"], texts: Float[Array, "n c"], text_weight: float
+) -> Float[Array, "n e"]:
+    return l2_normalize(jnp.concatenate([images, text_weight * texts], axis=1))
+
+
+@partial(jax.jit, static_argnames="num_clusters")
+def _mean_directions(
+    images: Float[Array, "n c"], assignments: Int[Array, " n"], *, num_clusters: int
+) -> Float[Array, "k c"]:
+    return l2_normalize(jax.nn.one_hot(assignments, num_clusters).T @ images)
 
 
 def _nearest(rows: Array, centers: Array) -> Array:
@@ -428,6 +444,10 @@ def _margins(
         rows = np.sort(np.asarray(drawn))
     images, text = _texts_of(data, rows, attention_temperature)
     return [
-        joint_margin(images, text, jnp.asarray(found[rows]), num_clusters=num_clusters)
+        float(
+            joint_margin(
+                images, text, jnp.asarray(found[rows]), num_clusters=num_clusters
+            )
+        )
         for found in clusterings
     ]

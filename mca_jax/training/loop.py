@@ -357,6 +357,7 @@ def _no_callback(*_: object) -> None:
     """Stands for a callback that is not there."""
 
 
+@jax.jit
 def _copy(params: Params) -> Params:
     # The next call of ``epoch`` gives the memory of its state away.
     return jax.tree.map(jnp.copy, params)

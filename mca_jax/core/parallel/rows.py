@@ -55,6 +55,7 @@ __all__ = [
     "map_neighborhoods",
     "map_rows",
     "mesh_of",
+    "pick_rows",
     "reduce_rows",
     "replicate",
     "shard_images",
@@ -300,6 +301,16 @@ def replicate(tree: Any, mesh: Mesh) -> Any:
     return jax.tree.map(copy, tree)
 
 
+def pick_rows(rows: Any, picked: np.ndarray) -> Any:
+    """Some rows of an array, where it is; one compiled function on a device."""
+    return _pick(rows, picked) if isinstance(rows, jax.Array) else rows[picked]
+
+
+@jax.jit
+def _pick(rows: jax.Array, picked: jax.Array) -> jax.Array:
+    return rows[picked]
+
+
 def fetch_rows(rows: Any, picked: np.ndarray) -> np.ndarray:
     """Copy some rows of a table to every host, wherever the table is.
 
@@ -319,7 +330,7 @@ def fetch_rows(rows: Any, picked: np.ndarray) -> np.ndarray:
             release(rows.array)
         return found
     if not isinstance(rows, ShardedRows):
-        return np.asarray(rows[picked])
+        return np.asarray(pick_rows(rows, picked))
     return fetch(_take(rows.mesh)(rows.array, replicate(picked, rows.mesh)))
 
 
@@ -403,7 +414,7 @@ def map_rows(
     if isinstance(rows, HostRows):
         return _map_host(function, (rows, *others), whole, over_hosts)
     if not isinstance(rows, ShardedRows):
-        return function(rows, *others, *whole)
+        return _compiled(*_parts(function))(rows, *others, *whole)
     spread = _mapped(*_parts(function), rows.mesh, rows.count, 1 + len(others))
     arrays = (rows.array, *(other.array for other in others))
     found = spread(arrays, replicate(whole, rows.mesh))
@@ -529,7 +540,7 @@ def compute(function: Callable[..., Any], *arguments: Any) -> Any:
     """
     sharded = [x for x in arguments if isinstance(x, ShardedRows)]
     if not sharded:
-        return function(
+        return _compiled(*_parts(function))(
             *(
                 jnp.asarray(x.block(slice(None))) if isinstance(x, HostRows) else x
                 for x in arguments

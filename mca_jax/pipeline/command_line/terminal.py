@@ -36,7 +36,6 @@ from mca_jax.report.write import PREDICTION_FILES, write_skipped
 __all__ = ["Terminal", "keep_compiled", "run_job"]
 
 _MOST_BYTES = 2**30
-_LEAST_SECONDS = 0.3
 
 # What is said where no memory is left, beside MemoryError.
 _NO_MEMORY = (
@@ -160,7 +159,7 @@ def keep_compiled() -> None:
     folder = os.path.join(noun_cache_dir(), f"compiled-{_processor()}")
     jax.config.update("jax_compilation_cache_dir", folder)
     jax.config.update("jax_compilation_cache_max_size", _MOST_BYTES)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", _LEAST_SECONDS)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
 def _show_warning(
