@@ -73,10 +73,13 @@ def label_free_metrics(
       recall: Of the search for neighbours; None where it was exact.
     """
     start = prepared.initialization
-    compared = {"prior_gain": start.gain, "prior_estimated": float(start.estimated)}
+    sizes = {
+        "merged_evenness": start.evenness,
+        "prior_estimated": float(start.estimated),
+    }
     return {
         **({} if recall is None else {"neighbor_recall": recall}),
-        **({} if math.isnan(start.gain) else compared),
+        **({} if math.isnan(start.evenness) else sizes),
         **measure_risk_of(predictions.probabilities, prepared.data.image_neighbors),
         "kmeans_objective": float(prepared.kmeans.objective),
         "text_trust": prepared.trust,

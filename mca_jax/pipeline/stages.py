@@ -407,11 +407,10 @@ def find_initialization(
     )
     return choose_initialization(
         key,
-        prepared.data,
+        prepared.data.images,
         consensus,
         num_clusters=config.num_clusters,
         prior=losses.prior,
-        attention_temperature=temperature,
         kmeans_sample=retrieval.kmeans_sample,
     )
 

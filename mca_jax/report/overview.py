@@ -70,8 +70,8 @@ _EXPLAINED = {
     "consistency": "How far neighbouring images agree on their cluster; 1 is best.",
     "confidence": "Mean probability of an image's own cluster as it was trained, "
     "before it was brought to what neighbours agree on; 1 is best.",
-    "prior_gain": "How much further clusters of estimated sizes keep images and their "
-    "nouns apart than even ones.",
+    "merged_evenness": "How even the sizes of clusters are that were merged of finer "
+    "ones; below 0.93 classes count as uneven.",
     "prior_estimated": "1 where clusters were wanted of estimated sizes, 0 of even "
     "ones.",
     "imbalance": "How unevenly images serve as neighbours of others; 0 is best.",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
 from typing import Literal, NamedTuple
 
@@ -33,7 +32,6 @@ __all__ = [
     "consensus_initialization",
     "uniform_initialization",
     "estimate_prior",
-    "joint_margin",
     "merge_centers",
     "size_entropy",
 ]
@@ -41,15 +39,13 @@ __all__ = [
 # Finer clusters for each one that is wanted: two let a large class be found whole
 # again, and more of them merge classes that are merely alike.
 _FINENESS = 2
-_DRAWS = 3
+_DRAWS = 5
 _RESTARTS = 3
 # The tree over fine centres takes the square of their number, and k-means over them
 # more time than the rest of a run.
 _MOST_CLUSTERS = 5_000
 _MOST_CLUSTERS_COMPARED = 500
 _LEAST_IMAGES_A_CLUSTER = 4
-# Images by which two initializations are compared.
-_COMPARED_IMAGES = 20_000
 _EVEN_SHARE = 0.1
 # Of the diffusion map: 2 to 4 are as good, fewer join classes.
 _AXES_A_CLUSTER = 3
@@ -61,10 +57,10 @@ _MOST_DIFFUSION = 2**28
 _TRIED_FOR_ONE_KEPT = 5
 # Images times clusters up to which votes are compared: thirty of each, 480 MiB.
 _MOST_VOTES = 2**22
-# Entropy of the merged clusters' sizes, in that of even ones, below which classes count
-# as uneven: 0.92 to 0.98 on seven balanced sets, 0.88 to 0.95 on their long tails of
-# ratio 10. The gain in margin alone is positive on half of either.
-_UNEVEN_ENTROPY = 0.9
+# Evenness of merged clusters below which classes count as uneven, and images below
+# which it is chance; chosen on draws of seven sets, see benchmarks/RESULTS.md.
+_UNEVEN = 0.93
+_ENOUGH_IMAGES = 160
 
 
 class Initialization(NamedTuple):
@@ -74,14 +70,14 @@ class Initialization(NamedTuple):
       centers: Unit vectors, ``[k, c]``.
       prior: Wanted share of each cluster, ``[k]``; sums to 1.
       estimated: Whether the shares are estimated; false for even ones.
-      gain: Joint margin of the merged clusters less that of even ones; NaN where
-        they were not compared.
+      evenness: Of the sizes of merged clusters, a :func:`size_entropy`; NaN where none
+        were made.
     """
 
     centers: Float[Array, "k c"]
     prior: Float[Array, " k"]
     estimated: bool
-    gain: float
+    evenness: float
 
 
 def merge_centers(
@@ -144,45 +140,6 @@ def size_entropy(sizes: Int[np.ndarray, " k"]) -> float:
       (1.0, 0.0)
     """
     return float(entropy(sizes) / np.log(len(sizes)))
-
-
-@partial(jax.jit, static_argnames="num_clusters")
-def joint_margin(
-    images: Float[Array, "n c"],
-    text_features: Float[Array, "n c"],
-    assignments: Int[Array, " n"],
-    *,
-    num_clusters: int,
-) -> Float[Array, ""]:
-    r"""How far images and their texts together keep a clustering apart.
-
-    .. math:: \frac1n \sum_i \bigl( \langle v_i, m_{y_i} \rangle
-        - \max_{c \neq y_i} \langle v_i, m_c \rangle \bigr)
-
-    with :math:`v_i` the unit vector of image ``i`` and its retrieved text side by
-    side and :math:`m_c` the direction of the mean of a cluster. Clusters that cut
-    a class in two have neighbours that look and read the same: a small margin.
-
-    Args:
-      images: Unit vectors.
-      text_features: Unit vectors, the retrieved text of each image.
-      assignments: Cluster of each image in ``[0, num_clusters)``.
-      num_clusters: ``k``, at least 2.
-
-    Returns:
-      A number in [-2, 2]; higher is better. An empty cluster counts as cosine 0.
-
-    Example:
-      >>> axes = jnp.eye(2)
-      >>> float(joint_margin(axes, axes, jnp.array([0, 1]), num_clusters=2).round(3))
-      1.0
-    """
-    rows = l2_normalize(jnp.concatenate([images, text_features], axis=1))
-    members = jax.nn.one_hot(assignments, num_clusters)
-    scores = rows @ l2_normalize(members.T @ rows).T
-    own = jnp.sum(scores * members, axis=1)
-    other = jnp.max(jnp.where(members > 0, -jnp.inf, scores), axis=1)
-    return jnp.mean(own - other)
 
 
 def uniform_initialization(kmeans: KMeansResult) -> Initialization:
@@ -360,31 +317,27 @@ def _texts_of(
 
 def choose_initialization(
     key: PRNGKey,
-    data: TrainingData,
-    kmeans: KMeansResult,
+    images: Float[Array, "n c"] | Rows,
+    even: KMeansResult,
     *,
     num_clusters: int,
     prior: Literal["auto", "uniform", "estimated"] = "auto",
-    attention_temperature: float = 1.0,
     kmeans_sample: int = 100_000,
 ) -> Initialization:
     """Choose between even clusters and merged ones of estimated sizes, label-free.
 
     k-means prefers clusters of one size, and so does an even prior; where classes
-    differ much in size, both cut the large ones. Merged clusters follow the sizes
-    in the data, but they merge classes that are alike. Images together with their
-    retrieved text show which of the two fits. On balanced sets the larger
-    :func:`joint_margin` is often that of merged clusters: they are taken only where
-    their sizes are uneven as well, by a :func:`size_entropy` below 0.9.
+    differ much in size, both cut the large ones and join small ones. Merged clusters
+    follow the sizes in the data, but they join classes that are alike. Their sizes
+    tell which of the two it is: of balanced classes few are joined. Five draws of
+    finer clusters are merged, and their :func:`consensus_partition` is judged.
 
     Args:
-      key: Key of the finer k-means and of the sample of images.
-      data: Embeddings and neighbour tables.
-      kmeans: Spherical k-means of the images.
+      key: Key of the finer k-means.
+      images: Unit vectors.
+      even: Clusters that are taken where classes are of one size.
       num_clusters: ``k``.
       prior: ``"uniform"`` or ``"estimated"`` fix the choice.
-      attention_temperature: Of the retrieved text, in standard deviations of the
-        cosines of images and their nouns, > 0.
       kmeans_sample: Most images that initialize the finer k-means.
 
     Returns:
@@ -394,60 +347,44 @@ def choose_initialization(
     Raises:
       InputError: An estimate is asked for where there can be none.
     """
-    even = uniform_initialization(kmeans)
-    num_images = data.images.shape[0]
+    uniform = uniform_initialization(even)
+    num_images = images.shape[0]
     least = _LEAST_IMAGES_A_CLUSTER * num_clusters
     is_auto = prior == "auto"
     most = _MOST_CLUSTERS_COMPARED if is_auto else _MOST_CLUSTERS
+    least = max(least, _ENOUGH_IMAGES) if is_auto else least
     impossible = num_images < least or num_clusters > most
     if prior == "uniform" or (is_auto and impossible):
-        return even
+        return uniform
     if impossible:
         raise InputError(
             f"Expected at most {most} clusters and at least {least} images for "
             f"losses.prior=estimated, found {num_clusters} clusters and {num_images} "
             "images; take losses.prior=uniform"
         )
-    sample_key, *fine_keys = jax.random.split(key, _DRAWS + 1)
+    merged = _merged_clusters(key, images, num_clusters, kmeans_sample)
+    evenness = size_entropy(merged.sizes)
+    if is_auto and evenness >= _UNEVEN:
+        return uniform._replace(evenness=evenness)
+    shares = jnp.asarray(estimate_prior(merged.sizes))
+    return Initialization(jnp.asarray(merged.centers), shares, True, evenness)
+
+
+def _merged_clusters(
+    key: PRNGKey, images: Float[Array, "n c"] | Rows, num_clusters: int, sample: int
+) -> _Merged:
+    """Merge several draws of finer clusters, and take what most of them agree on."""
     drawn = [
-        _merge(each, data.images, num_clusters, kmeans_sample) for each in fine_keys
+        _merge(each, images, num_clusters, sample)
+        for each in jax.random.split(key, _DRAWS)
     ]
-    even_margin, *margins = _margins(
-        sample_key,
-        data,
-        [np.asarray(kmeans.assignments), *(each.assignments for each in drawn)],
-        num_clusters=num_clusters,
-        attention_temperature=attention_temperature,
-    )
-    # The mean: one lucky seeding says little of the set.
-    gain = float(np.mean(margins)) - even_margin
-    evenness = float(np.mean([size_entropy(each.sizes) for each in drawn]))
-    if is_auto and not (gain > 0 and evenness < _UNEVEN_ENTROPY):
-        return even._replace(gain=gain)
-    best = drawn[int(np.argmax(margins))]
-    shares = jnp.asarray(estimate_prior(best.sizes))
-    return Initialization(jnp.asarray(best.centers), shares, True, gain)
-
-
-def _margins(
-    key: PRNGKey,
-    data: TrainingData,
-    clusterings: Sequence[np.ndarray],
-    *,
-    num_clusters: int,
-    attention_temperature: float,
-) -> list[float]:
-    """Joint margin of each clustering, on a sample of a large set."""
-    rows = np.arange(data.images.shape[0])
-    if len(rows) > _COMPARED_IMAGES:
-        drawn = jax.random.choice(key, len(rows), (_COMPARED_IMAGES,), replace=False)
-        rows = np.sort(np.asarray(drawn))
-    images, text = _texts_of(data, rows, attention_temperature)
-    return [
-        float(
-            joint_margin(
-                images, text, jnp.asarray(found[rows]), num_clusters=num_clusters
-            )
-        )
-        for found in clusterings
-    ]
+    if images.shape[0] * num_clusters > _MOST_VOTES:
+        # Too many for votes: the draw in the middle.
+        return sorted(drawn, key=lambda each: size_entropy(each.sizes))[_DRAWS // 2]
+    votes = jnp.asarray(np.stack([each.assignments for each in drawn]))
+    found = consensus_partition(votes, num_clusters=num_clusters)
+    rows = jnp.asarray(fetch_rows(images, np.arange(images.shape[0])))
+    centers = _mean_directions(rows, found, num_clusters=num_clusters)
+    assignments = np.asarray(found)
+    sizes = np.bincount(assignments, minlength=num_clusters)
+    return _Merged(np.asarray(centers), assignments, sizes)

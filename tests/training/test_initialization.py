@@ -8,15 +8,14 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from sklearn.metrics import adjusted_rand_score
 
 from mca_jax.core.errors import InputError
-from mca_jax.core.numerics import l2_normalize
 from mca_jax.neighbors import spherical_kmeans
 from mca_jax.training import TrainingData, initialization
 from mca_jax.training.initialization import (
     choose_initialization,
     consensus_initialization,
     estimate_prior,
-    joint_margin,
     merge_centers,
+    size_entropy,
 )
 
 
@@ -41,28 +40,6 @@ def test_nothing_is_merged_where_nothing_has_to_be():
 def test_shares_are_mixed_with_even_ones():
     found = estimate_prior(np.array([8, 2, 0]), even_share=0.3)
     np.testing.assert_allclose(found, [0.66, 0.24, 0.1], rtol=1e-6)
-
-
-def test_joint_margin_by_hand():
-    # Cosines in images 1 and 0 between the clusters, in texts 1 and 1: the joint
-    # vectors have 1 and 1/2.
-    images = jnp.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
-    views = jnp.array([[1.0, 0.0]] * 3)
-    found = joint_margin(images, views, jnp.array([0, 0, 1]), num_clusters=2)
-    assert found == pytest.approx(0.5, abs=1e-6)
-
-
-def test_a_cut_through_one_class_has_a_smaller_margin():
-    rows = l2_normalize(
-        jnp.repeat(jnp.eye(4)[:2], 20, axis=0)
-        + 0.1 * jax.random.normal(jax.random.key(0), (40, 4))
-    )
-    right, wrong = np.repeat([0, 1], 20), np.arange(40) % 2
-    margins = [
-        joint_margin(rows, rows, jnp.asarray(each), num_clusters=2)
-        for each in (right, wrong)
-    ]
-    assert margins[0] > margins[1] + 0.5
 
 
 def long_tailed_set(sizes):
@@ -90,7 +67,7 @@ def start_of(sizes, prior="auto"):
         jax.random.key(3), data.images, num_clusters=len(sizes), num_restarts=1
     )
     start = choose_initialization(
-        jax.random.key(5), data, kmeans, num_clusters=len(sizes), prior=prior
+        jax.random.key(5), data.images, kmeans, num_clusters=len(sizes), prior=prior
     )
     return start, kmeans, labels
 
@@ -100,7 +77,7 @@ def test_even_clusters_where_they_are_asked_for():
     assert not start.estimated
     np.testing.assert_array_equal(start.centers, kmeans.centers)
     np.testing.assert_allclose(start.prior, 1 / 3, rtol=1e-6)
-    assert np.isnan(start.gain)
+    assert np.isnan(start.evenness)
 
 
 def test_estimated_shares_are_those_of_the_classes():
@@ -121,20 +98,31 @@ def test_the_same_key_gives_the_same_start():
 def test_too_few_images_for_a_comparison():
     start, _, _ = start_of([3, 2, 2])
     assert not start.estimated
-    assert np.isnan(start.gain)
+    assert np.isnan(start.evenness)
 
 
 def test_auto_takes_estimated_sizes_where_they_are_uneven():
     start, _, labels = start_of([300, 20, 20])
     assert start.estimated
-    assert start.gain > 0
+    assert start.evenness == pytest.approx(
+        size_entropy(np.array([300, 20, 20])), abs=0.02
+    )
     expected = estimate_prior(np.bincount(labels))
     np.testing.assert_allclose(np.sort(start.prior), np.sort(expected), atol=0.02)
     # The same shapes at one size, or nearly.
     for sizes in ([60, 60, 60], [80, 60, 50]):
         even, _, _ = start_of(sizes)
         assert not even.estimated
+        assert even.evenness > 0.95
         np.testing.assert_allclose(even.prior, 1 / 3, rtol=1e-6)
+
+
+def test_without_votes_the_draw_in_the_middle_is_taken(monkeypatch):
+    monkeypatch.setattr(initialization, "_MOST_VOTES", 0)
+    start, _, labels = start_of([300, 20, 20])
+    assert start.estimated
+    expected = estimate_prior(np.bincount(labels))
+    np.testing.assert_allclose(np.sort(start.prior), np.sort(expected), atol=0.02)
 
 
 def test_texts_join_where_training_begins():
