@@ -97,13 +97,15 @@ class ClusterName(NamedTuple):
     guess: bool = False
 
 
-def _hypernym_closure(table: NounTable, rows: np.ndarray) -> csr_array:
+def _hypernym_closure(table: NounTable, rows: np.ndarray) -> Any:
     """Mark each noun and all above it: 0 or 1, ``[m, M]``, columns ascending."""
     count = len(table.names)
     links = np.ones(len(table.parents)), table.parents, table.parent_starts
     parents = csr_array(links, shape=(count, count))
     own = np.ones(len(rows)), rows, np.arange(len(rows) + 1)
-    found = here = csr_array(own, shape=(len(rows), count))
+    # Any: for the type checker the product of two sparse arrays may be dense.
+    here: Any = csr_array(own, shape=(len(rows), count))
+    found = here
     while here.nnz:
         here = here @ parents
         found = found + here
