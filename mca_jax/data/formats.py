@@ -71,7 +71,7 @@ _STRANGERS = (
     (b"%PDF", "a PDF, not an image"),
     (b"%!PS", "PostScript, not an image of pixels"),
     (b"\xc5\xd0\xd3\xc6", "PostScript, not an image of pixels"),
-    (b"<", "text such as HTML or SVG, not an image"),
+    (b"<", "text such as HTML, SVG or AAE, not an image"),
     (b"\x1aE\xdf\xa3", _VIDEO),
     (b"\0\0\1\xba", _VIDEO),
     (b"\0\0\1\xb3", _VIDEO),

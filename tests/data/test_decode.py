@@ -260,8 +260,8 @@ def test_damaged():
     [
         (b"", "empty file"),
         (bytes(100), "nothing but zeros or blanks, not an image"),
-        (b"<!DOCTYPE html><html>", "text such as HTML or SVG"),
-        (b"\xef\xbb\xbf\n<svg>", "text such as HTML or SVG"),
+        (b"<!DOCTYPE html><html>", "text such as HTML, SVG or AAE"),
+        (b"\xef\xbb\xbf\n<svg>", "text such as HTML, SVG or AAE"),
         (b"%PDF-1.7", "a PDF, not an image"),
         (b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer"),
         (b"\0\0\0\x18ftypheic\0\0\0\0", "truncated HEIC file"),

@@ -107,7 +107,7 @@ def test_unreadable_files_are_skipped_and_listed(encoder, folder):
     assert [(each.path, each.reason) for each in found.skipped] == [
         ("zzz.jpg", "link to nothing"),
         ("003.png", "empty file"),
-        ("007.png", "text such as HTML or SVG, not an image"),
+        ("007.png", "text such as HTML, SVG or AAE, not an image"),
     ]
     kept = [row for row in range(21) if row not in (3, 7)]
     np.testing.assert_array_equal(found.rows, kept)

@@ -210,7 +210,7 @@ def test_two_hosts_embed_half_each_and_have_all(folder, tmp_path, kept):
     assert not list(tmp_path.glob("c*/*/*.shared"))
     assert said[0] == said[1]
     assert said[0]["computed"] == 19
-    reasons = ["empty file", "text such as HTML or SVG, not an image"]
+    reasons = ["empty file", "text such as HTML, SVG or AAE, not an image"]
     assert said[0]["skipped"] == [["003.png", reasons[0]], ["015.png", reasons[1]]]
     arrays = [np.load(tmp_path / f"{i}.npy") for i in range(2)]
     np.testing.assert_array_equal(arrays[0], arrays[1])
