@@ -40,6 +40,7 @@ from mca_jax.pipeline.stages import (
     train_heads,
 )
 from mca_jax.training import FitResult
+from mca_jax.training.epochs import steps_per_epoch
 
 __all__ = [
     "BASELINES",
@@ -242,7 +243,8 @@ class _RiskWatch:
 
 def _steps_per_pass(prepared: Prepared, config: Config) -> int:
     count = prepared.data.images.shape[0]
-    return count // min(config.train.batch_size, count)
+    size = min(config.train.batch_size, count)
+    return steps_per_epoch(count, size, config.train.max_steps)
 
 
 def _measured(

@@ -1,8 +1,13 @@
 r"""Time and peak memory of the whole job from embeddings to written files, by size.
 
+python -m benchmarks.scale --images=2000,10000,100000 --clusters=40 --cache=CACHE
 python -m benchmarks.scale --images=1000000 --cache=CACHE --set=train.epochs=2 \
   --set=train.batch_size=4096 --set=retrieval.kmeans_restarts=2 \
   --set=losses.prior=uniform --set=semantics.nouns_per_center=320
+
+Of each stage: seconds, processor seconds, those of tracing and compiling among them,
+GB read and written through files, and memory. Functions are compiled anew unless jax
+is told of a folder that keeps them (JAX_COMPILATION_CACHE_DIR).
 
 Embeddings are made from real ones: `CACHE` is a folder of embeddings that a run of
 the launcher left (take a copy). Rows are drawn from it with replacement and jittered
@@ -17,20 +22,22 @@ for, with nouns around the same centres and others around none.
 
 The images are a `.npy` file, opened memory-mapped as a user's may be. The job is that
 of the launchers without their encoder: `mca_jax.cluster` with checkpoints, and
-`write_outputs`. Give each size a process of its own: peak memory is the process's, as
-the system counts it, pages of mapped files that it holds among them.
+`write_outputs`. Each of several sizes gets a process of its own: peak memory is the
+process's, as the system counts it, pages of mapped files that it holds among them.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 import mca_jax
@@ -47,6 +54,11 @@ __all__ = ["main"]
 
 _BLOCK = 65_536
 _NOISE = 1.0
+_COMPILING = {
+    "/jax/core/compile/jaxpr_trace_duration",
+    "/jax/core/compile/jaxpr_to_mlir_module_duration",
+    "/jax/core/compile/backend_compile_duration",
+}
 
 
 class _Seeds(NamedTuple):
@@ -62,19 +74,47 @@ class _Seeds(NamedTuple):
     about: str
 
 
+class _Spent(NamedTuple):
+    """What a process has used so far.
+
+    Attributes:
+      seconds: By the clock.
+      worked: Of all processors.
+      compiled: In which jax traced, lowered and compiled, or read what was compiled.
+      moved: GB read and written through files; mapped pages are not among them.
+    """
+
+    seconds: float
+    worked: float
+    compiled: float
+    moved: float
+
+
 class _Stages:
-    """A callback that records seconds and peak memory of each stage."""
+    """A callback that records what each stage takes."""
 
     def __init__(self) -> None:
         self.rows: list[dict[str, Any]] = []
         self.peak = 0.0
-        self._stage, self._since, self._worked = "", 0.0, 0.0
+        self._stage, self._compiled = "", 0.0
+        self._before = self._spent()
+        jax.monitoring.register_event_duration_secs_listener(self._listen)
+
+    def _listen(self, event: str, seconds: float, **_: Any) -> None:
+        if event in _COMPILING:
+            self._compiled += seconds
+
+    def _spent(self) -> _Spent:
+        io = dict(
+            line.split(": ") for line in Path("/proc/self/io").read_text().splitlines()
+        )
+        moved = (int(io["rchar"]) + int(io["wchar"])) / 1e9
+        return _Spent(time.perf_counter(), time.process_time(), self._compiled, moved)
 
     def start(self, stage: str, total: int | None) -> None:
         self.stop()
         reset_peak()
-        self._stage, self._since = stage, time.perf_counter()
-        self._worked = time.process_time()
+        self._stage, self._before = stage, self._spent()
 
     def advance(self, count: int) -> None:
         pass
@@ -87,20 +127,23 @@ class _Stages:
         """End the stage, if one is running."""
         if not self._stage:
             return
-        seconds, peak = time.perf_counter() - self._since, peak_gib()
-        worked = time.process_time() - self._worked
+        peak = peak_gib()
+        spent = _Spent(*np.subtract(self._spent(), self._before).tolist())
         self.peak = max(self.peak, peak)
         held = held_gib()
         row = {
             "stage": self._stage,
-            "seconds": round(seconds, 1),
-            "cpu_seconds": round(worked, 1),
+            "seconds": round(spent.seconds, 1),
+            "cpu_seconds": round(spent.worked, 1),
+            "compiling_seconds": round(spent.compiled, 1),
+            "moved_gb": round(spent.moved, 2),
             "peak_gib": round(peak, 2),
             "anonymous_at_end_gib": round(held, 2),
         }
         self.rows.append(row)
         print(
-            f"{self._stage:<20}{seconds:8.1f} s {worked:8.1f} s of CPU, peak "
+            f"{self._stage:<20}{spent.seconds:8.1f} s {spent.worked:8.1f} s of CPU, "
+            f"{spent.compiled:6.1f} s compiling, {spent.moved:6.2f} GB moved, peak "
             f"{peak:5.2f} GiB, {held:5.2f} GiB not of files at its end",
             flush=True,
         )
@@ -194,7 +237,7 @@ def _run(
 def main(argv: list[str] | None = None) -> int:
     """Run the benchmark and print a line for each stage."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--images", type=int, default=1_000_000)
+    parser.add_argument("--images", default="1000000", help="or several: 2000,10000")
     parser.add_argument("--width", type=int, default=512)
     parser.add_argument("--clusters", type=int, default=1000)
     parser.add_argument("--cache", default=None, help="of a run, or made-up vectors")
@@ -207,6 +250,13 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--folder", default=None, help="for the files of the run")
     parser.add_argument("--json", default=None, help="file for the numbers")
     given = parser.parse_args(argv)
+    if "," in given.images:
+        rest = [each for each in argv or sys.argv[1:] if "--images" not in each]
+        for count in given.images.split(","):
+            command = [sys.executable, "-m", "benchmarks.scale", f"--images={count}"]
+            subprocess.run([*command, *rest], check=True)
+        return 0
+    print(f"imports {time.process_time():.1f} s of CPU")
     config = apply_overrides(
         Config(num_clusters=given.clusters),
         # What the default takes on such a machine.
@@ -219,7 +269,7 @@ def main(argv: list[str] | None = None) -> int:
             seeds = _real_seeds(given.cache, given.width, given.jitter)
         else:
             seeds = _made_up_seeds(given.clusters, given.width, given.nouns)
-        images = _write_images(Path(folder) / "images.npy", seeds, given.images)
+        images = _write_images(Path(folder) / "images.npy", seeds, int(given.images))
         made = time.perf_counter() - start
         print(f"{given.images} x {given.width} made in {made:.1f} s: {seeds.about}")
         workdir = Path(folder) / "OUT"

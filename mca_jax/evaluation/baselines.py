@@ -31,6 +31,7 @@ from mca_jax.training import (
     build_trainer,
     fit,
 )
+from mca_jax.training.epochs import steps_per_epoch
 from mca_jax.training.loop import EpochCallback
 
 __all__ = ["sic_labels"]
@@ -96,6 +97,7 @@ def sic_labels(
     confident_share: float = 0.9,
     num_epochs: int = 30,
     batch_size: int = 512,
+    max_steps: int | None = None,
     learning_rate: float = 1e-3,
     on_epoch: EpochCallback | None = None,
     checkpointer: Checkpointer | None = None,
@@ -122,6 +124,7 @@ def sic_labels(
       confident_share: Share of a batch that counts as confident, in (0, 1].
       num_epochs: Most passes over the set, at least 1.
       batch_size: Images a step, cut to the set for small sets.
+      max_steps: Most steps of an epoch; None for a whole pass.
       learning_rate: Adam's step size at the start, > 0.
       on_epoch: Called with each pass's row of the history.
       checkpointer: As for ``fit``.
@@ -143,7 +146,7 @@ def sic_labels(
     )
     optimizer = build_optimizer(
         learning_rate=learning_rate,
-        total_steps=num_epochs * (num_images // batch_size),
+        total_steps=num_epochs * steps_per_epoch(num_images, batch_size, max_steps),
     )
     return fit(
         key,
@@ -152,6 +155,7 @@ def sic_labels(
             objective,
             optimizer,
             batch_size=batch_size,
+            max_steps=max_steps,
             mesh=mesh_of(data.images),
         ),
         data,

@@ -227,6 +227,7 @@ def _sic_style(
         initial_scale=config.heads.initial_scale,
         num_epochs=config.train.epochs,
         batch_size=config.train.batch_size,
+        max_steps=config.train.max_steps,
         learning_rate=config.train.learning_rate,
         on_epoch=None if on_epoch is None else lambda row: on_epoch(name, row),
         checkpointer=None if open_run is None else open_run(name),

@@ -56,6 +56,7 @@ from mca_jax.training import (
     build_trainer,
     fit,
 )
+from mca_jax.training.epochs import steps_per_epoch
 from mca_jax.training.initialization import (
     Initialization,
     choose_initialization,
@@ -451,13 +452,15 @@ def build_setup(data: TrainingData, config: Config) -> TrainingSetup:
     )
     optimizer = build_optimizer(
         learning_rate=train.learning_rate,
-        total_steps=train.epochs * (num_images // batch_size),
+        total_steps=train.epochs
+        * steps_per_epoch(num_images, batch_size, train.max_steps),
     )
     trainer = build_trainer(
         heads,
         objective,
         optimizer,
         batch_size=batch_size,
+        max_steps=train.max_steps,
         mesh=mesh_of(data.images),
         driver=train.driver,
     )

@@ -50,6 +50,7 @@ __all__ = [
     "epoch_order",
     "gather_batch",
     "shard_data",
+    "steps_per_epoch",
 ]
 
 TrainDriver: TypeAlias = Literal["jit", "pmap"]
@@ -112,16 +113,31 @@ def shard_data(
     return TrainingData(images, nouns, *near)
 
 
-def epoch_order(key: PRNGKey, *, num_images: int, batch_size: int) -> Int[Array, "s b"]:
+def steps_per_epoch(
+    num_images: int, batch_size: int, max_steps: int | None = None
+) -> int:
+    """Steps of an epoch: a pass over the set, or ``max_steps`` of one if given.
+
+    Example:
+      >>> steps_per_epoch(1000, 300), steps_per_epoch(1000, 300, 2)
+      (3, 2)
+    """
+    steps = num_images // batch_size
+    return steps if max_steps is None else min(steps, max_steps)
+
+
+def epoch_order(
+    key: PRNGKey, *, num_images: int, batch_size: int, max_steps: int | None = None
+) -> Int[Array, "s b"]:
     """Permute the images and cut them into batches of one size.
 
-    The ``n mod b`` images that are left over sit out this epoch; another permutation
-    leaves out others.
+    Images that are left over, ``n mod b`` or those beyond ``max_steps``, sit out this
+    epoch; another permutation leaves out others.
 
     Returns:
       Rows of the images, one line a step.
     """
-    steps = num_images // batch_size
+    steps = steps_per_epoch(num_images, batch_size, max_steps)
     order = jax.random.permutation(key, num_images)[: steps * batch_size]
     return order.reshape(steps, batch_size).astype(jnp.int32)
 
@@ -160,7 +176,7 @@ def gather_batch(key: PRNGKey, data: Any, rows: Int[Array, " b"]) -> Batch:
     return Batch(own[0], other[0], data.nouns, *own[1:], *other[1:])
 
 
-def build_epoch(step: Step, *, batch_size: int) -> Epoch:
+def build_epoch(step: Step, *, batch_size: int, max_steps: int | None = None) -> Epoch:
     """Build a run of steps within one epoch, without a return to the host.
 
     Order and neighbours are drawn from the state's key and step alone, so that
@@ -171,11 +187,12 @@ def build_epoch(step: Step, *, batch_size: int) -> Epoch:
     Args:
       step: From :func:`build_step`.
       batch_size: Images a step, at most ``n``.
+      max_steps: Most steps of an epoch; None for a whole pass.
 
     Returns:
       A pure, un-jitted function. It takes ``count`` steps from where the state
       stands, at most up to the end of its epoch, and stops at the first that is
-      not valid. The info has a leading axis of ``n // batch_size``; its first
+      not valid. The info has a leading axis of an epoch's steps; its first
       ``count`` rows are those of the steps, zeros after a stop.
     """
 
@@ -187,12 +204,17 @@ def build_epoch(step: Step, *, batch_size: int) -> Epoch:
         count: Int[Array, ""] | int,
     ) -> tuple[TrainState, StepInfo]:
         num_images = data.images.shape[0]
-        num_steps = num_images // batch_size
+        num_steps = steps_per_epoch(num_images, batch_size, max_steps)
         position = state.step % num_steps
         order_key, draw_key = jax.random.split(
             jax.random.fold_in(state.key, state.step - position)
         )
-        order = epoch_order(order_key, num_images=num_images, batch_size=batch_size)
+        order = epoch_order(
+            order_key,
+            num_images=num_images,
+            batch_size=batch_size,
+            max_steps=max_steps,
+        )
 
         def run_step(state: TrainState, row: Array) -> tuple[TrainState, StepInfo]:
             key = jax.random.fold_in(draw_key, state.step)
@@ -222,18 +244,23 @@ def build_epoch(step: Step, *, batch_size: int) -> Epoch:
     return epoch
 
 
-@partial(jax.jit, static_argnames=("num_images", "batch_size", "num_choices"))
+@partial(
+    jax.jit, static_argnames=("num_images", "batch_size", "max_steps", "num_choices")
+)
 def _draw_epoch(
     key: PRNGKey,
     step: Int[Array, ""],
     *,
     num_images: int,
     batch_size: int,
+    max_steps: int | None,
     num_choices: int,
 ) -> tuple[Int[Array, "s b"], Int[Array, "s b"]]:
     """Anchors of an epoch that begins at a step, and the neighbour of each."""
     order_key, draw_key = jax.random.split(jax.random.fold_in(key, step))
-    order = epoch_order(order_key, num_images=num_images, batch_size=batch_size)
+    order = epoch_order(
+        order_key, num_images=num_images, batch_size=batch_size, max_steps=max_steps
+    )
 
     def draw(at: Int[Array, ""]) -> Int[Array, " b"]:
         drawn = jax.random.fold_in(draw_key, at)
@@ -243,7 +270,12 @@ def _draw_epoch(
 
 
 def _host_batches(
-    state: TrainState, data: TrainingData, batch_size: int, count: int, mesh: Any
+    state: TrainState,
+    data: TrainingData,
+    batch_size: int,
+    max_steps: int | None,
+    count: int,
+    mesh: Any,
 ) -> Iterator[Batch]:
     """Gather the batches of the next steps in threads, ahead of the device."""
     table = data.images
@@ -253,7 +285,7 @@ def _host_batches(
         for x in (data.image_neighbors, data.noun_neighbors, data.noun_similarities)
     )
     step, num_images = int(state.step), table.shape[0]
-    position = step % (num_images // batch_size)
+    position = step % steps_per_epoch(num_images, batch_size, max_steps)
     order, slots = (
         np.asarray(x)
         for x in _draw_epoch(
@@ -264,6 +296,7 @@ def _host_batches(
             np.int32(step - position),
             num_images=num_images,
             batch_size=batch_size,
+            max_steps=max_steps,
             num_choices=near_images.shape[1],
         )
     )
@@ -284,21 +317,24 @@ def _host_batches(
     return map_ahead(gather, lines, threads=2, ahead=_AHEAD)
 
 
-def _host_epoch(run_step: Step, *, batch_size: int, mesh: Mesh | None) -> Epoch:
+def _host_epoch(
+    run_step: Step, *, batch_size: int, max_steps: int | None, mesh: Mesh | None
+) -> Epoch:
     """Steps of batches that the host gathers, copied while the one before computes."""
 
     def epoch(
         state: TrainState, data: TrainingData, weights: Any, prior: Any, count: Any
     ) -> tuple[TrainState, StepInfo]:
         infos: list[Any] = []
-        batches = _host_batches(state, data, batch_size, int(count), mesh)
+        batches = _host_batches(state, data, batch_size, max_steps, int(count), mesh)
         with closing(batches):  # pyright: ignore[reportArgumentType]
             for batch in batches:
                 state, info = run_step(state, batch, weights, prior)
                 infos.append(jax.device_get(info))
                 if not infos[-1].valid:
                     break
-        missing = data.images.shape[0] // batch_size - len(infos)
+        whole = steps_per_epoch(data.images.shape[0], batch_size, max_steps)
+        missing = whole - len(infos)
         stacked = jax.tree.map(
             lambda *rows: np.pad(np.stack(rows), (0, missing)), *infos
         )
@@ -312,6 +348,7 @@ def compile_epoch(
     optimizer: optax.GradientTransformation,
     *,
     batch_size: int,
+    max_steps: int | None = None,
     mesh: Mesh | None,
     driver: TrainDriver = "jit",
 ) -> Epoch:
@@ -321,6 +358,7 @@ def compile_epoch(
       objective: The loss of a whole batch.
       optimizer: The optimizer.
       batch_size: Images a step over all devices, at most ``n``.
+      max_steps: Most steps of an epoch; None for a whole pass.
       mesh: Devices that share set and batch; None for one.
       driver: How they do; order, neighbours and batches are those of one device.
 
@@ -341,8 +379,10 @@ def compile_epoch(
         run_step = over_devices(step, mesh, split=split, driver="pmap")
     else:
         run_step = compiled(step)
-    on_host = _host_epoch(run_step, batch_size=batch_size, mesh=mesh)
-    on_device = compiled(build_epoch(step, batch_size=batch_size))
+    on_host = _host_epoch(
+        run_step, batch_size=batch_size, max_steps=max_steps, mesh=mesh
+    )
+    on_device = compiled(build_epoch(step, batch_size=batch_size, max_steps=max_steps))
 
     def epoch(
         state: TrainState, data: TrainingData, weights: Any, prior: Any, count: Any

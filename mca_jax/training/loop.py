@@ -40,6 +40,7 @@ from mca_jax.training.epochs import (
     TrainingData,
     compile_epoch,
     shard_data,
+    steps_per_epoch,
 )
 from mca_jax.training.revival import empty_clusters, revive_clusters
 from mca_jax.training.step import TrainState, init_state
@@ -91,6 +92,7 @@ class Trainer(NamedTuple):
       shard: Brings the set to where the steps read it.
       revive: ``(params, assignments, images)`` to weights without empty clusters.
       batch_size: Images a step.
+      max_steps: Most steps of an epoch; None for a whole pass.
     """
 
     init: Callable[[PRNGKey, Array], TrainState]
@@ -99,6 +101,7 @@ class Trainer(NamedTuple):
     shard: Callable[[TrainingData], TrainingData]
     revive: Callable[[Params, np.ndarray, Any], Params]
     batch_size: int
+    max_steps: int | None = None
 
 
 def build_trainer(
@@ -107,6 +110,7 @@ def build_trainer(
     optimizer: optax.GradientTransformation,
     *,
     batch_size: int,
+    max_steps: int | None = None,
     mesh: Mesh | None = None,
     driver: TrainDriver = "jit",
 ) -> Trainer:
@@ -117,6 +121,8 @@ def build_trainer(
       objective: The loss of a whole batch; its weights stay arguments of a run.
       optimizer: The optimizer.
       batch_size: Images a step over all devices, at most ``n``.
+      max_steps: Most steps of an epoch, which is then a sample of the set, another
+        each time; None for a whole pass.
       mesh: Devices that share set and batch; None for one device.
       driver: How they share a step.
 
@@ -137,12 +143,18 @@ def build_trainer(
     return Trainer(
         init=place_state,
         epoch=compile_epoch(
-            objective, optimizer, batch_size=batch_size, mesh=mesh, driver=driver
+            objective,
+            optimizer,
+            batch_size=batch_size,
+            max_steps=max_steps,
+            mesh=mesh,
+            driver=driver,
         ),
         assign=partial(assign_images, heads),
         shard=partial(shard_data, mesh=mesh, driver=driver),
         revive=partial(revive_clusters, heads=heads, mesh=mesh),
         batch_size=batch_size,
+        max_steps=max_steps,
     )
 
 
@@ -273,7 +285,9 @@ def fit(
     check_in_range("train.epochs", num_epochs, 1)
     weights = LossWeights(*(jnp.float32(w) for w in weights))
     data = trainer.shard(data)
-    per_epoch = data.images.shape[0] // trainer.batch_size
+    per_epoch = steps_per_epoch(
+        data.images.shape[0], trainer.batch_size, trainer.max_steps
+    )
     state = trainer.init(key, centers)
     fresh = Snapshot(state, _copy(state.params), init_monitor(num_epochs, per_epoch))
     failure: Failure | None = None

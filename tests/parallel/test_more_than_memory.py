@@ -62,6 +62,8 @@ def shared_trainer(mesh, driver):
         # Not Adam, which would hide gradients of another length.
         optax.sgd(0.05),
         batch_size=42,
+        # Four would be a pass: an epoch is a sample, the same one everywhere.
+        max_steps=3,
         mesh=mesh,
         driver=driver,
     )

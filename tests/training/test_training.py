@@ -127,6 +127,9 @@ def test_every_image_is_in_a_pass_at_most_once(key):
     order = training.epoch_order(key, num_images=10, batch_size=3)
     assert order.shape == (3, 3)
     assert len(set(np.asarray(order).ravel().tolist())) == 9
+    # Of a large set an epoch is a part of the same pass.
+    part = training.epoch_order(key, num_images=10, batch_size=3, max_steps=2)
+    np.testing.assert_array_equal(part, order[:2])
 
 
 def test_rest_needs_loss_and_assignments():
