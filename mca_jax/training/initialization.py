@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 from scipy.cluster.hierarchy import DisjointSet, linkage
 from scipy.sparse.csgraph import connected_components
-from scipy.stats import entropy
+from scipy.special import entr
 
 from mca_jax.alignment.losses import uniform_prior
 from mca_jax.core.errors import InputError
@@ -139,7 +139,8 @@ def size_entropy(sizes: Int[np.ndarray, " k"]) -> float:
       >>> round(size_entropy(np.array([2, 2, 2])), 6), size_entropy(np.array([3, 0]))
       (1.0, 0.0)
     """
-    return float(entropy(sizes) / np.log(len(sizes)))
+    shares = np.asarray(sizes) / np.sum(sizes)
+    return float(np.sum(entr(shares)) / np.log(len(sizes)))
 
 
 def uniform_initialization(kmeans: KMeansResult) -> Initialization:
