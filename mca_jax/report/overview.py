@@ -71,7 +71,7 @@ _EXPLAINED = {
     "confidence": "Mean probability of an image's own cluster as it was trained, "
     "before it was brought to what neighbours agree on; 1 is best.",
     "merged_evenness": "How even the sizes of clusters are that were merged of finer "
-    "ones; below 0.93 classes count as uneven.",
+    "ones; below 0.88 classes count as uneven.",
     "prior_estimated": "1 where clusters were wanted of estimated sizes, 0 of even "
     "ones.",
     "imbalance": "How unevenly images serve as neighbours of others; 0 is best.",
