@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-__all__ = ["image_files"]
+__all__ = ["image_files", "make_dng"]
 
 _SIDE = 48
 
@@ -73,7 +73,7 @@ def _tiffs(image: Image.Image) -> dict[str, bytes]:
     }
 
 
-def _dng() -> bytes:
+def make_dng() -> bytes:
     """A camera's RAW file: a grey wedge behind a mosaic of colours."""
     mosaic = np.tile(np.linspace(0, 65535, 64).astype(np.uint16), (64, 1))
     matrix = [1, 1, 0, 1, 0, 1, 0, 1, 1, 1, 0, 1, 0, 1, 0, 1, 1, 1]
@@ -128,7 +128,7 @@ def image_files() -> dict[str, bytes]:
         "TGA": _saved(image, "TGA", compression="tga_rle"),
         **_tiffs(image),
     }
-    for name, make in {"RAW": _dng, "JPEG XL": lambda: _jpeg_xl(image)}.items():
+    for name, make in {"RAW": make_dng, "JPEG XL": lambda: _jpeg_xl(image)}.items():
         module = {"RAW": "rawpy", "JPEG XL": "pillow_jxl"}[name]
         try:
             __import__(module)

@@ -12,10 +12,10 @@ import imagecodecs
 import numpy as np
 import pillow_heif
 import pytest
-import tifffile
 from pictures import NOISE, encode, grey, make_png, pixels
 from PIL import Image, features
 
+from benchmarks.faults.images import make_dng
 from mca_jax.data import DecodeError, decode_image
 from mca_jax.data.formats import HEAD_BYTES, identify, is_system_file
 from mca_jax.data.quiet import quiet_stderr
@@ -72,23 +72,6 @@ def test_jpeg_xl():
     pytest.importorskip("pillow_jxl")
     content = imagecodecs.jpegxl_encode(SMOOTH, lossless=True)
     np.testing.assert_array_equal(decode_image(content), SMOOTH)
-
-
-def make_dng() -> bytes:
-    """A camera's RAW file: a grey wedge behind a mosaic of colours."""
-    mosaic = np.tile(np.linspace(0, 65535, 64).astype(np.uint16), (64, 1))
-    matrix = [1, 1, 0, 1, 0, 1, 0, 1, 1, 1, 0, 1, 0, 1, 0, 1, 1, 1]
-    tags = [
-        (50706, 1, 4, bytes([1, 4, 0, 0]), True),
-        (50721, 10, 9, matrix, True),
-        (33421, 3, 2, (2, 2), True),
-        (33422, 1, 4, bytes([0, 1, 1, 2]), True),
-        (50717, 4, 1, 65535, True),
-        (50708, 2, 0, "Camera", True),
-    ]
-    file = io.BytesIO()
-    tifffile.imwrite(file, mosaic, photometric=32803, extratags=tags, metadata=None)
-    return file.getvalue()
 
 
 def test_camera_raw():
