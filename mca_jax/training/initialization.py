@@ -210,7 +210,8 @@ def consensus_initialization(
       kmeans: Spherical k-means of the images alone.
       text_weight: Length of a text where an image has 1; 0 leaves the texts out.
       trust: Votes with texts for each without, in [0, 1].
-      attention_temperature: As for :func:`choose_initialization`.
+      attention_temperature: Of the retrieved text, in standard deviations of the
+        cosines of images and their nouns, > 0.
       num_restarts: Of k-means, with and without texts.
       sample_size: Most images that are clustered; the others follow.
 
