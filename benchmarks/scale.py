@@ -100,9 +100,9 @@ class _Stages:
         self._before = self._spent()
         jax.monitoring.register_event_duration_secs_listener(self._listen)
 
-    def _listen(self, event: str, seconds: float, **_: Any) -> None:
+    def _listen(self, event: str, duration_secs: float, **_: Any) -> None:
         if event in _COMPILING:
-            self._compiled += seconds
+            self._compiled += duration_secs
 
     def _spent(self) -> _Spent:
         io = dict(
