@@ -34,7 +34,7 @@ from mca_jax.core.parallel import (
     shard_like,
 )
 from mca_jax.core.types import PRNGKey
-from mca_jax.neighbors.exact import NO_ID, NeighborTable, TopK, nearest_columns
+from mca_jax.neighbors.exact import NO_ID, NeighborTable, nearest_columns
 from mca_jax.neighbors.kmeans import spherical_kmeans
 
 __all__ = ["ProbedNeighbors", "measure_recall", "probe_neighbors"]
@@ -66,16 +66,27 @@ _merge = partial(jax.jit, static_argnames=("num_neighbors", "exclude_self"))(
 )
 
 
-def _search_on_devices(num_neighbors: int) -> Callable[..., TopK]:
+@jax.jit
+def _nearest_cosine(
+    queries: Float[Array, "b d"],
+    query_ids: Int[Array, " b"],
+    columns: Float[Array, "m d"],
+    column_ids: Int[Array, " m"],
+) -> Float[Array, " b"]:
+    """Largest cosine to another row; padding has id -1."""
+    hidden = (column_ids < 0)[None, :] | (column_ids[None, :] == query_ids[:, None])
+    return jnp.max(jnp.where(hidden, -jnp.inf, queries @ columns.T), axis=1)
+
+
+def _on_devices(function: Callable[..., Any], split: tuple[bool, ...]) -> Any:
     """Spread the queries of a search over as many local devices as divide them."""
-    search = partial(_merge, num_neighbors=num_neighbors, exclude_self=True)
     # Sizes are multiples of 16, see ``_room``.
     count = math.gcd(16, 2 ** int(math.log2(jax.local_device_count())))
     if count == 1 or default_mesh() is None:
-        return search
+        return function
     devices = jax.local_devices()[:count]
-    split = (True, True, True, False, False)
-    return over_devices(search, data_mesh(devices=devices), split=split, split_out=True)
+    mesh = data_mesh(devices=devices)
+    return over_devices(function, mesh, split=split, split_out=True)
 
 
 @partial(jax.jit, static_argnames="count")
@@ -95,10 +106,11 @@ def _pad(table: np.ndarray, ids: np.ndarray, size: int, padding: Any) -> np.ndar
     return block
 
 
-def _room(count: int) -> int:
-    """Next of the few sizes that are compiled for."""
+def _room(count: int, *, steps: int = 2) -> int:
+    """Next of the few sizes that are compiled for, so many up to each power of two."""
     whole = max(64, 2 ** math.ceil(math.log2(count)))
-    return 3 * whole // 4 if count <= 3 * whole // 4 else whole
+    step = whole // (2 * steps)
+    return max(64, step * -(-count // step))
 
 
 def _build_lists(
@@ -185,12 +197,37 @@ def _probe(
     count, own = len(lists), host_share(len(lists))
     scores = np.full((count, num_neighbors), -np.inf, np.float32)
     ids = np.full((count, num_neighbors), NO_ID, np.int32)
-    search = _search_on_devices(num_neighbors)
+    search = _on_devices(
+        partial(_merge, num_neighbors=num_neighbors, exclude_self=True),
+        (True, True, True, False, False),
+    )
+    nearest = _on_devices(_nearest_cosine, (True, True, False, False))
+    # To choose 20 of a few hundred scores takes a CPU five times as long as to make
+    # them, and most lists have nothing better than what is known.
+    is_cpu = jax.default_backend() == "cpu"
     everyone = np.arange(count, dtype=np.int32)
     sizes = np.bincount(lists, minlength=len(centers))
     # Stable: members are in the order of the rows, for ties and for the disk.
     members = np.split(np.argsort(lists, kind="stable"), np.cumsum(sizes)[:-1])
     stopped = threading.Event()
+
+    def gather(chosen: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+        return _pad(rows.array, chosen, size, 0), _pad(everyone, chosen, size, -1)
+
+    def compare(queries: np.ndarray, others: np.ndarray, *, is_first: bool) -> None:
+        # Of what is padded here each query pays; compiling takes accelerators longer.
+        columns = gather(others, _room(len(others), steps=4 if is_cpu else 2))
+        if is_cpu and not is_first:
+            size = _room(len(queries))
+            best = np.asarray(nearest(*gather(queries, size), *columns))
+            queries = queries[best[: len(queries)] >= scores[queries, -1]]
+            if not len(queries):
+                return
+        size = _room(len(queries))
+        known = _pad(scores, queries, size, 0), _pad(ids, queries, size, 0)
+        found = search(known, *gather(queries, size), *columns)
+        for whole, part in zip((scores, ids), found, strict=True):
+            whole[queries] = np.asarray(part)[: len(queries)]
 
     def search_for(images: range) -> None:
         wanted = _choose_probes(
@@ -200,19 +237,12 @@ def _probe(
             least=num_neighbors + 1,
             probes=num_probes,
         )
-        for queries, others in _probes(members, wanted, images.start):
-            if stopped.is_set():
-                return
-            size, width = _room(len(queries)), _room(len(others))
-            found = search(
-                (_pad(scores, queries, size, 0), _pad(ids, queries, size, 0)),
-                _pad(rows.array, queries, size, 0),
-                _pad(everyone, queries, size, -1),
-                _pad(rows.array, others, width, 0),
-                _pad(everyone, others, width, -1),
-            )
-            for whole, part in zip((scores, ids), found, strict=True):
-                whole[queries] = np.asarray(part)[: len(queries)]
+        # The nearest list of each comes first: little in the others is better.
+        for is_first, chosen in ((True, wanted[:, :1]), (False, wanted[:, 1:])):
+            for queries, others in _probes(members, chosen, images.start):
+                if stopped.is_set():
+                    return
+                compare(queries, others, is_first=is_first)
 
     # A device that was chosen for this thread is not known to others.
     device = jax.config.jax_default_device  # pyright: ignore[reportAttributeAccessIssue]

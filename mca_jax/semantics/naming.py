@@ -578,11 +578,14 @@ def name_nodes(
             choices = []
         else:
             text = table.names[headline]
-            sibling = coverages[node + 1 if node % 2 else node - 1]
-            choices = [
-                _qualified(text, table.names[each])
-                for each in _qualifiers(headline, coverage, [sibling], concepts)
-            ]
+            choices = []
+            if text.casefold() in used:
+                sibling = coverages[node + 1 if node % 2 else node - 1]
+                shares = _largest_shares([coverage, sibling])
+                choices = [
+                    _qualified(text, table.names[each])
+                    for each in _qualifiers(headline, coverage, shares, concepts)
+                ]
         free = (each for each in (text, *choices) if each.casefold() not in used)
         name = next(free, "") or _numbered(text, used)
         used.add(name.casefold())
@@ -612,10 +615,10 @@ def _distinct_names(
     for members in alike.values():
         if len(members) < 2:
             continue
+        shares = _largest_shares([coverages[index] for index in members])
         for index in members:
-            others = [coverages[other] for other in members if other != index]
             for qualifier in _qualifiers(
-                headlines[index], coverages[index], others, concepts
+                headlines[index], coverages[index], shares, concepts
             ):
                 name = _qualified(texts[index], concepts.table.names[qualifier])
                 if name.casefold() not in used:
@@ -634,10 +637,29 @@ def _qualified(text: str, qualifier: str) -> str:
     return f"{text} ({qualifier})"
 
 
+def _largest_shares(
+    coverages: Sequence[Mapping[int, float]],
+) -> dict[int, tuple[float, float]]:
+    """Largest and second largest share of every concept among some clusters.
+
+    Of a cluster's rivals the largest is the one of both that is not its own: hundreds
+    of clusters that read the same are not compared in pairs.
+    """
+    largest: dict[int, tuple[float, float]] = {}
+    for coverage in coverages:
+        for concept, share in coverage.items():
+            first, second = largest.get(concept, (0.0, 0.0))
+            if share > first:
+                largest[concept] = share, first
+            elif share > second:
+                largest[concept] = first, share
+    return largest
+
+
 def _qualifiers(
     headline: int,
     coverage: Mapping[int, float],
-    others: Sequence[Mapping[int, float]],
+    shares: Mapping[int, tuple[float, float]],
     concepts: Concepts,
 ) -> list[int]:
     """Return concepts that a cluster has and its namesakes have less, best first.
@@ -652,7 +674,8 @@ def _qualifiers(
         named_alike = concepts.table.names[concept].casefold() == text
         if concept in above or named_alike or not concepts.allows(concept):
             continue
-        contrast = share - max(other.get(concept, 0.0) for other in others)
+        first, second = shares.get(concept, (0.0, 0.0))
+        contrast = share - (second if share == first else first)
         if contrast > 0:
             below = headline in concepts.ancestors(concept)
             ranked.append((not below, -concepts.merit(concept, contrast), concept))

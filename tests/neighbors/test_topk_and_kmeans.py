@@ -101,6 +101,19 @@ def test_kmeans_survives_equal_rows(key):
     assert np.isfinite(result.centers).all()
 
 
+def test_centres_are_seeded_among_some_of_very_many_rows(key):
+    # 30,000 rows are more than are seeded among, and each of 40 groups is found still.
+    groups = jnp.arange(30_000) % 40
+    rows = jnp.eye(40)[groups] + 0.01 * jax.random.normal(key, (30_000, 40))
+    rows /= jnp.linalg.norm(rows, axis=1, keepdims=True)
+    found = spherical_kmeans(key, rows, num_clusters=40, num_restarts=2)
+    again = spherical_kmeans(key, rows, num_clusters=40, num_restarts=2)
+    np.testing.assert_array_equal(found.assignments, again.assignments)
+    pairs = set(zip(groups.tolist(), found.assignments.tolist(), strict=True))
+    assert len(pairs) == 40
+    assert float(found.objective) > 0.99
+
+
 def test_kmeans_is_the_same_for_the_same_key(key):
     rows = unit_rows(key, (50, 4))
     first, second = (spherical_kmeans(key, rows, num_clusters=5) for _ in range(2))

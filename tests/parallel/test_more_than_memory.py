@@ -28,7 +28,7 @@ from mca_jax.neighbors import (
     probe_neighbors,
     spherical_kmeans,
 )
-from mca_jax.neighbors.approximate import _probe, _search_on_devices, measure_recall
+from mca_jax.neighbors.approximate import _on_devices, _probe, measure_recall
 from mca_jax.training import TrainingData, build_trainer, fit
 
 
@@ -200,7 +200,7 @@ def test_all_lists_are_the_exact_search(key, rows_on_disk):
 def test_lists_are_searched_alike_over_eight_devices(key, rows_on_disk):
     expected = probe_neighbors(key, jnp.asarray(rows_on_disk), num_neighbors=6)
     with jax.default_device(None):
-        assert not isinstance(_search_on_devices(6), functools.partial)
+        assert _on_devices(jnp.add, (True, True)) is not jnp.add
         for images in (
             shard_images(rows_on_disk, data_mesh(8), bytes_per_row=1),
             HostRows(rows_on_disk, 37, data_mesh(8)),
@@ -215,21 +215,22 @@ def test_lists_are_searched_alike_over_eight_devices(key, rows_on_disk):
                 atol=1e-6,
             )
             assert found.recall == expected.recall
-    assert isinstance(_search_on_devices(6), functools.partial)
+    assert _on_devices(jnp.add, (True, True)) is jnp.add
 
 
 def test_lists_are_searched_on_the_device_that_was_chosen(key, rows_on_disk):
     used = []
 
-    search = _search_on_devices(6)
+    def note_devices(function, split):
+        def note(*args):
+            found = function(*args)
+            used.append(jax.tree.leaves(found)[0].devices())
+            return found
 
-    def note(*args):
-        found = search(*args)
-        used.append(found[0].devices())
-        return found
+        return note
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(approximate, "_search_on_devices", lambda num_neighbors: note)
+        patch.setattr(approximate, "_on_devices", note_devices)
         with jax.default_device(jax.devices()[3]):
             probe_neighbors(key, HostRows(rows_on_disk, 37), num_neighbors=6)
     assert len(used) > 14
