@@ -39,8 +39,8 @@ __all__ = [
 
 # Iterations over all rows from centres that a sample has converged to.
 _POLISHING = 10
-# Rows among which centres are seeded: of 100,000 rows in 1,000 clusters the objective is
-# the same (0.7272, three draws of either), in an eighth of the time.
+# Rows among which centres are seeded: the objective of 100,000 rows in 1,000 clusters
+# is the same (0.7272, three draws of either), in an eighth of the time.
 _SEEDED = 25_000
 _SEEDED_PER_CLUSTER = 16
 
