@@ -30,6 +30,7 @@ class FolderChanges(NamedTuple):
       renamed: The path that an image had, by the path that it has now; in another
         folder it was moved.
       deleted: Those that are gone.
+      unread: How many that are as they were could not be read.
     """
 
     same: tuple[str, ...]
@@ -37,6 +38,7 @@ class FolderChanges(NamedTuple):
     changed: tuple[str, ...]
     renamed: dict[str, str]
     deleted: tuple[str, ...]
+    unread: int = 0
 
     @property
     def any(self) -> bool:
@@ -66,15 +68,17 @@ class FolderChanges(NamedTuple):
           'since the last run 1 image was added, 2 deleted; 2 are as they were'
         """
         parts = [f"{count:,} {name}" for name, count in self.counts().items()]
+        unread = f" ({self.unread:,} still can't be read)" if self.unread else ""
         if not parts:
-            return f"all {len(self.same):,} images are as they were in the last run"
+            kept = f"all {len(self.same):,} images are as they were in the last run"
+            return f"{kept}{unread}"
         first, rest = parts[0].split(" ", 1)
         verb = "image was" if first == "1" else "images were"
         parts[0] = f"{first} {verb} {rest}"
         kept = len(self.same)
         return (
             f"since the last run {', '.join(parts)}; {kept:,} "
-            f"{'is as it was' if kept == 1 else 'are as they were'}"
+            f"{'is as it was' if kept == 1 else 'are as they were'}{unread}"
         )
 
 
@@ -164,6 +168,7 @@ def compare_folder(
         changed=tuple(changed),
         renamed=renamed,
         deleted=tuple(name for name in gone if name not in was),
+        unread=sum(name in unread for name in same),
     )
 
 
