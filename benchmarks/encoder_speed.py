@@ -182,6 +182,7 @@ def _unit(rows: Any) -> np.ndarray:
     return table / np.linalg.norm(table, axis=1, keepdims=True)
 
 
+@functools.cache
 def _matmul_rate(dtype: str, side: int = 8192) -> float:
     """Operations a second of one large product, the median of 20."""
     random = np.random.default_rng(0)

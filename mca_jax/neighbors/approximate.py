@@ -34,7 +34,12 @@ from mca_jax.core.parallel import (
     shard_like,
 )
 from mca_jax.core.types import PRNGKey
-from mca_jax.neighbors.exact import NO_ID, NeighborTable, nearest_columns
+from mca_jax.neighbors.exact import (
+    NO_ID,
+    NeighborTable,
+    nearest_columns,
+    visible_cosines,
+)
 from mca_jax.neighbors.kmeans import spherical_kmeans
 
 __all__ = ["ProbedNeighbors", "measure_recall", "probe_neighbors"]
@@ -74,8 +79,10 @@ def _nearest_cosine(
     column_ids: Int[Array, " m"],
 ) -> Float[Array, " b"]:
     """Largest cosine to another row; padding has id -1."""
-    hidden = (column_ids < 0)[None, :] | (column_ids[None, :] == query_ids[:, None])
-    return jnp.max(jnp.where(hidden, -jnp.inf, queries @ columns.T), axis=1)
+    cosines = visible_cosines(
+        queries, query_ids, columns, column_ids, exclude_self=True
+    )
+    return jnp.max(cosines, axis=1)
 
 
 def _on_devices(function: Callable[..., Any], split: tuple[bool, ...]) -> Any:

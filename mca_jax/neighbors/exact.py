@@ -22,6 +22,7 @@ __all__ = [
     "noun_neighbors",
     "nearest_columns",
     "sample_neighbors",
+    "visible_cosines",
 ]
 
 NO_ID = np.int32(np.iinfo(np.int32).max)
@@ -52,6 +53,21 @@ class NeighborTable(NamedTuple):
     similarities: Float[Array, "n r"] | Rows
 
 
+def visible_cosines(
+    queries: Float[Array, "n d"],
+    query_ids: Int[Array, " n"],
+    columns: Float[Array, "m d"],
+    column_ids: Int[Array, " m"],
+    *,
+    exclude_self: bool,
+) -> Float[Array, "n m"]:
+    """Cosines, minus infinity for padding and, where asked for, a query's own id."""
+    hidden = (column_ids < 0)[None, :]
+    if exclude_self:
+        hidden = hidden | (column_ids[None, :] == query_ids[:, None])
+    return jnp.where(hidden, -jnp.inf, queries @ columns.T)
+
+
 def nearest_columns(
     known: TopK | None,
     queries: Float[Array, "n d"],
@@ -76,10 +92,9 @@ def nearest_columns(
     Returns:
       The best of both.
     """
-    hidden = (column_ids < 0)[None, :]
-    if exclude_self:
-        hidden = hidden | (column_ids[None, :] == query_ids[:, None])
-    scores = jnp.where(hidden, -jnp.inf, queries @ columns.T)
+    scores = visible_cosines(
+        queries, query_ids, columns, column_ids, exclude_self=exclude_self
+    )
     top, index = jax.lax.top_k(scores, min(num_neighbors, columns.shape[0]))
     ids = jnp.where(jnp.isfinite(top), column_ids[index], NO_ID)
     missing = ((0, 0), (0, num_neighbors - top.shape[1]))

@@ -68,18 +68,16 @@ class FolderChanges(NamedTuple):
           'since the last run 1 image was added, 2 deleted; 2 are as they were'
         """
         parts = [f"{count:,} {name}" for name, count in self.counts().items()]
-        unread = f" ({self.unread:,} still can't be read)" if self.unread else ""
+        # Whether they can be read now is not known: they are tried again in the run.
+        unread = f" ({self.unread:,} could not be read)" if self.unread else ""
+        count = f"{len(self.same):,}"
         if not parts:
-            kept = f"all {len(self.same):,} images are as they were in the last run"
-            return f"{kept}{unread}"
+            return f"all {count} images are as they were in the last run{unread}"
         first, rest = parts[0].split(" ", 1)
         verb = "image was" if first == "1" else "images were"
         parts[0] = f"{first} {verb} {rest}"
-        kept = len(self.same)
-        return (
-            f"since the last run {', '.join(parts)}; {kept:,} "
-            f"{'is as it was' if kept == 1 else 'are as they were'}{unread}"
-        )
+        kept = "is as it was" if len(self.same) == 1 else "are as they were"
+        return f"since the last run {', '.join(parts)}; {count} {kept}{unread}"
 
 
 class _Files:

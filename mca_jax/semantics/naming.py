@@ -572,13 +572,12 @@ def name_nodes(
         if node == 0:
             names.append(("everything", False))
             continue
+        choices: list[str] = []
         if guess:
             like = concepts.liken(weight, coverage)
             text = "like " + ", ".join(table.names[row] for row in like)
-            choices = []
         else:
             text = table.names[headline]
-            choices = []
             if text.casefold() in used:
                 sibling = coverages[node + 1 if node % 2 else node - 1]
                 shares = _largest_shares([coverage, sibling])

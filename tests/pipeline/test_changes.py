@@ -124,11 +124,11 @@ def test_digests_are_those_of_the_rows_that_could_be_read(photos):
         (
             FolderChanges(("a", "b"), ("c",), (), {}, (), unread=1),
             "since the last run 1 image was added; 2 are as they were "
-            "(1 still can't be read)",
+            "(1 could not be read)",
         ),
         (
             FolderChanges(("a", "b"), (), (), {}, (), unread=2),
-            "all 2 images are as they were in the last run (2 still can't be read)",
+            "all 2 images are as they were in the last run (2 could not be read)",
         ),
     ],
 )
