@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import math
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from functools import cache, partial
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import jax
@@ -30,6 +32,7 @@ from mca_jax.core.parallel import (
     fill_shares,
     fold_pairs,
     host_share,
+    map_rows,
     over_devices,
     shard_like,
 )
@@ -44,6 +47,7 @@ from mca_jax.neighbors.kmeans import spherical_kmeans
 
 __all__ = ["ProbedNeighbors", "measure_recall", "probe_neighbors"]
 
+# Of k-means on a sample, whose clusters are the lists.
 _ITERATIONS = 10
 _SAMPLE_PER_LIST = 64
 _RECALL_ROWS = 256
@@ -51,6 +55,13 @@ _BLOCK = 65_536
 # Scores that are there at once: 64 MiB.
 _MOST_SCORES = 2**24
 _THREADS = 2
+# Between cosines of unit vectors and of what rounding to bfloat16 leaves of them, each
+# number by 2 ** -8 of itself at most.
+_ROUNDED_BY = 2 * 2**-8 + 2**-16 + 1e-5
+# Size of the products by which a processor shows what it multiplies faster.
+_TRIAL = 1024
+# Lists of an image that are looked into first, and next; then come the others.
+_STAGES = (1, 4)
 
 
 class ProbedNeighbors(NamedTuple):
@@ -83,6 +94,30 @@ def _nearest_cosine(
         queries, query_ids, columns, column_ids, exclude_self=True
     )
     return jnp.max(cosines, axis=1)
+
+
+def _rounded(rows: Float[Array, "b d"]) -> Array:
+    return rows.astype(jnp.bfloat16)
+
+
+@cache
+def _multiplies_rounded_faster() -> bool:
+    """Whether this processor multiplies bfloat16 in less time than float32.
+
+    Those of data centres do, several times; others make float32 of it first.
+    """
+    ids = jnp.arange(_TRIAL, dtype=jnp.int32)
+
+    def seconds(kind: Any) -> float:
+        rows = jnp.ones((_TRIAL, _TRIAL), kind)
+        taken = []
+        for _ in range(4):
+            start = time.perf_counter()
+            jax.block_until_ready(_nearest_cosine(rows, ids, rows, ids))
+            taken.append(time.perf_counter() - start)
+        return min(taken)
+
+    return 2 * seconds(jnp.bfloat16) < seconds(jnp.float32)
 
 
 def _on_devices(function: Callable[..., Any], split: tuple[bool, ...]) -> Any:
@@ -130,6 +165,7 @@ def _build_lists(
         num_clusters=num_lists,
         num_restarts=1,
         max_iterations=_ITERATIONS,
+        max_polishing=0,
         sample_size=_SAMPLE_PER_LIST * num_lists,
     )
     return np.asarray(result.centers), np.asarray(result.assignments)
@@ -212,27 +248,36 @@ def _probe(
     # To choose 20 of a few hundred scores takes a CPU five times as long as to make
     # them, and most lists have nothing better than what is known.
     is_cpu = jax.default_backend() == "cpu"
+    # What rounding may hide is compared again: it saves time and changes nothing.
+    rounds = is_cpu and _multiplies_rounded_faster()
+    hinted = map_rows(_rounded, rows).array if rounds else rows.array
+    slack = _ROUNDED_BY if rounds else 0.0
     everyone = np.arange(count, dtype=np.int32)
     sizes = np.bincount(lists, minlength=len(centers))
     # Stable: members are in the order of the rows, for ties and for the disk.
     members = np.split(np.argsort(lists, kind="stable"), np.cumsum(sizes)[:-1])
     stopped = threading.Event()
 
-    def gather(chosen: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
-        return _pad(rows.array, chosen, size, 0), _pad(everyone, chosen, size, -1)
+    def gather(
+        table: np.ndarray, chosen: np.ndarray, size: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        return _pad(table, chosen, size, 0), _pad(everyone, chosen, size, -1)
 
     def compare(queries: np.ndarray, others: np.ndarray, *, is_first: bool) -> None:
         # Of what is padded here each query pays; compiling takes accelerators longer.
-        columns = gather(others, _room(len(others), steps=4 if is_cpu else 2))
+        width = _room(len(others), steps=4 if is_cpu else 2)
         if is_cpu and not is_first:
             size = _room(len(queries))
-            best = np.asarray(nearest(*gather(queries, size), *columns))
-            queries = queries[best[: len(queries)] >= scores[queries, -1]]
+            columns = gather(hinted, others, width)
+            best = np.asarray(nearest(*gather(hinted, queries, size), *columns))
+            best = best[: len(queries)] + slack
+            queries = queries[best >= scores[queries, -1]]
             if not len(queries):
                 return
         size = _room(len(queries))
         known = _pad(scores, queries, size, 0), _pad(ids, queries, size, 0)
-        found = search(known, *gather(queries, size), *columns)
+        columns = gather(rows.array, others, width)
+        found = search(known, *gather(rows.array, queries, size), *columns)
         for whole, part in zip((scores, ids), found, strict=True):
             whole[queries] = np.asarray(part)[: len(queries)]
 
@@ -244,8 +289,10 @@ def _probe(
             least=num_neighbors + 1,
             probes=num_probes,
         )
-        # The nearest list of each comes first: little in the others is better.
-        for is_first, chosen in ((True, wanted[:, :1]), (False, wanted[:, 1:])):
+        # The nearest lists of each come first: little in the others is better.
+        ends = [0, *(end for end in _STAGES if end < wanted.shape[1]), None]
+        for start, end in pairwise(ends):
+            is_first, chosen = start == 0, wanted[:, start:end]
             for queries, others in _probes(members, chosen, images.start):
                 if stopped.is_set():
                     return
@@ -277,7 +324,7 @@ def probe_neighbors(
     images: Float[Array, "n d"] | Rows,
     *,
     num_neighbors: int = 20,
-    num_probes: int = 24,
+    num_probes: int = 48,
 ) -> ProbedNeighbors:
     """Find most of each image's nearest other images.
 

@@ -61,11 +61,20 @@ def visible_cosines(
     *,
     exclude_self: bool,
 ) -> Float[Array, "n m"]:
-    """Cosines, minus infinity for padding and, where asked for, a query's own id."""
+    """Cosines, minus infinity for padding and, where asked for, a query's own id.
+
+    They are float32, also of rows rounded to bfloat16.
+    """
     hidden = (column_ids < 0)[None, :]
     if exclude_self:
         hidden = hidden | (column_ids[None, :] == query_ids[:, None])
-    return jnp.where(hidden, -jnp.inf, queries @ columns.T)
+    # Not ``queries @ columns.T``: of rounded rows a CPU would make float32 ones first.
+    cosines = jax.lax.dot_general(
+        *(queries, columns),
+        (((1,), (1,)), ((), ())),
+        preferred_element_type=jnp.float32,
+    )
+    return jnp.where(hidden, -jnp.inf, cosines)
 
 
 def nearest_columns(

@@ -59,6 +59,8 @@ TrainDriver: TypeAlias = Literal["jit", "pmap"]
 
 # Batches that wait for the device: one is copied while another is gathered.
 _AHEAD = 3
+# Numbers of nouns of a batch that are compiled for.
+_NOUN_SIZES = 8
 # Rows of a set that pmap is given from the host at once, between two steps.
 _BLOCK = 65_536
 
@@ -269,6 +271,22 @@ def _draw_epoch(
     return order, jax.lax.map(draw, step + jnp.arange(order.shape[0]))
 
 
+def _nouns_of(
+    nouns: Float[np.ndarray, "m d"], rows: Int[np.ndarray, "two b r"]
+) -> tuple[Float[np.ndarray, "u d"], Int[np.ndarray, "two b r"]]:
+    """Nouns of one batch alone, each once, and where in them its rows are.
+
+    Padded to one of a few sizes that are compiled for: the networks assign each noun
+    of a batch, at a million images as long as the rest of a step.
+    """
+    used, places = np.unique(rows, return_inverse=True)
+    step = -(-len(nouns) // _NOUN_SIZES)
+    size = min(-(-len(used) // step) * step, len(nouns))
+    some = np.zeros((size, nouns.shape[1]), nouns.dtype)
+    some[: len(used)] = nouns[used]
+    return some, places.reshape(rows.shape).astype(np.int32)
+
+
 def _host_batches(
     state: TrainState,
     data: TrainingData,
@@ -301,17 +319,22 @@ def _host_batches(
         )
     )
 
+    nouns = np.asarray(data.nouns)
+
     def gather(line: int) -> Batch:
         rows = order[line]
         near = near_images[rows, slots[line]]
+        some, places = _nouns_of(nouns, near_nouns[[rows, near]])
         own, other = (
             [
                 shard_picked(table.array, which, mesh, np.float32),
-                *(shard_picked(x, which, mesh) for x in (near_nouns, cosines)),
+                shard_picked(place, np.arange(len(place)), mesh),
+                shard_picked(cosines, which, mesh),
             ]
-            for which in (rows, near)
+            for which, place in zip((rows, near), places, strict=True)
         )
-        return Batch(own[0], other[0], data.nouns, *own[1:], *other[1:])
+        whole = jnp.asarray(some) if mesh is None else replicate(some, mesh)
+        return Batch(own[0], other[0], whole, *own[1:], *other[1:])
 
     lines = range(position, position + count)
     return map_ahead(gather, lines, threads=2, ahead=_AHEAD)

@@ -22,7 +22,7 @@ from mca_jax.core.types import PRNGKey
 from mca_jax.neighbors import KMeansResult, spherical_kmeans
 from mca_jax.neighbors.consensus import consensus_partition
 from mca_jax.neighbors.diffusion import diffusion_map, neighbor_graph
-from mca_jax.neighbors.kmeans import best_restarts
+from mca_jax.neighbors.kmeans import assign_nearest, best_restarts
 from mca_jax.neighbors.retrieved_text import retrieve_text
 from mca_jax.training import TrainingData
 
@@ -303,7 +303,7 @@ def _mean_directions(
 
 
 def _nearest(rows: Array, centers: Array) -> Array:
-    return jnp.argmax(rows @ centers.T, axis=1).astype(jnp.int32)
+    return assign_nearest(rows, centers)[0]
 
 
 def _texts_of(

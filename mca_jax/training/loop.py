@@ -19,7 +19,8 @@ from mca_jax.alignment.forward import assign_images
 from mca_jax.alignment.losses import LossWeights, Objective
 from mca_jax.core.errors import InputError, check_in_range
 from mca_jax.core.interrupts import Interrupted, Pending, hold_interrupts
-from mca_jax.core.parallel import replicate
+from mca_jax.core.parallel import fetch_rows, replicate, shard_like
+from mca_jax.core.random import named_key
 from mca_jax.core.types import Params, PRNGKey
 from mca_jax.training.checkpoints import Checkpointer, Snapshot
 from mca_jax.training.convergence import (
@@ -60,6 +61,9 @@ WeightsHook = Callable[[int, Params], None]
 # Between two calls a signal is noticed; on two slow cores a step of a thousand
 # images takes some 50 ms.
 _MOST_STEPS_A_CALL = 128
+# Images by which training is watched: to assign a million to a thousand clusters after
+# each hundred steps takes two cores half as long as the steps.
+_WATCHED = 100_000
 
 
 class FitResult(NamedTuple):
@@ -176,6 +180,36 @@ def _status(
     return Status.STEP_LIMIT if epochs == len(monitor.changed) else None
 
 
+class _Watch:
+    """Images that are assigned after each epoch: all, or a sample of many."""
+
+    def __init__(
+        self, key: PRNGKey, trainer: Trainer, images: Any, num_clusters: int
+    ) -> None:
+        self._trainer, self._images, self._k = trainer, images, num_clusters
+        self._watched = images
+        if images.shape[0] > _WATCHED:
+            drawn = jax.random.permutation(key, images.shape[0])[:_WATCHED]
+            rows = fetch_rows(images, np.sort(np.asarray(drawn)))
+            self._watched = shard_like(rows, images)
+
+    def assign(self, params: Params) -> np.ndarray:
+        """Clusters of the images that are watched."""
+        return self._trainer.assign(params, self._watched)
+
+    def assign_all(self, params: Params, watched: np.ndarray) -> np.ndarray:
+        """Clusters of all images, where those of the watched ones are known."""
+        if self._watched is self._images:
+            return watched
+        return self._trainer.assign(params, self._images)
+
+    def to_find_empty(self, params: Params, watched: np.ndarray) -> np.ndarray:
+        """Clusters of as many images as it takes to tell which ones are empty."""
+        if len(empty_clusters(watched, self._k)):
+            return self.assign_all(params, watched)
+        return watched
+
+
 class _Keeper:
     """Saves snapshots when they are due, and when a signal came."""
 
@@ -288,6 +322,8 @@ def fit(
     per_epoch = steps_per_epoch(
         data.images.shape[0], trainer.batch_size, trainer.max_steps
     )
+    num_clusters = centers.shape[0]
+    watch = _Watch(named_key(key, "watched"), trainer, data.images, num_clusters)
     state = trainer.init(key, centers)
     fresh = Snapshot(state, _copy(state.params), init_monitor(num_epochs, per_epoch))
     failure: Failure | None = None
@@ -298,14 +334,15 @@ def fit(
         state, start_params, monitor = keeper.restore(fresh)
         del fresh
         step = int(state.step)
-        before = trainer.assign(start_params, data.images)
+        before = watch.assign(start_params)
         (on_weights or _no_callback)(step // per_epoch, start_params)
         while not (
             status := keeper.ended
             or _status(monitor, step, loss_tolerance, changed_tolerance)
         ):
             if step % per_epoch == 0:
-                state = _revived(trainer, state, start_params, before, data)
+                known = watch.to_find_empty(start_params, before)
+                state = _revived(trainer, state, start_params, known, data)
             keeper.after_steps(Snapshot(state, start_params, monitor), step, per_epoch)
             count = keeper.count_steps(step, per_epoch)
             state, info = trainer.epoch(state, data, weights, prior, count)
@@ -317,15 +354,17 @@ def fit(
             if step % per_epoch == 0:
                 index = step // per_epoch - 1
                 start_params = _copy(state.params)
-                after = trainer.assign(start_params, data.images)
+                after = watch.assign(start_params)
                 changed = float(np.mean(after != before))
-                empty = len(empty_clusters(after, centers.shape[0]))
+                known = watch.to_find_empty(start_params, after)
+                empty = len(empty_clusters(known, num_clusters))
                 monitor = record_epoch(monitor, index, changed, empty)
                 before = after
                 (on_epoch or _no_callback)(summarize_epoch(monitor, index, step))
                 (on_weights or _no_callback)(index + 1, start_params)
         last = None if failure else Snapshot(state, start_params, monitor)
         keeper.finish(last, step)
+    before = watch.assign_all(start_params, before)
     result = _sum_up(start_params, before, monitor, step, status, failure)
     if failure is not None:
         (on_epoch or _no_callback)(result.history[-1])

@@ -171,6 +171,32 @@ def test_an_empty_cluster_is_refilled_on_the_host():
     assert objective == pytest.approx(1.0)
 
 
+def test_kmeans_of_a_sample_goes_on_over_all_rows_until_few_move(key, monkeypatch):
+    from mca_jax.neighbors import kmeans
+
+    rows = jnp.asarray(groups(key, 600, k=9, noise=0.4))
+    tried = []
+    for tolerance, most in ((0.0, 0), (0.5, 10), (0.0, 99)):
+        monkeypatch.setattr(kmeans, "_POLISHED", tolerance)
+        tried.append(
+            spherical_kmeans(
+                *(key, rows),
+                num_clusters=9,
+                num_restarts=1,
+                sample_size=90,
+                max_polishing=most,
+            )
+        )
+    bare, once, settled = tried
+    # Without iterations of their own the rows go to the centres of the sample.
+    nearest = np.argmax(np.asarray(rows) @ np.asarray(bare.centers).T, axis=1)
+    np.testing.assert_array_equal(bare.assignments, nearest)
+    # The first assigns all rows anew, and more than half of them count as moved.
+    assert bare.objective < once.objective <= settled.objective
+    again = kmeans.lloyd_iterations(rows, settled.centers, max_iterations=1)
+    np.testing.assert_array_equal(again.assignments, settled.assignments)
+
+
 def test_a_sample_smaller_than_the_clusters_is_refused(key, rows_on_disk):
     with pytest.raises(InputError, match="k-means sample at least 5, found 4"):
         spherical_kmeans(key, jnp.asarray(rows_on_disk), num_clusters=5, sample_size=4)
@@ -216,6 +242,37 @@ def test_lists_are_searched_alike_over_eight_devices(key, rows_on_disk):
             )
             assert found.recall == expected.recall
     assert _on_devices(jnp.add, (True, True)) is jnp.add
+
+
+@pytest.mark.parametrize("rounds", [False, True])
+def test_a_hint_from_rounded_rows_changes_no_neighbour(key, monkeypatch, rounds):
+    asked = []
+    gate = approximate._nearest_cosine
+
+    def note(*arrays):
+        asked.append(arrays[0].dtype)
+        return gate(*arrays)
+
+    monkeypatch.setattr(approximate, "_multiplies_rounded_faster", lambda: rounds)
+    monkeypatch.setattr(approximate, "_nearest_cosine", note)
+    rows = jnp.asarray(groups(key, 500, k=20, noise=0.3))
+    # Every list is looked into: what is missing is what the hint has hidden.
+    found = probe_neighbors(key, rows, num_neighbors=6, num_probes=99)
+    expected = image_neighbors(rows, num_neighbors=6)
+    np.testing.assert_array_equal(found.table.indices, expected.indices)
+    assert set(asked) == {jnp.dtype(jnp.bfloat16 if rounds else jnp.float32)}
+
+
+def test_rounding_moves_a_cosine_by_less_than_the_slack():
+    random = np.random.default_rng(0)
+    # Numbers halfway between two of bfloat16, where rounding is at its worst.
+    worst = (1 + 2.0**-8) * np.exp2(random.integers(-3, 3, size=(64, 64)))
+    spread = random.normal(size=(64, 64)) ** 3
+    for rows in (worst, spread):
+        unit = np.asarray(l2_normalize(jnp.asarray(rows, jnp.float32)))
+        short = np.asarray(jnp.asarray(unit, jnp.bfloat16), np.float64)
+        moved = np.abs(short @ short.T - unit.astype(np.float64) @ unit.T)
+        assert 0 < moved.max() < approximate._ROUNDED_BY
 
 
 def test_lists_are_searched_on_the_device_that_was_chosen(key, rows_on_disk):

@@ -15,7 +15,7 @@ from mca_jax.core.errors import InputError
 from mca_jax.neighbors import spherical_kmeans
 from mca_jax.pipeline import stages, teach
 from mca_jax.pipeline.cluster import cluster
-from mca_jax.training import corrections
+from mca_jax.training import corrections, loop
 from mca_jax.training.convergence import fit_rate_exponent, has_converged
 
 
@@ -145,3 +145,48 @@ def test_the_rate_of_a_known_curve_is_found():
     norms = np.diff(np.concatenate([[0.0], means * steps]))
     assert fit_rate_exponent(norms.tolist()) == pytest.approx(-0.5, abs=1e-6)
     assert np.isnan(fit_rate_exponent([1.0]))
+
+
+def test_many_images_are_watched_by_a_sample(key, blobs, monkeypatch):
+    options = {"epochs": 3, "loss_tolerance": 0.0, "changed_tolerance": 0.0}
+    expected, _ = run(key, blobs, **options)
+    monkeypatch.setattr(loop, "_WATCHED", 30)
+    found, trainer = run(key, blobs, **options)
+    # What is watched changes no step, and all images are assigned at the end.
+    np.testing.assert_array_equal(found.assignments, expected.assignments)
+    for one, other in zip(
+        jax.tree.leaves(found.params), jax.tree.leaves(expected.params), strict=True
+    ):
+        np.testing.assert_array_equal(one, other)
+    asked = []
+
+    def assign(params, images):
+        asked.append(len(images))
+        return trainer.assign(params, images)
+
+    run_again = trainer._replace(assign=assign)
+    centers = spherical_kmeans(key, blobs.images, num_clusters=4).centers
+    training.fit(
+        *(key, run_again, blobs, centers),
+        weights=LossWeights(),
+        prior=uniform_prior(4),
+        num_epochs=3,
+        loss_tolerance=0.0,
+        changed_tolerance=0.0,
+    )
+    assert asked == [30, 30, 30, 30, 120]
+
+
+def test_a_cluster_is_empty_only_if_no_image_of_all_is_in_it(key, monkeypatch):
+    monkeypatch.setattr(loop, "_WATCHED", 2)
+    asked = []
+
+    class Counting:
+        def assign(self, params, images):
+            asked.append(len(images))
+            return np.arange(len(images)) % 3
+
+    watch = loop._Watch(key, Counting(), jnp.zeros((9, 2)), 3)
+    known = watch.to_find_empty({}, watch.assign({}))
+    assert asked == [2, 9]
+    assert not len(loop.empty_clusters(known, 3))

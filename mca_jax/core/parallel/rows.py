@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any, TypeAlias
@@ -68,6 +69,7 @@ __all__ = [
 _BLOCK = 65_536
 # Rows that are read here and there from a file: the system maps their surroundings too.
 _PICKED = 4_096
+_THREADS = 2
 _GIB = 2**30
 # Of what a device has: the rest is for scores, gradients and the compiler's room.
 _SHARE = 0.5
@@ -580,16 +582,21 @@ def map_neighborhoods(
         return map_rows(summed, rows, neighbors, whole=(gather(rows.array),))
     if not isinstance(rows, HostRows):
         return _compiled(*_parts(summed))(rows, neighbors, rows)
-    near, mapped = np.asarray(neighbors), None
-    for start in range(0, rows.shape[0], rows.block_size):
-        block = slice(start, start + rows.block_size)
+    near, compiled = np.asarray(neighbors), _compiled(*_parts(function))
+    like = rows.block(slice(0, rows.block_size))
+    mapped = _allocate(jax.eval_shape(compiled, like, like), rows.shape[0])
+    device = jax.config.jax_default_device  # pyright: ignore[reportAttributeAccessIssue]
+
+    def fill(start: int) -> None:
+        block = slice(start, min(start + rows.block_size, rows.shape[0]))
         total = sum_picked(rows.array, near[block])
-        part = np.asarray(_compiled(*_parts(function))(rows.block(block), total))
-        if mapped is None:
-            mapped = allocate_rows((rows.shape[0], *part.shape[1:]), part.dtype)
-        mapped[block] = part
-        release(mapped)
-    assert mapped is not None
+        # A device that was chosen for this thread is not known to others.
+        with jax.default_device(device):
+            _fill(mapped, block, compiled(rows.block(block), total))
+
+    # Threads: to add up what lies here and there waits for memory most of the time.
+    with ThreadPoolExecutor(_THREADS, thread_name_prefix="mca-jax-sum") as pool:
+        list(pool.map(fill, range(0, rows.shape[0], rows.block_size)))
     release(rows.array)
     return HostRows(mapped, rows.block_size, rows.mesh)
 
