@@ -40,6 +40,7 @@ from mca_jax.core.types import PRNGKey
 from mca_jax.neighbors.exact import (
     NO_ID,
     NeighborTable,
+    TopK,
     nearest_columns,
     visible_cosines,
 )
@@ -80,6 +81,29 @@ class ProbedNeighbors(NamedTuple):
 _merge = partial(jax.jit, static_argnames=("num_neighbors", "exclude_self"))(
     nearest_columns
 )
+
+
+@partial(jax.jit, static_argnames="num_neighbors")
+def _merge_placed(
+    known: TopK,
+    table: Float[Array, "n d"],
+    query_ids: Int[Array, " b"],
+    column_ids: Int[Array, " m"],
+    *,
+    num_neighbors: int,
+) -> TopK:
+    """:func:`nearest_columns` of rows that are on the device; padding has id -1."""
+    # What it looks up for padding is hidden among the columns, and of no use else.
+    return nearest_columns(
+        known,
+        *(table[query_ids], query_ids, table[column_ids], column_ids),
+        num_neighbors=num_neighbors,
+        exclude_self=True,
+    )
+
+
+def _is_cpu() -> bool:
+    return jax.default_backend() == "cpu"
 
 
 @jax.jit
@@ -207,6 +231,11 @@ class _Probe(NamedTuple):
     members: np.ndarray
 
 
+def _most_queries(num_members: int) -> int:
+    """Queries that are compared with the members of a list at once."""
+    return max(64, 2 ** math.floor(math.log2(_MOST_SCORES / _room(num_members))))
+
+
 def _probes(
     members: Sequence[np.ndarray], wanted: np.ndarray, first: int
 ) -> Iterator[_Probe]:
@@ -224,9 +253,85 @@ def _probes(
     for begin, end, own in zip(ends[:-1], ends[1:], members, strict=True):
         if not len(own):
             continue
-        most = max(64, 2 ** math.floor(math.log2(_MOST_SCORES / _room(len(own)))))
+        most = _most_queries(len(own))
         for start in range(begin, end, most):
             yield _Probe(queries[start : min(start + most, end)], own)
+
+
+class _Search:
+    """The best columns that each row has met so far, in the host's memory.
+
+    Attributes:
+      scores: Their cosines, best first, ``[n, r]``.
+      ids: Their rows.
+      is_cpu: Whether no accelerator compares them.
+    """
+
+    def __init__(
+        self,
+        rows: HostRows,
+        num_neighbors: int,
+        placed: Float[Array, "n d"] | None = None,
+    ) -> None:
+        """Begin with nothing; ``placed`` are the rows where a device has them."""
+        count = rows.shape[0]
+        self.scores = np.full((count, num_neighbors), -np.inf, np.float32)
+        self.ids = np.full((count, num_neighbors), NO_ID, np.int32)
+        self.is_cpu = _is_cpu()
+        self._rows, self._placed = rows.array, placed
+        self._everyone = np.arange(count, dtype=np.int32)
+        self._options = {"num_neighbors": num_neighbors}
+        self._merge = _on_devices(
+            partial(_merge, **self._options, exclude_self=True),
+            (True, True, True, False, False),
+        )
+        self._nearest = _on_devices(_nearest_cosine, (True, True, False, False))
+        # What rounding may hide is compared again: it saves time and changes nothing.
+        self._hints, self._slack = rows.array, 0.0
+        if self.is_cpu and _multiplies_rounded_faster():
+            self._hints, self._slack = map_rows(_rounded, rows).array, _ROUNDED_BY
+
+    def compare(
+        self, queries: np.ndarray, members: np.ndarray, *, is_first: bool
+    ) -> None:
+        """Compare some rows with the members of a list, their first one or another."""
+        # Of what is padded here each query pays; compiling takes accelerators longer.
+        width = _room(len(members), steps=4 if self.is_cpu else 2)
+        # To choose 20 of a few hundred scores takes a CPU five times as long as to
+        # make them, and most lists have nothing better than what is known.
+        if self.is_cpu and not is_first:
+            queries = queries[self._may_improve(queries, members, width)]
+            if not len(queries):
+                return
+        placed = self._placed
+        size = _room(len(queries)) if placed is None else _most_queries(len(members))
+        pad = partial(_pad, ids=queries, size=size, padding=0)
+        known = TopK(pad(self.scores), pad(self.ids))
+        if placed is None:
+            asking = self._gather(self._rows, queries, size)
+            columns = self._gather(self._rows, members, width)
+            found = self._merge(known, *asking, *columns)
+        else:
+            names = (
+                _pad(self._everyone, *each, -1)
+                for each in ((queries, size), (members, width))
+            )
+            found = _merge_placed(known, placed, *names, **self._options)
+        for whole, part in zip((self.scores, self.ids), found, strict=True):
+            whole[queries] = np.asarray(part)[: len(queries)]
+
+    def _may_improve(
+        self, queries: np.ndarray, members: np.ndarray, width: int
+    ) -> np.ndarray:
+        asking = self._gather(self._hints, queries, _room(len(queries)))
+        columns = self._gather(self._hints, members, width)
+        best = np.asarray(self._nearest(*asking, *columns))[: len(queries)]
+        return best + self._slack >= self.scores[queries, -1]
+
+    def _gather(
+        self, table: np.ndarray, chosen: np.ndarray, size: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        return _pad(table, chosen, size, 0), _pad(self._everyone, chosen, size, -1)
 
 
 def _probe(
@@ -236,50 +341,15 @@ def _probe(
     *,
     num_neighbors: int,
     num_probes: int,
+    placed: Float[Array, "n d"] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    count, own = len(lists), host_share(len(lists))
-    scores = np.full((count, num_neighbors), -np.inf, np.float32)
-    ids = np.full((count, num_neighbors), NO_ID, np.int32)
-    search = _on_devices(
-        partial(_merge, num_neighbors=num_neighbors, exclude_self=True),
-        (True, True, True, False, False),
-    )
-    nearest = _on_devices(_nearest_cosine, (True, True, False, False))
-    # To choose 20 of a few hundred scores takes a CPU five times as long as to make
-    # them, and most lists have nothing better than what is known.
-    is_cpu = jax.default_backend() == "cpu"
-    # What rounding may hide is compared again: it saves time and changes nothing.
-    rounds = is_cpu and _multiplies_rounded_faster()
-    hinted = map_rows(_rounded, rows).array if rounds else rows.array
-    slack = _ROUNDED_BY if rounds else 0.0
-    everyone = np.arange(count, dtype=np.int32)
+    """Scores and ids of the neighbours; ``placed`` as for :class:`_Search`."""
+    own = host_share(len(lists))
+    search = _Search(rows, num_neighbors, placed)
     sizes = np.bincount(lists, minlength=len(centers))
     # Stable: members are in the order of the rows, for ties and for the disk.
     members = np.split(np.argsort(lists, kind="stable"), np.cumsum(sizes)[:-1])
     stopped = threading.Event()
-
-    def gather(
-        table: np.ndarray, chosen: np.ndarray, size: int
-    ) -> tuple[np.ndarray, np.ndarray]:
-        return _pad(table, chosen, size, 0), _pad(everyone, chosen, size, -1)
-
-    def compare(queries: np.ndarray, others: np.ndarray, *, is_first: bool) -> None:
-        # Of what is padded here each query pays; compiling takes accelerators longer.
-        width = _room(len(others), steps=4 if is_cpu else 2)
-        if is_cpu and not is_first:
-            size = _room(len(queries))
-            columns = gather(hinted, others, width)
-            best = np.asarray(nearest(*gather(hinted, queries, size), *columns))
-            best = best[: len(queries)] + slack
-            queries = queries[best >= scores[queries, -1]]
-            if not len(queries):
-                return
-        size = _room(len(queries))
-        known = _pad(scores, queries, size, 0), _pad(ids, queries, size, 0)
-        columns = gather(rows.array, others, width)
-        found = search(known, *gather(rows.array, queries, size), *columns)
-        for whole, part in zip((scores, ids), found, strict=True):
-            whole[queries] = np.asarray(part)[: len(queries)]
 
     def search_for(images: range) -> None:
         wanted = _choose_probes(
@@ -290,13 +360,14 @@ def _probe(
             probes=num_probes,
         )
         # The nearest lists of each come first: little in the others is better.
-        ends = [0, *(end for end in _STAGES if end < wanted.shape[1]), None]
+        stages = _STAGES if search.is_cpu else ()
+        ends = [0, *(end for end in stages if end < wanted.shape[1]), None]
         for start, end in pairwise(ends):
             is_first, chosen = start == 0, wanted[:, start:end]
             for queries, others in _probes(members, chosen, images.start):
                 if stopped.is_set():
                     return
-                compare(queries, others, is_first=is_first)
+                search.compare(queries, others, is_first=is_first)
 
     # A device that was chosen for this thread is not known to others.
     device = jax.config.jax_default_device  # pyright: ignore[reportAttributeAccessIssue]
@@ -314,9 +385,9 @@ def _probe(
         finally:
             # Ctrl-C doesn't wait for the whole search.
             stopped.set()
-    fill_shares(scores)
-    fill_shares(ids)
-    return scores, ids
+    fill_shares(search.scores)
+    fill_shares(search.ids)
+    return search.scores, search.ids
 
 
 def probe_neighbors(
@@ -352,6 +423,8 @@ def probe_neighbors(
         lists,
         num_neighbors=min(num_neighbors, count - 1),
         num_probes=min(num_probes, num_lists),
+        # A CPU reads the host's as fast; accelerators would be sent each row again.
+        placed=None if _is_cpu() or not isinstance(images, jax.Array) else images,
     )
     recall = measure_recall(sample_key, table, ids)
     near = NeighborTable(*(shard_like(x, images) for x in (ids, scores)))

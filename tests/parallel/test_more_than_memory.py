@@ -244,6 +244,27 @@ def test_lists_are_searched_alike_over_eight_devices(key, rows_on_disk):
     assert _on_devices(jnp.add, (True, True)) is jnp.add
 
 
+def test_an_accelerator_searches_the_rows_that_it_holds(key, monkeypatch):
+    rows = groups(key, 500, k=20, noise=0.3)
+    expected = probe_neighbors(key, rows, num_neighbors=6, num_probes=3)
+    shapes = set()
+    merge = approximate._merge_placed
+
+    def note(known, table, queries, columns, **options):
+        assert table is rows
+        shapes.add((len(queries), len(columns)))
+        return merge(known, table, queries, columns, **options)
+
+    # Here a CPU stands for it; benchmarks/RESULTS.md has the run on a card.
+    monkeypatch.setattr(approximate, "_is_cpu", lambda: False)
+    monkeypatch.setattr(approximate, "_merge_placed", note)
+    found = probe_neighbors(key, rows, num_neighbors=6, num_probes=3)
+    np.testing.assert_array_equal(found.table.indices, expected.table.indices)
+    assert found.recall == expected.recall
+    # Of few shapes: each is compiled for.
+    assert len(shapes) == len({width for _, width in shapes})
+
+
 @pytest.mark.parametrize("rounds", [False, True])
 def test_a_hint_from_rounded_rows_changes_no_neighbour(key, monkeypatch, rounds):
     asked = []
