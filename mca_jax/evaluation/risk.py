@@ -39,8 +39,9 @@ __all__ = [
 ]
 
 _IN_MEMORY_BYTES = 2**28
-# Sums over neighbours that are there at once.
-_BLOCK_BYTES = 2**24
+# Sums over neighbours that are there at once. Of a mapped table the system brings 64
+# KiB for each row that is looked up.
+_BLOCK_BYTES = 2**21
 # Rows of the images that are read at once.
 _BLOCK_ROWS = 2**16
 

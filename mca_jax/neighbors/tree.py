@@ -17,6 +17,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
+from mca_jax.core.host_tables import release
+
 __all__ = ["Splits", "grow_tree"]
 
 _ITERATIONS = 10
@@ -123,10 +125,14 @@ def _split_down(
 ) -> tuple[list[int], dict[int, np.ndarray]]:
     """Halve the group whose halving gains most, until there are enough."""
     splits, nodes = list(splits), dict(nodes)
+    # Of as many clusters none is halved: nothing has to be looked at.
+    if len(nodes) >= num_groups:
+        return splits, nodes
     halvings: list[tuple[float, int, np.ndarray]] = []
 
     def consider(node: int) -> None:
         gain, second = _halve(points[nodes[node]], least)
+        release(points)
         if gain > 0:
             heapq.heappush(halvings, (-gain, node, second))
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from mca_jax.alignment.forward import Predictions
 from mca_jax.core.host_tables import release
-from mca_jax.core.parallel import host_share, sum_over_hosts
+from mca_jax.core.parallel import HostRows, fetch_rows, host_share, sum_over_hosts
 from mca_jax.core.parallel.shares import num_hosts
 from mca_jax.core.text import plain_json
 from mca_jax.encoders import Encoder
@@ -162,7 +162,7 @@ def _see(
 def _rows_of_hosts(embeddings: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Some rows of the embeddings, of which each host reads those of its share."""
     if num_hosts() == 1:
-        return np.asarray(embeddings[rows])
+        return fetch_rows(HostRows(embeddings, len(rows)), rows)
     own = host_share(len(embeddings))
     mine = (rows >= own.start) & (rows < own.stop)
     table = np.zeros((len(rows), embeddings.shape[1]), np.float32)

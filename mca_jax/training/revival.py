@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Int
+from jaxtyping import Array, Float, Int
 
 from mca_jax.alignment import Heads
 from mca_jax.core.parallel import Rows, fetch_rows, replicate
@@ -30,6 +31,23 @@ def empty_clusters(
       array([1, 3])
     """
     return np.flatnonzero(np.bincount(assignments, minlength=num_clusters) == 0)
+
+
+@partial(jax.jit, static_argnames="heads")
+def _probability_of(
+    params: Params, rows: Float[Array, "b d"], cluster: Int[Array, ""], *, heads: Heads
+) -> Float[Array, " b"]:
+    return jax.nn.softmax(heads.image_logits(params, rows), axis=-1)[:, cluster]
+
+
+def _sure_of(
+    params: Params, rows: Float[np.ndarray, "b d"], cluster: int, heads: Heads
+) -> Float[np.ndarray, " b"]:
+    """Probability of a cluster for some rows; few shapes are compiled for it."""
+    padded = np.zeros((1 << (len(rows) - 1).bit_length(), rows.shape[1]), rows.dtype)
+    padded[: len(rows)] = rows
+    found = _probability_of(params, padded, np.int32(cluster), heads=heads)
+    return np.asarray(found)[: len(rows)]
 
 
 def revive_clusters(
@@ -69,11 +87,11 @@ def revive_clusters(
         members = np.flatnonzero(assignments == donor)
         members = members[:: max(1, len(members) // _MOST_CANDIDATES)]
         rows = fetch_rows(images, members)
-        sure = jax.nn.softmax(heads.image_logits(host, jnp.asarray(rows)), axis=-1)
+        sure = _sure_of(host, rows, donor, heads)
         # Where one donor gives twice, the second gets the next misfit.
         rank = taken.setdefault(donor, 0)
         taken[donor] += 1
-        misfit = rows[int(jnp.argsort(sure[:, donor])[min(rank, len(rows) - 1)])]
+        misfit = rows[np.argsort(sure, kind="stable")[min(rank, len(rows) - 1)]]
         for network in (host["image"], host["text"]):
             length = np.linalg.norm(network["weight"][donor])
             network["weight"][cluster] = length * misfit

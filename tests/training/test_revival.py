@@ -7,7 +7,13 @@ import pytest
 
 from mca_jax.alignment import build_heads
 from mca_jax.alignment.losses import LossWeights, build_objective, uniform_prior
-from mca_jax.training import TrainingData, build_optimizer, build_trainer, fit
+from mca_jax.training import (
+    TrainingData,
+    build_optimizer,
+    build_trainer,
+    fit,
+    revival,
+)
 from mca_jax.training.revival import empty_clusters, revive_clusters
 
 HEADS = build_heads(num_clusters=3)
@@ -63,6 +69,26 @@ def test_two_dead_clusters_do_not_begin_at_one_image():
     assignments = np.asarray(heads.image_logits(params, images).argmax(axis=1))
     rows = revive_clusters(params, assignments, images, heads=heads)["image"]["weight"]
     assert not np.allclose(rows[2], rows[3])
+
+
+def test_clusters_of_many_sizes_are_looked_at_in_few_shapes(monkeypatch):
+    shapes = set()
+    probability = revival._probability_of
+
+    def note(params, rows, cluster, *, heads):
+        shapes.add(rows.shape)
+        return probability(params, rows, cluster, heads=heads)
+
+    monkeypatch.setattr(revival, "_probability_of", note)
+    params, _ = params_with_a_dead_cluster()
+    images = two_blobs()
+    for size in range(33, 60):
+        assignments = np.repeat([0, 1], [size, 60 - size])
+        found = revive_clusters(params, assignments, images, heads=HEADS)
+        sure = np.asarray(jax.nn.softmax(HEADS.image_logits(params, images), -1))
+        misfit = images[sure[:size, 0].argmin()]
+        np.testing.assert_allclose(found["image"]["weight"][2], misfit, rtol=1e-6)
+    assert shapes == {(64, 4)}
 
 
 @pytest.mark.parametrize("balance", [0.0, 5.0])
