@@ -95,7 +95,7 @@ def _usearch(rows: np.ndarray, depth: float) -> np.ndarray:
 
 WAYS: dict[str, tuple[Callable[[np.ndarray, float], np.ndarray], tuple[float, ...]]] = {
     "exact": (_exact, (0,)),
-    "inverted lists": (_lists, (24, 48)),
+    "inverted lists": (_lists, (24, 48, 56)),
     "pynndescent": (_descent, (20, 30)),
     "faiss IVF": (_ivf, (24, 48)),
     "faiss HNSW": (_hnsw, (32, 96)),

@@ -395,7 +395,7 @@ def probe_neighbors(
     images: Float[Array, "n d"] | Rows,
     *,
     num_neighbors: int = 20,
-    num_probes: int = 48,
+    num_probes: int = 56,
 ) -> ProbedNeighbors:
     """Find most of each image's nearest other images.
 

@@ -43,7 +43,7 @@ def near_images(
     *,
     num_neighbors: int,
     exact_up_to: int = 250_000,
-    num_probes: int = 48,
+    num_probes: int = 56,
     block_size: int = 1024,
 ) -> tuple[NeighborTable, float | None]:
     """Find the nearest images of every image, exactly where that is affordable.

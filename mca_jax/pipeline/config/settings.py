@@ -208,7 +208,7 @@ class RetrievalConfig:
     text_weight: float = 0.5
     kmeans_sample: int = 100_000
     exact_up_to: int = 250_000
-    probes: int = 48
+    probes: int = 56
 
     def __post_init__(self) -> None:
         """Check ranges."""
