@@ -10,6 +10,7 @@ import math
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -225,10 +226,10 @@ def csv_table(
       '\ufeffpath\na.jpg\n'
     """
     if not needs_uris(paths):
-        return CSV_START + csv_lines([header, *rows])
+        return CSV_START + csv_lines(chain([header], rows))
     uris = (file_uri(root, path) for path in paths)
     longer = ((*row, uri) for row, uri in zip(rows, uris, strict=True))
-    return CSV_START + csv_lines([(*header, "uri"), *longer])
+    return CSV_START + csv_lines(chain([(*header, "uri")], longer))
 
 
 def needs_uris(paths: Iterable[str]) -> bool:

@@ -75,13 +75,15 @@ def _assignments(result: ClusterResult) -> str:
     names = [text_cell(cluster.name) for cluster in result.clusters]
     columns = (result.assignments.tolist(), result.confidences.tolist())
     levels = level_columns(result.tree)
+    # A few hundred names, many times each.
+    shown = cache(text_cell)
     rows = (
         (
             path_cell(path),
             cluster,
             f"{confidence:.{_DIGITS}f}",
             names[cluster],
-            *map(text_cell, more),
+            *map(shown, more),
         )
         for path, cluster, confidence, *more in zip(
             result.paths, *columns, *levels.values(), strict=True

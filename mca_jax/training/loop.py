@@ -62,7 +62,7 @@ WeightsHook = Callable[[int, Params], None]
 # images takes some 50 ms.
 _MOST_STEPS_A_CALL = 128
 # Images by which training is watched: to assign a million to a thousand clusters after
-# each hundred steps takes two cores half as long as the steps.
+# each hundred steps takes two cores a third as long as the steps.
 _WATCHED = 100_000
 
 
@@ -298,7 +298,8 @@ def fit(
       prior: Wanted share of each cluster.
       num_epochs: Most epochs, at least 1.
       loss_tolerance: Relative change of the loss that counts as a plateau.
-      changed_tolerance: Share of moved images that counts as converged.
+      changed_tolerance: Share of moved images that counts as converged; counted on
+        100,000 of them where there are more.
       on_epoch: Called with each epoch's row of the history; not for epochs that
         a restored snapshot has behind it.
       on_weights: Called with the number of epochs trained and the weights, first
