@@ -24,6 +24,10 @@ The images are a `.npy` file, opened memory-mapped as a user's may be. The job i
 of the launchers without their encoder: `mca_jax.cluster` with checkpoints, and
 `write_outputs`. Each of several sizes gets a process of its own: peak memory is the
 process's, as the system counts it, pages of mapped files that it holds among them.
+
+`--peer=faiss-kmeans` (or evoc, umap-hdbscan and what else benchmarks.peers has)
+clusters the same rows by another's program instead, and says how long that took;
+nouns, names, confidences and files are not among it.
 """
 
 from __future__ import annotations
@@ -34,6 +38,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -41,6 +46,7 @@ import jax
 import numpy as np
 
 import mca_jax
+from benchmarks.peers import PEERS, run_peer
 from benchmarks.runs import held_gib, peak_gib, reset_peak
 from mca_jax.encoders import build_encoder
 from mca_jax.encoders.cache.embedding_cache import EmbeddingCache
@@ -234,6 +240,29 @@ def _run(
     )
 
 
+def _faiss_kmeans(rows: np.ndarray, clusters: int) -> np.ndarray:
+    """Faiss's spherical k-means of all rows, twenty-five iterations as it has them."""
+    faiss = import_module("faiss")
+    most = -(-len(rows) // clusters)
+    means = faiss.Kmeans(
+        rows.shape[1], clusters, spherical=True, seed=0, max_points_per_centroid=most
+    )
+    means.train(rows)
+    return means.assign(rows)[1]
+
+
+def _run_other(stages: _Stages, name: str, images: np.ndarray, clusters: int) -> str:
+    """Let a peer cluster the rows; say what came out."""
+    stages.start(name, None)
+    rows = np.asarray(images)
+    if name == "faiss-kmeans":
+        found = _faiss_kmeans(rows, clusters)
+    else:
+        found = run_peer(name, rows, num_clusters=clusters, seed=0)
+    stages.stop()
+    return f"{name}: {len(np.unique(found))} groups"
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the benchmark and print a line for each stage."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -247,6 +276,7 @@ def main(argv: list[str] | None = None) -> int:
         "--memory", type=float, default=8.0, help="GiB of the machine that is meant"
     )
     parser.add_argument("--set", action="append", default=[], help="train.epochs=3")
+    parser.add_argument("--peer", default=None, choices=["faiss-kmeans", *PEERS])
     parser.add_argument("--folder", default=None, help="for the files of the run")
     parser.add_argument("--json", default=None, help="file for the numbers")
     given = parser.parse_args(argv)
@@ -275,7 +305,10 @@ def main(argv: list[str] | None = None) -> int:
         workdir = Path(folder) / "OUT"
         workdir.mkdir()
         start = time.perf_counter()
-        about = _run(stages, images, seeds, config, workdir)
+        if given.peer:
+            about = _run_other(stages, given.peer, images, given.clusters)
+        else:
+            about = _run(stages, images, seeds, config, workdir)
     seconds = time.perf_counter() - start
     print(f"whole job {seconds:.1f} s, peak {stages.peak:.2f} GiB; {about}")
     if given.json:
