@@ -198,8 +198,8 @@ class RetrievalConfig:
     image_neighbors: int = 20
     noun_neighbors: int = 10
     block_size: int = 1024
-    # ACC of CIFAR-10 and Caltech-40 rises by 4 and 2, five other sets lose up to 1.4; from
-    # one step on the mean of the seven is the same (benchmarks/RESULTS.md).
+    # ACC of CIFAR-10 and Caltech-40 rises by 4 and 2, five other sets lose up to 1.4;
+    # from one step on the mean of the seven is the same (benchmarks/RESULTS.md).
     smoothing_steps: int = 4
     smoothing_neighbors: int = 10
     # The best of fifty has the best ACC wherever seeds differ: 80 on textures, where
