@@ -116,6 +116,7 @@ EDGES = {
     "training/epochs.py",
     "training/initialization.py",
     "training/loop.py",
+    "training/revival.py",
 }
 
 

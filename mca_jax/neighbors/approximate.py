@@ -306,7 +306,7 @@ class _Search:
         placed = self._placed
         size = _room(len(queries)) if placed is None else _most_queries(len(members))
         pad = partial(_pad, ids=queries, size=size, padding=0)
-        known = TopK(pad(self.scores), pad(self.ids))
+        known = TopK._make(map(pad, (self.scores, self.ids)))
         if placed is None:
             asking = self._gather(self._rows, queries, size)
             columns = self._gather(self._rows, members, width)
