@@ -32,6 +32,7 @@ __all__ = [
     "best_restarts",
     "first_largest",
     "lloyd_iterations",
+    "sample_rows",
     "seed_centers",
     "spherical_kmeans",
     "streamed_lloyd",
@@ -347,8 +348,17 @@ def _best_restart(
 _lloyd = jax.jit(lloyd_iterations, static_argnames=("max_iterations", "tolerance"))
 
 
-def _sample(key: PRNGKey, rows: Float[Array, "n d"] | Rows, size: int) -> Any:
-    """Draw rows without replacement, the same wherever the table is."""
+def sample_rows(key: PRNGKey, rows: Float[Array, "n d"] | Rows, size: int) -> Any:
+    """Draw rows without replacement, the same wherever the table is.
+
+    Args:
+      key: Key of the draw.
+      rows: The table, ``[n, d]``.
+      size: Rows to draw, at most ``n``.
+
+    Returns:
+      A table of the kind of ``rows``, in their order.
+    """
     drawn = jax.random.permutation(key, rows.shape[0])[:size]
     return shard_like(fetch_rows(rows, np.sort(np.asarray(drawn))), rows)
 
@@ -394,7 +404,9 @@ def spherical_kmeans(
     )
     if rows.shape[0] > sample_size:
         sample_key, key = jax.random.split(key)
-        centers = compute(restarts, key, _sample(sample_key, rows, sample_size)).centers
+        centers = compute(
+            restarts, key, sample_rows(sample_key, rows, sample_size)
+        ).centers
         bounds = {
             "max_iterations": min(max_polishing, max_iterations),
             "tolerance": _POLISHED,

@@ -19,9 +19,10 @@ from mca_jax.alignment.forward import assign_images
 from mca_jax.alignment.losses import LossWeights, Objective
 from mca_jax.core.errors import InputError, check_in_range
 from mca_jax.core.interrupts import Interrupted, Pending, hold_interrupts
-from mca_jax.core.parallel import fetch_rows, replicate, shard_like
+from mca_jax.core.parallel import replicate
 from mca_jax.core.random import named_key
 from mca_jax.core.types import Params, PRNGKey
+from mca_jax.neighbors.kmeans import sample_rows
 from mca_jax.training.checkpoints import Checkpointer, Snapshot
 from mca_jax.training.convergence import (
     Failure,
@@ -189,9 +190,7 @@ class _Watch:
         self._trainer, self._images, self._k = trainer, images, num_clusters
         self._watched = images
         if images.shape[0] > _WATCHED:
-            drawn = jax.random.permutation(key, images.shape[0])[:_WATCHED]
-            rows = fetch_rows(images, np.sort(np.asarray(drawn)))
-            self._watched = shard_like(rows, images)
+            self._watched = sample_rows(key, images, _WATCHED)
 
     def assign(self, params: Params) -> np.ndarray:
         """Clusters of the images that are watched."""
@@ -336,13 +335,13 @@ def fit(
         del fresh
         step = int(state.step)
         before = watch.assign(start_params)
+        known = watch.to_find_empty(start_params, before)
         (on_weights or _no_callback)(step // per_epoch, start_params)
         while not (
             status := keeper.ended
             or _status(monitor, step, loss_tolerance, changed_tolerance)
         ):
             if step % per_epoch == 0:
-                known = watch.to_find_empty(start_params, before)
                 state = _revived(trainer, state, start_params, known, data)
             keeper.after_steps(Snapshot(state, start_params, monitor), step, per_epoch)
             count = keeper.count_steps(step, per_epoch)
